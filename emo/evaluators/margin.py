@@ -1,0 +1,61 @@
+"""Does the model come to prefer emotional replies? (methods 1.8, outcome a)
+
+Margin = mean log-probability per token of a held-out emotional reply minus that of the neutral reply of
+the same theme, after the prompt, under the edit at every step. The replies were written for the project
+and define no direction, so the margin is an outcome that the vectors do not define.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from emo.data import Sample
+from emo.evaluators.damage import picked
+from emo.generate import Row, teacher_forced
+from emo.hooks import Edit
+from emo.models.lm import LM
+from emo.prompts import reply_ids
+from emo.texts import held_out_replies
+from emo.types import NEUTRAL
+
+
+class Question(NamedTuple):
+    """One margin to measure."""
+
+    prompt: int
+    cond: int
+    sample: int
+    emotion: str
+
+
+def replies_for(lm: LM, samples: Sequence[Sample], part: str, names: Sequence[str]) -> list[dict[str, tuple[int, ...]]]:
+    """Return, per sample, the token ids of the held-out reply in each emotion and in neutral.
+
+    A theme that the shipped replies do not know takes the replies of another theme, in turn.
+    """
+    texts = held_out_replies(part)
+    themes = list(dict.fromkeys(theme for theme, _ in texts))
+    unknown = list(dict.fromkeys(s.theme for s in samples if s.theme not in themes))
+    stand_in = {theme: themes[i % len(themes)] for i, theme in enumerate(unknown)}
+    ids = {key: tuple(reply_ids(lm, text)) for key, text in texts.items()}
+    return [{name: ids[stand_in.get(s.theme, s.theme), name] for name in (*names, NEUTRAL)} for s in samples]
+
+
+def margins(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    questions: Sequence[Question],
+    replies: Sequence[dict[str, tuple[int, ...]]],
+    edits: Sequence[Edit],
+    batch_size: int,
+    label: str = "margins",
+) -> list[float]:
+    """Return the margin (nats per token) of every question; a reply shared by several is scored once."""
+    pairs = [(Row(q.prompt, q.cond, replies[q.sample][q.emotion]), Row(q.prompt, q.cond, replies[q.sample][NEUTRAL])) for q in questions]
+    unique = list(dict.fromkeys(row for pair in pairs for row in pair))
+    score = {}
+    for scored in teacher_forced(lm, prompts, unique, edits, batch_size, label):
+        row = unique[scored.row]
+        score[row] = float(picked(scored.log_probs, row.reply).mean())
+    return [score[emotional] - score[neutral] for emotional, neutral in pairs]

@@ -1,0 +1,72 @@
+"""The figures of one run, each with a caption that says what it shows and on what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emo.directions import MLP
+from emo.pipeline import Job
+from emo.plots import arms_figure, cosine_figure, layer_curves, pca_figure, probe_figure, selection_figure
+from emo.stats import Estimate
+from emo.summary import layer_bands
+
+PANELS = ("logprob_margin", "delta_s_rel", "ppl_ratio", "degenerate")
+
+Figure = tuple[Path, str]
+
+
+def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any], folder: Path) -> list[Figure]:
+    """Write the figures of a run into ``folder``; returns (path, caption), the most telling first."""
+    where = f"{job.config.model.name}, {job.config.dataset.name}"
+    n = len(job.splits.test)
+    figures: list[Figure] = []
+    panels = [m for m in PANELS if any(m in metrics for metrics in found.values())]
+    if panels:
+        path = arms_figure(found, panels, f"Arms on test: {where}, {n} prompts x {len(job.names)} emotions", folder / "arms.png")
+        figures.append((path, "Every arm on the test prompts; dots are means, bars 95 % intervals over scenarios."))
+    if job.selection is not None:
+        title = f"Strength chosen on dev: {where}, {len(job.dev_samples)} prompts x {len(job.names)} emotions"
+        path = selection_figure(job.selection.tried, title, folder / "selection.png")
+        figures.append((path, "Settings tried on the dev split only. Replies are written in order of falling margin until one setting stays within the damage bounds."))
+    bands = layer_bands(job)
+    if bands:
+        title = f"Projection on each emotion's own direction, by block: {where}, {n} prompts x {len(job.names)} emotions"
+        path = layer_curves(bands, "decoder block", "delta-s (residual units)", title, "arm", folder / "delta_s.png")
+        figures.append((path, "Change of the projection of resid_post on the direction, at the last prompt token, against no intervention; bands are 95 % intervals over scenarios."))
+    if shape["probes"]:
+        figures.append(_probe(job, shape["probes"], where, folder))
+    if shape["scatter"]:
+        figures.append(_scatter(job, shape["scatter"], where, folder))
+    figures.append(_cosines(job, shape, where, folder))
+    return figures
+
+
+def _probe(job: Job, probes: dict[str, Any], where: str, folder: Path) -> Figure:
+    curves = {"raw states": np.array(probes["raw"]), "within-group differences": np.array(probes["difference"])}
+    title = f"Linear probes for emotion: {where}, fitted on {probes['n_train']} states, scored on {probes['n_test']} of other scenarios"
+    path = probe_figure(curves, 1 / len(job.names), title, folder / "probes.png", marker=probes["separates_at"])
+    caption = "Macro F1 on held-out scenarios, resid_post at the last prompt token. A within-group difference uses all the states of its test group, so its F1 answers an easier question."
+    return path, caption
+
+
+def _scatter(job: Job, rows: list[dict[str, Any]], where: str, folder: Path) -> Figure:
+    panels = {}
+    for row in rows:
+        points = np.array(row["points"])
+        labels = job.names * (len(points) // len(job.names))
+        kind = "within-group difference" if row["difference"] else "raw state"
+        panels[f"block {row['block']}, {kind}"] = (points, labels, np.array(row["explained"]))
+    path = pca_figure(panels, f"Principal components of resid_post, last prompt token: {where}", folder / "pca.png")
+    return path, "Emotion-prompted extraction states. Left: raw. Right: after subtracting the mean over the emotions of the same scenario and event."
+
+
+def _cosines(job: Job, shape: dict[str, Any], where: str, folder: Path) -> Figure:
+    n = job.spec.n_layers
+    blocks = sorted({n // 4, n // 2, (3 * n) // 4, n - 1})
+    mats = {f"block {b}": np.array(shape["cosines"][b][MLP]) for b in blocks}
+    title = f"Cosines between emotion directions (v_mlp): {where}, {shape['groups']['groups']} groups"
+    path = cosine_figure(mats, job.names, title, folder / "cosines.png")
+    return path, "With the mean over emotions as baseline the cosines sum to about zero by construction; with a neutral baseline what all emotions share makes them positive."

@@ -1,0 +1,251 @@
+"""Greedy generation and teacher forcing for many conditions of many prompts at once.
+
+All conditions of a prompt are rows of one token tree (`emo.forest`): the prompt without its last token
+is read once and shared; every row starts at the last prompt token, the first token that an edit with
+``every_step`` touches. An edit of earlier prompt tokens (``tokens: all``) gets the whole prompt per row.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    MinNewTokensLengthLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+)
+
+from emo.console import progress
+from emo.forest import TRUNK, Block, Forest
+from emo.hooks import Cursor, Edit, edited
+from emo.models.lm import LM
+from emo.trunks import planted
+from emo.types import Tokens
+
+ROWS_PER_PROMPT = 8  # rows of one forward pass = batch_size x this: wide enough for fast matrix products
+NO_EDIT = -1
+
+
+class Row(NamedTuple):
+    """One reply to write or to score: which prompt, under which condition (-1: unedited)."""
+
+    prompt: int
+    cond: int = NO_EDIT
+    reply: tuple[int, ...] = ()  # teacher forcing: the tokens to score
+    decoding: str = "plain"  # plain | a key of DECODINGS
+
+
+class Decoding(NamedTuple):
+    """How the released code decodes one arm (methods 1.2)."""
+
+    min_new_tokens: int
+    no_repeat_ngram: int
+    repetition_penalty: float
+
+
+DECODINGS = {"steering": Decoding(10, 3, 1.05)}
+
+
+class Grove(NamedTuple):
+    """Trees of one forward pass: their prompts, and which rows (indices) each carries."""
+
+    prompts: list[int]
+    rows: list[list[int]]
+
+
+def groves(prompts: Sequence[Sequence[int]], rows: Sequence[Row], batch_size: int, per_row: int = 1) -> list[Grove]:
+    """Group rows into forward passes: trees of like width and length together, longest first.
+
+    ``per_row`` is the number of tokens that a row adds in one pass.
+    """
+    by_prompt: dict[int, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        by_prompt[row.prompt].append(index)
+    room = max(1, batch_size * ROWS_PER_PROMPT // per_row)
+    trees = [
+        (prompt, members[start : start + room])
+        for prompt, members in by_prompt.items()
+        for start in range(0, len(members), room)
+    ]
+    trees.sort(key=lambda t: (-len(t[1]), -len(prompts[t[0]]), t[0]))
+    out: list[Grove] = []
+    for prompt, members in trees:
+        last = out[-1] if out else None
+        if last and len(last.prompts) < batch_size and len(last.rows[0]) * (len(last.prompts) + 1) <= room:
+            last.prompts.append(prompt)
+            last.rows.append(members)
+        else:
+            out.append(Grove([prompt], [members]))
+    return out
+
+
+class Planter:
+    """Puts the prompts of a grove in place: shared trunks where edits allow, or whole prompts per row."""
+
+    def __init__(self, lm: LM, prompts: Sequence[Sequence[int]], edits: Sequence[Edit]) -> None:
+        self.lm, self.prompts = lm, prompts
+        self.whole = any(edit.tokens is Tokens.ALL for edit in edits)
+
+    def plant(self, grove: Grove, cursor: Cursor) -> Forest:
+        """Return a forest whose trunks are the prompts without their last token (empty for ``tokens: all``)."""
+        if self.whole:
+            return Forest(self.lm, cursor)
+        return planted(self.lm, cursor, [self.prompts[p][:-1] for p in grove.prompts])
+
+    def starts(self, prompt: int, branch: int, cond: int) -> list[tuple[int, int, int, int, int]]:
+        """Return the tokens that open a row: the last prompt token, or the whole prompt."""
+        ids = self.prompts[prompt]
+        first = 0 if self.whole else len(ids) - 1
+        return [(ids[i], i, branch, cond, i + 1 - len(ids)) for i in range(first, len(ids))]
+
+
+def generate(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[Row],
+    edits: Sequence[Edit],
+    max_new_tokens: int,
+    batch_size: int,
+    label: str = "replies",
+) -> list[list[int]]:
+    """Write one greedy reply per row; returns token ids without the end token.
+
+    Each unique prompt is prefilled once per forward batch. The numbers do not depend on ``batch_size``.
+    """
+    replies: list[list[int]] = [[] for _ in rows]
+    planter = Planter(lm, prompts, edits)
+    with edited(lm, edits) as cursor, progress(label, len(rows), "replies") as bar:
+        for grove in groves(prompts, rows, batch_size):
+            forest = planter.plant(grove, cursor)
+            for done in _grow(lm, planter, forest, grove, rows, replies, max_new_tokens):
+                bar.advance(done)
+    return replies
+
+
+def _grow(
+    lm: LM, planter: Planter, forest: Forest, grove: Grove, rows: Sequence[Row], replies: list[list[int]], limit: int
+) -> Iterator[int]:
+    """Decode one grove; yields how many rows finished at each step."""
+    stop = lm.stop_ids()
+    processors = {i: _processors(lm, rows[i], len(planter.prompts[rows[i].prompt])) for m in grove.rows for i in m}
+    alive = [list(members) for members in grove.rows]
+    branch = {i: TRUNK + 1 + k for members in grove.rows for k, i in enumerate(members)}
+    opening = [
+        [planter.starts(p, branch[i], rows[i].cond) for i in members] for p, members in zip(grove.prompts, alive, strict=True)
+    ]
+    for step in range(limit):
+        block = Block.pad([[t for piece in tree for t in piece] for tree in opening], lm.device)
+        hidden = forest.extend(block)
+        last = last_tokens(block, opening)
+        chosen = _choose(lm, hidden, last, alive, rows, replies, planter, processors)
+        before, opening = sum(map(len, alive)), []
+        for tree, members in enumerate(alive):
+            written = [i for i in members if chosen[i] not in stop]
+            for i in written:
+                replies[i].append(chosen[i])
+            alive[tree] = written if step + 1 < limit else []
+            length = len(planter.prompts[grove.prompts[tree]])
+            opening.append([[(chosen[i], length + step, branch[i], rows[i].cond, step + 1)] for i in alive[tree]])
+        yield before - sum(map(len, alive))
+        if not any(alive):
+            return
+
+
+def last_tokens(block: Block, pieces: Sequence[Sequence[Sequence[object]]]) -> list[list[int]]:
+    """Return, per tree, the column of each row's last token in a left-padded block."""
+    width, columns = block.ids.shape[1], []
+    for tree in pieces:
+        ends, total = [], 0
+        for piece in tree:
+            total += len(piece)
+            ends.append(total - 1)
+        columns.append([width - total + end for end in ends])
+    return columns
+
+
+def _choose(
+    lm: LM,
+    hidden: Tensor,
+    last: list[list[int]],
+    alive: list[list[int]],
+    rows: Sequence[Row],
+    replies: list[list[int]],
+    planter: Planter,
+    processors: dict[int, LogitsProcessorList],
+) -> dict[int, int]:
+    tree = [b for b, columns in enumerate(last) for _ in columns]
+    column = [c for columns in last for c in columns]
+    order = [i for members in alive for i in members]
+    logits = lm.logits(hidden[tree, column])
+    for k, i in enumerate(order):
+        if processors[i]:
+            so_far = torch.tensor([[*planter.prompts[rows[i].prompt], *replies[i]]], device=logits.device)
+            logits[k] = processors[i](so_far, logits[k : k + 1])[0]
+    return dict(zip(order, logits.argmax(-1).tolist(), strict=True))
+
+
+def _processors(lm: LM, row: Row, prompt_length: int) -> LogitsProcessorList:
+    if row.decoding == "plain":
+        return LogitsProcessorList()
+    how = DECODINGS[row.decoding]
+    stop = sorted(lm.stop_ids())
+    return LogitsProcessorList(
+        [
+            RepetitionPenaltyLogitsProcessor(how.repetition_penalty),
+            NoRepeatNGramLogitsProcessor(how.no_repeat_ngram),
+            MinNewTokensLengthLogitsProcessor(prompt_length, how.min_new_tokens, stop, device=lm.device),
+        ]
+    )
+
+
+class Scored(NamedTuple):
+    """A teacher-forced row: log-probabilities over the vocabulary before each reply token, (t, V)."""
+
+    row: int
+    log_probs: Tensor
+
+
+def teacher_forced(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[Row],
+    edits: Sequence[Edit],
+    batch_size: int,
+    label: str | None = "scored",
+) -> Iterator[Scored]:
+    """Yield every row with a reply once, in no fixed order but rows of one prompt in theirs.
+
+    Rows with an empty reply are skipped; ``label`` None shows no progress.
+    """
+    kept = [i for i, row in enumerate(rows) if row.reply]
+    subset = [rows[i] for i in kept]
+    planter = Planter(lm, prompts, edits)
+    longest = max((len(r.reply) for r in subset), default=1)
+    bars = nullcontext() if label is None else progress(label, len(subset), "replies")
+    with edited(lm, edits) as cursor, bars as bar:
+        for grove in groves(prompts, subset, batch_size, per_row=max(1, longest // 4)):
+            forest = planter.plant(grove, cursor)
+            pieces = []
+            for prompt, members in zip(grove.prompts, grove.rows, strict=True):
+                length = len(prompts[prompt])
+                tree = []
+                for k, i in enumerate(members):
+                    row, branch = subset[i], TRUNK + 1 + k
+                    rest = [(t, length + j, branch, row.cond, j + 1) for j, t in enumerate(row.reply[:-1])]
+                    tree.append([*planter.starts(prompt, branch, row.cond), *rest])
+                pieces.append(tree)
+            block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
+            hidden = forest.extend(block)
+            ends = last_tokens(block, pieces)
+            for tree, members in enumerate(grove.rows):
+                for end, i in zip(ends[tree], members, strict=True):
+                    states = hidden[tree, end + 1 - len(subset[i].reply) : end + 1]
+                    yield Scored(kept[i], torch.log_softmax(lm.logits(states), -1))
+                if bar is not None:
+                    bar.advance(len(members))

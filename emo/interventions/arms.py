@@ -1,0 +1,121 @@
+"""What one job compares: its arms, and the per-condition edits behind them (methods 1.4).
+
+``h <- h + alpha * scale(h) * v_mlp[e,l]`` on resid_post of a range of blocks, from the last prompt token on.
+An arm has one condition per emotion and seed; all conditions of all arms share a batch, because every
+edit holds one strength per condition (0 where a block is not in the arm's range).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from emo.hooks import Edit
+from emo.interventions.ops import Add
+from emo.types import Site, Tokens
+
+STEERED = ("steer", "prompt_steer", "random", "shuffled")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of the comparison.
+
+    Attributes:
+        name: as printed, e.g. ``steer@alpha=0.5``.
+        kind: none | prompt | steer | prompt_steer | random | shuffled.
+        alpha: strength in units of ``dose``; 0 for unsteered arms.
+        layers: edited blocks.
+        dose: rms | rel | raw.
+        tokens: which positions are edited.
+        decay: factor on the strength per generated token.
+        seeds: draws of the control's vectors.
+        decoding: plain | steering (the released code's settings for steered arms).
+    """
+
+    name: str
+    kind: str
+    alpha: float = 0.0
+    layers: tuple[int, ...] = ()
+    dose: str = "rms"
+    tokens: str = "every_step"
+    decay: float = 1.0
+    seeds: int = 1
+    decoding: str = "plain"
+
+    @property
+    def steered(self) -> bool:
+        """Whether the arm edits the model."""
+        return self.kind in STEERED
+
+    @property
+    def prompted(self) -> bool:
+        """Whether the arm's prompts ask for the emotion."""
+        return self.kind in ("prompt", "prompt_steer")
+
+    def conditions(self, emotions: int) -> list[tuple[int, int | None]]:
+        """Return (seed, emotion index) of every condition; the emotion is None where the arm has none."""
+        per_emotion: list[int | None] = [None] if self.kind in ("none", "random") else list(range(emotions))
+        return [(seed, e) for seed in range(self.seeds) for e in per_emotion]
+
+    def key(self) -> dict[str, Any]:
+        """Return what the arm's results depend on (its name is not part of it)."""
+        return {k: v for k, v in asdict(self).items() if k != "name"}
+
+
+class Bank(NamedTuple):
+    """The vectors that arms add: directions (e, l, d), shuffled (seeds, e, l, d), random (seeds, l, d), all unit."""
+
+    directions: Tensor
+    shuffled: Tensor
+    random: Tensor
+
+
+def random_directions(seeds: int, n_layers: int, d: int, seed: int) -> Tensor:
+    """Return isotropic unit vectors (seeds, l, d), one per block and seed."""
+    drawn = [
+        torch.randn(n_layers, d, generator=torch.Generator().manual_seed(1_000_003 * seed + k)) for k in range(seeds)
+    ]
+    x = torch.stack(drawn) if drawn else torch.zeros(0, n_layers, d)
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+class Plan(NamedTuple):
+    """Edits of several arms, and the condition index of each (arm name, seed, emotion index)."""
+
+    edits: list[Edit]
+    cond: dict[tuple[str, int, int | None], int]
+
+
+def plan(arms: Sequence[Arm], bank: Bank, skip_layer: int | None = None) -> Plan:
+    """Compile the steered arms into one edit per block; all must share dose, tokens and decay.
+
+    Args:
+        arms: arms to compile; unsteered ones get no condition.
+        bank: the vectors.
+        skip_layer: a block that is left alone in every arm.
+    """
+    e, n_layers, d = bank.directions.shape
+    shuffled = bank.shuffled.reshape(-1, n_layers, d)
+    vectors = torch.cat([bank.directions, shuffled, bank.random])
+    cond: dict[tuple[str, int, int | None], int] = {}
+    which, owner = [], []
+    steered = [arm for arm in arms if arm.steered]
+    for arm in steered:
+        for seed, emotion in arm.conditions(e):
+            cond[arm.name, seed, emotion] = len(which)
+            owner.append(arm)
+            if arm.kind == "random":
+                which.append(e + len(shuffled) + seed)
+            else:
+                which.append((e * (1 + seed) if arm.kind == "shuffled" else 0) + (emotion or 0))
+    edits = []
+    for layer in sorted({layer for arm in steered for layer in arm.layers} - {skip_layer}):
+        strength = torch.tensor([arm.alpha if layer in arm.layers else 0.0 for arm in owner])
+        op = Add(vectors[:, layer].contiguous(), torch.tensor(which), strength, steered[0].dose)
+        edits.append(Edit(Site.RESID_POST, layer, op, Tokens(steered[0].tokens), steered[0].decay))
+    return Plan(edits, cond)

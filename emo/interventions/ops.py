@@ -1,0 +1,95 @@
+"""Ops: pure, out-of-place edits of an activation; none of them touches a torch hook.
+
+Each op holds one row of parameters per condition (c), so that a batch can mix conditions; the caller
+hands over the condition of every token. Arithmetic is float32, the result has the activation's dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Op:
+    def to(self, device: torch.device) -> Self:
+        """Return a copy with all tensors on ``device``."""
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v.to(device) for k, v in held.items() if isinstance(v, Tensor)})
+
+
+@dataclass(frozen=True, eq=False)
+class Add(_Op):
+    """``x + gain * strength * scale(x) * vector`` (methods 1.4).
+
+    Attributes:
+        vectors: (m, w) vectors to add; unit length where a dose is to mean something.
+        which: (c,) row of ``vectors`` per condition.
+        strength: (c,) alpha per condition, in units of ``dose``; 0 leaves the activation bit-equal.
+        dose: ``rms``: scale = root mean square of the live activation; ``rel``: its Euclidean norm,
+            so that strength = |added| / |x|; ``raw``: 1.
+    """
+
+    vectors: Tensor
+    which: Tensor
+    strength: Tensor
+    dose: str = "rms"
+
+    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+        """See `emo.hooks.Op`."""
+        live = x.float()
+        size = gain * self.strength[cond][..., None]
+        if self.dose == "rms":
+            size = size * live.pow(2).mean(-1, keepdim=True).sqrt()
+        elif self.dose == "rel":
+            size = size * live.norm(dim=-1, keepdim=True)
+        return (live + size * self.vectors[self.which[cond]]).to(x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(_Op):
+    """``x * factor`` per unit; factor 1 is the identity, 0 zeroes.
+
+    Attributes:
+        factor: (c, w) factor per condition and unit.
+    """
+
+    factor: Tensor
+
+    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+        """See `emo.hooks.Op`; ``gain`` moves the factor towards 1."""
+        return (x.float() * (1 + gain * (self.factor[cond] - 1))).to(x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Zero(_Op):
+    """Set units to zero.
+
+    Attributes:
+        units: (c, w) True where a condition zeroes a unit.
+    """
+
+    units: Tensor
+
+    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:  # noqa: ARG002
+        """See `emo.hooks.Op`."""
+        return x.masked_fill(self.units[cond], 0)
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectOut(_Op):
+    """``x - <x, v> v``: remove the component along a unit vector.
+
+    Attributes:
+        vectors: (c, w) unit vector per condition.
+    """
+
+    vectors: Tensor
+
+    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+        """See `emo.hooks.Op`."""
+        live, v = x.float(), self.vectors[cond]
+        return (live - gain * (live * v).sum(-1, keepdim=True) * v).to(x.dtype)

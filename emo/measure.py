@@ -1,0 +1,147 @@
+"""One split under several arms: projections, replies, margins and damage, all arms in shared batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from emo.config import Config
+from emo.data import Sample
+from emo.evaluators.damage import kl_per_token, reply_nll
+from emo.evaluators.encoder import embed
+from emo.evaluators.fluency import fluency
+from emo.evaluators.margin import Question, margins, replies_for
+from emo.generate import NO_EDIT, Row, generate
+from emo.interventions.arms import Arm, Bank, Plan, plan
+from emo.models.lm import LM
+from emo.prompts import prompt_ids
+from emo.scoring import projections
+
+
+class Entry(NamedTuple):
+    """One row of an arm: a sample (index), an emotion (index; None where the arm has none), a seed."""
+
+    sample: int
+    emotion: int | None
+    seed: int
+
+
+class Measure:
+    """Measures arms on the samples of one split."""
+
+    def __init__(
+        self, lm: LM, config: Config, samples: Sequence[Sample], replies_of: str, bank: Bank, label: str
+    ) -> None:
+        self.lm, self.config, self.samples, self.bank = lm, config, samples, bank
+        self.replies_of = replies_of  # whose held-out replies: sev or sev_test
+        self.part = label  # in front of every progress line
+        self.names = list(config.emotions.names)
+
+    @cached_property
+    def prompts(self) -> list[list[int]]:
+        """Token ids: the emotion-free prompt of every sample, then the prompts of each emotion in turn."""
+        forms = [None, *self.names]
+        return [ids for form in forms for ids in prompt_ids(self.lm, self.config.elicitation, self.samples, form)]
+
+    def entries(self, arm: Arm) -> list[Entry]:
+        """Return the rows of an arm, in the order of all its results."""
+        return [Entry(i, e, seed) for seed, e in arm.conditions(len(self.names)) for i in range(len(self.samples))]
+
+    def _prompt(self, arm: Arm, entry: Entry) -> int:
+        form = 1 + entry.emotion if arm.prompted and entry.emotion is not None else 0
+        return form * len(self.samples) + entry.sample
+
+    def _rows(self, arms: Sequence[Arm], made: Plan) -> tuple[list[Row], dict[str, slice]]:
+        rows: list[Row] = []
+        where = {}
+        for arm in arms:
+            start = len(rows)
+            for entry in self.entries(arm):
+                cond = made.cond.get((arm.name, entry.seed, entry.emotion), NO_EDIT)
+                rows.append(Row(self._prompt(arm, entry), cond, decoding=arm.decoding))
+            where[arm.name] = slice(start, len(rows))
+        return rows, where
+
+    def project(self, arms: Sequence[Arm], skip_layer: int | None = None) -> dict[str, Tensor]:
+        """Return, per arm, <resid_post[l], v_mlp[e,l]> at the last prompt token: (entries, l, e)."""
+        made = plan(arms, self.bank, skip_layer)
+        rows, where = self._rows(arms, made)
+        out = projections(
+            self.lm, self.prompts, rows, made.edits, self.bank.directions, self.config.batch_size, f"{self.part}: projections"
+        )
+        return {name: out[part] for name, part in where.items()}
+
+    def reply(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
+        """Return, per arm, one row per entry: sample id, emotion, seed, reply text and its token ids."""
+        made = plan(arms, self.bank)
+        rows, where = self._rows(arms, made)
+        limit = self.config.generation.max_new_tokens
+        ids = generate(self.lm, self.prompts, rows, made.edits, limit, self.config.batch_size, f"{self.part}: replies")
+        out = {}
+        for arm in arms:
+            made_rows = []
+            for entry, tokens in zip(self.entries(arm), ids[where[arm.name]], strict=True):
+                text = self.lm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                emotion = None if entry.emotion is None else self.names[entry.emotion]
+                sample = self.samples[entry.sample].id
+                made_rows.append({"sample": sample, "emotion": emotion, "seed": entry.seed, "reply": text, "ids": tokens})
+            out[arm.name] = made_rows
+        return out
+
+    def margin(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
+        """Return, per arm, the margin of every sample, seed and target emotion."""
+        made = plan(arms, self.bank)
+        replies = replies_for(self.lm, self.samples, self.replies_of, self.names)
+        questions, rows, where = [], [], {}
+        for arm in arms:
+            start = len(questions)
+            for entry in self.entries(arm):
+                cond = made.cond.get((arm.name, entry.seed, entry.emotion), NO_EDIT)
+                targets = self.names if entry.emotion is None else [self.names[entry.emotion]]
+                for target in targets:
+                    questions.append(Question(self._prompt(arm, entry), cond, entry.sample, target))
+                    rows.append({"sample": self.samples[entry.sample].id, "emotion": target, "seed": entry.seed})
+            where[arm.name] = slice(start, len(questions))
+        found = margins(self.lm, self.prompts, questions, replies, made.edits, self.config.batch_size, f"{self.part}: margins")
+        filled = [row | {"margin": value} for row, value in zip(rows, found, strict=True)]
+        return {name: filled[part] for name, part in where.items()}
+
+    def damage(
+        self, arms: Sequence[Arm], replies: dict[str, list[dict[str, Any]]], greedy: Sequence[Sequence[int]] | None
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return, per arm, one row per entry: nll, kl, fluency, cosine to the scenario.
+
+        Args:
+            arms: arms to measure.
+            replies: their replies, as `reply` gives them.
+            greedy: the unedited greedy reply (token ids) of every sample; None: KL is not measured.
+        """
+        flat = [(arm, entry, row) for arm in arms for entry, row in zip(self.entries(arm), replies[arm.name], strict=True)]
+        nll = reply_nll(
+            self.lm, self.prompts, [(entry.sample, row["ids"]) for _, entry, row in flat], self.config.batch_size,
+            f"{self.part}: perplexity",
+        )  # fmt: skip
+        made = plan(arms, self.bank)
+        kl: list[float | None] = [None] * len(flat)
+        steered = [k for k, (arm, _, _) in enumerate(flat) if arm.kind in ("steer", "random", "shuffled")]
+        if greedy is not None and steered:  # under another prompt KL would mix prompt and edit
+            pairs = [(e.sample, made.cond[a.name, e.seed, e.emotion]) for a, e, _ in (flat[k] for k in steered)]
+            tokens = self.config.evaluator.kl_tokens
+            found = kl_per_token(
+                self.lm, self.prompts, greedy, pairs, made.edits, tokens, self.config.batch_size, f"{self.part}: KL"
+            )
+            for k, value in zip(steered, found, strict=True):
+                kl[k] = value
+        scenes = embed([f"{s.scenario} {s.event}" for s in self.samples])
+        cosine = (embed([row["reply"] for _, _, row in flat]) * scenes[[e.sample for _, e, _ in flat]]).sum(-1)
+        out: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
+        for k, (arm, _, row) in enumerate(flat):
+            measured = fluency(row["reply"], self.config.evaluator)
+            keys = {key: row[key] for key in ("sample", "emotion", "seed")}
+            out[arm.name].append(
+                keys | measured._asdict() | {"nll": nll[k], "kl": kl[k], "cosine": float(cosine[k]) if row["reply"] else None}
+            )
+        return out

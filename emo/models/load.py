@@ -1,0 +1,98 @@
+"""From a model's configuration to a verified language model, loaded once per process.
+
+`describe` answers what an address or a layer check needs (commit, sizes, dtype) without reading
+weights; `load` reads them and verifies the sites.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from emo.config import ModelConfig
+from emo.console import note
+from emo.errors import UserError
+from emo.models import embedded, tiny
+from emo.models.families import family_of
+from emo.models.hub import hub_commit, hub_errors
+from emo.models.lm import LM, ModelSpec
+from emo.models.verify import verify
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def _device(requested: str) -> str:
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if requested == "auto" else requested
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"device={requested}: not usable here ({first}); type device=cpu or device=auto") from None
+    return device
+
+
+def describe(config: ModelConfig, device: str = "auto", dtype: str = "auto") -> ModelSpec:
+    """Resolve commit, sizes, device and dtype without reading weights; raises `UserError`."""
+    return _describe(config.name, config.source, config.id, config.revision, config.chat, config.device_map, device, dtype)
+
+
+@lru_cache(maxsize=32)
+def _describe(
+    name: str, source: str, model_id: str, revision: str | None, chat: str, device_map: str | None, device: str, dtype: str
+) -> ModelSpec:
+    where = _device(device)
+    if source == "tiny":
+        hf, folder, commit = tiny.tiny_config(model_id), "", f"tiny-{model_id}-transformers-{transformers.__version__}"
+    elif source == "embedded":
+        path, commit = embedded.embedded_folder()
+        hf, folder = AutoConfig.from_pretrained(path), str(path)
+    else:
+        commit = hub_commit(model_id, revision)
+        folder = model_id
+        with hub_errors(model_id):
+            hf = AutoConfig.from_pretrained(model_id, revision=commit)
+    text = hf.get_text_config()
+    resolved = dtype
+    if dtype == "auto":  # half precision products are a hundred times slower than float32 on a CPU
+        resolved = "float32" if where == "cpu" else str(getattr(text, "dtype", None) or torch.float32).removeprefix("torch.")
+    return ModelSpec(name, source, model_id, commit, folder, text.num_hidden_layers, resolved, where, device_map, chat)
+
+
+@lru_cache(maxsize=1)
+def load(spec: ModelSpec) -> LM:
+    """Load and verify the model of ``spec``; the same object for the same spec within a process.
+
+    Raises `UserError` where the checkpoint cannot be had or a site cannot be found.
+    """
+    start = time.perf_counter()
+    if spec.source == "tiny":
+        model: PreTrainedModel = tiny.tiny_model(spec.id).to(DTYPES[spec.dtype])
+        tokenizer = tiny.tiny_tokenizer(spec.id)
+    else:
+        model, tokenizer = _from_pretrained(spec)
+    if spec.device_map is None:
+        model = model.to(spec.device)  # type: ignore[arg-type]
+    lm = LM(model.eval().requires_grad_(False), tokenizer, spec)
+    verify(lm)
+    note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {time.perf_counter() - start:.1f} s")
+    return lm
+
+
+def _from_pretrained(spec: ModelSpec) -> tuple[PreTrainedModel, Any]:
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    options: dict[str, Any] = {"dtype": DTYPES[spec.dtype], "trust_remote_code": False}
+    revision = {"revision": spec.commit} if spec.source == "hub" else {}
+    with hub_errors(spec.id):
+        config = AutoConfig.from_pretrained(spec.folder, **revision)
+        if family_of(config.model_type).eager:
+            options["attn_implementation"] = "eager"
+        if spec.device_map is not None:
+            options["device_map"] = spec.device_map
+        tokenizer = AutoTokenizer.from_pretrained(spec.folder, **revision)
+        return AutoModelForCausalLM.from_pretrained(spec.folder, **revision, **options), tokenizer

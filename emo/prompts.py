@@ -1,0 +1,91 @@
+"""Asking for an emotion, and rendering chat prompts to token ids: the only place that does (methods 1.2).
+
+Every template has a neutral form (``emotion=None``): the same conversation without the emotion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from emo.config import ElicitationConfig
+from emo.data import Sample
+from emo.models.lm import LM
+from emo.texts import read_jsonl
+from emo.types import NEUTRAL
+
+Message = dict[str, str]
+
+BREVITY = "Keep the reply to at most two sentences."
+DATE = "26 Jul 2024"  # Llama-3.x prints today's date into the system turn: prompts would change every day
+PERSONA = "You are a person filled with {emotion}, and every sentence you write is full of that {emotion}."
+PERSONA_NEUTRAL = "You are a person on an ordinary day, and every sentence you write is plain and even."
+
+
+def messages(config: ElicitationConfig, sample: Sample, emotion: str | None, index: int) -> list[Message]:
+    """Return the conversation that asks for ``emotion`` (None: the neutral form) in reply to ``sample``.
+
+    Args:
+        config: template and separator.
+        sample: scenario and event.
+        emotion: name of the emotion, or None.
+        index: position of the sample in its split; spreads the few-shot example sets over the groups.
+    """
+    gap = "\n" if config.separator == "newline" else " "
+    if config.template == "persona":
+        style = PERSONA_NEUTRAL if emotion is None else PERSONA.format(emotion=emotion)
+    else:
+        style = "" if emotion is None else f"Always reply in {emotion}."
+    system = f"{style}{gap}{BREVITY}" if style else BREVITY
+    turns: list[Message] = [{"role": "system", "content": system}]
+    if config.template == "few_shot":
+        sets = read_jsonl("few_shot.jsonl")
+        for exchange in sets[index % len(sets)]["exchanges"]:
+            turns.append({"role": "user", "content": f"{exchange['scenario']}{gap}{exchange['event']}"})
+            turns.append({"role": "assistant", "content": exchange["replies"][emotion or NEUTRAL]})
+    turns.append({"role": "user", "content": f"{sample.scenario}{gap}{sample.event}"})
+    return turns
+
+
+def prompt_ids(
+    lm: LM, config: ElicitationConfig, samples: Sequence[Sample], emotion: str | None
+) -> list[list[int]]:
+    """Return the token ids of every sample's prompt, up to the assistant header's last token."""
+    return [tokenize(lm, messages(config, s, emotion, i)) for i, s in enumerate(samples)]
+
+
+def tokenize(lm: LM, turns: list[Message]) -> list[int]:
+    """Render a conversation that awaits the assistant; special tokens come from the template alone (no double BOS)."""
+    if lm.spec.chat == "plain" or not lm.tokenizer.chat_template:
+        return _encode(lm, plain_text(turns), specials=True)
+    return _encode(lm, _render(lm.tokenizer, turns), specials=False)
+
+
+def reply_ids(lm: LM, text: str) -> list[int]:
+    """Return the token ids of a reply that follows a prompt (on a plain template it starts after a space)."""
+    plain = lm.spec.chat == "plain" or not lm.tokenizer.chat_template
+    return _encode(lm, f" {text}" if plain else text, specials=False)
+
+
+def plain_text(turns: list[Message]) -> str:
+    """Render a conversation for a model without a chat template (base models, gpt2)."""
+    names = {"user": "Friend: ", "assistant": "Reply: ", "system": ""}
+    return "\n\n".join(names[t["role"]] + t["content"] for t in turns) + "\n\nReply:"
+
+
+def _encode(lm: LM, text: str, specials: bool) -> list[int]:
+    return list(lm.tokenizer(text, add_special_tokens=specials)["input_ids"])
+
+
+def _render(tokenizer: Any, turns: list[Message]) -> str:
+    options = {"tokenize": False, "add_generation_prompt": True, "date_string": DATE, "enable_thinking": False}
+    try:
+        return str(tokenizer.apply_chat_template(turns, **options))
+    except TemplateError:
+        if turns[0]["role"] != "system":
+            raise
+        # No system role (Gemma-2): system text, blank line, first user text.
+        first = {"role": "user", "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
+        return str(tokenizer.apply_chat_template([first, *turns[2:]], **options))

@@ -1,0 +1,174 @@
+"""The artifact store: every stage's output under the address of everything that it depends on.
+
+An address is the sha256 of stage name and version, its part of the configuration, and the addresses or
+content hashes of its inputs; runtime keys (device, batch size, paths, console) are not part of it. An
+artifact is written to a temporary folder and renamed: it is there whole or not at all. A lock of the
+operating system, freed when its process dies, only saves two processes from doing the same work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from emo.console import warn
+from emo.errors import UserError
+
+
+class Artifact(NamedTuple):
+    """Tensors, rows and a small dictionary: what a stage gives."""
+
+    tensors: dict[str, Tensor] = {}
+    rows: list[dict[str, Any]] = []
+    meta: dict[str, Any] = {}
+
+
+class DamagedError(Exception):
+    """An artifact on disk is not what its manifest says."""
+
+
+def address(stage: str, stage_version: int, **inputs: object) -> str:
+    """Return the sha256 (64 hex digits) of a stage and its inputs (JSON values)."""
+    text = json.dumps([stage, stage_version, inputs], sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a number may depend on."""
+    return {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy", "scikit-learn")}
+
+
+def peak_mb() -> int:
+    """Return the largest resident memory of this process so far, in MiB (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+class Store:
+    """A folder of artifacts: ``<root>/<stage>/<first 16 digits of the address>/``."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+
+    def folder(self, stage: str, key: str) -> Path:
+        """Return where the artifact of ``stage`` with address ``key`` lies or will lie."""
+        return self.root / stage / key[:16]
+
+    def get(self, stage: str, key: str) -> Artifact | None:
+        """Return a finished artifact; a damaged one is dropped with one warning line, as if it were missing."""
+        folder = self.folder(stage, key)
+        if not (folder / "manifest.json").is_file():
+            return None
+        try:
+            return _read(folder, key)
+        except DamagedError as error:
+            warn(f"{folder}: {error}; computed again")
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+
+    def put(self, stage: str, key: str, artifact: Artifact, config: dict[str, Any], wall_s: float) -> None:
+        """Write an artifact whole or not at all; where another process was faster, its own stays."""
+        folder = self.folder(stage, key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+        try:
+            files = _write(scratch, artifact)
+            manifest = {
+                "stage": stage, "address": key, "config": config, "meta": artifact.meta, "files": files,
+                "versions": versions(), "wall_s": round(wall_s, 3), "peak_mb": peak_mb(),
+            }  # fmt: skip
+            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False))
+            if not folder.exists():
+                scratch.rename(folder)
+        except OSError as error:
+            if not (folder / "manifest.json").is_file():
+                raise OSError(f"{folder}: could not be written ({error.strerror or error})") from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def get_or_compute(
+        self, stage: str, key: str, config: dict[str, Any], compute: Callable[[], Artifact]
+    ) -> Artifact:
+        """Return the artifact of an address, computing and keeping it where it is missing."""
+        return self.get_or_compute_many(stage, {"only": key}, {"only": config}, lambda _: {"only": compute()})["only"]
+
+    def get_or_compute_many(
+        self,
+        stage: str,
+        keys: dict[str, str],
+        configs: dict[str, dict[str, Any]],
+        compute: Callable[[list[str]], dict[str, Artifact]],
+    ) -> dict[str, Artifact]:
+        """Return several artifacts, computing all missing ones in one call (they share a batch).
+
+        Args:
+            stage: name of the stage.
+            keys: address per name.
+            configs: what the manifest of each records.
+            compute: takes the missing names, returns an artifact for each.
+        """
+        found = {name: got for name, key in keys.items() if (got := self.get(stage, key)) is not None}
+        if len(found) == len(keys):
+            return {name: found[name] for name in keys}
+        lock = self._lock(stage, min(keys[name] for name in keys if name not in found))
+        with lock:
+            found |= {n: got for n, key in keys.items() if n not in found and (got := self.get(stage, key)) is not None}
+            missing = [name for name in keys if name not in found]
+            if missing:
+                start = time.perf_counter()
+                made = compute(missing)
+                for name in missing:
+                    self.put(stage, keys[name], made[name], configs[name], time.perf_counter() - start)
+                    found[name] = made[name]
+        return {name: found[name] for name in keys}
+
+    def _lock(self, stage: str, key: str) -> FileLock:
+        folder = self.root / stage
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"paths.store={self.root}: cannot be written ({error.strerror}); give another folder") from None
+        return FileLock(folder / f".{key[:16]}.lock")
+
+
+def _write(folder: Path, artifact: Artifact) -> dict[str, str]:
+    if artifact.tensors:
+        save_file({k: v.contiguous().cpu() for k, v in artifact.tensors.items()}, folder / "tensors.safetensors")
+    if artifact.rows:
+        lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in artifact.rows)
+        (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {p.name: _digest(p) for p in sorted(folder.iterdir())}
+
+
+def _read(folder: Path, key: str) -> Artifact:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["address"] != key:
+            raise DamagedError("holds another address")
+        for name, digest in manifest["files"].items():
+            if _digest(folder / name) != digest:
+                raise DamagedError(f"{name} is damaged")
+        tensors = load_file(folder / "tensors.safetensors") if "tensors.safetensors" in manifest["files"] else {}
+        rows = []
+        if "rows.jsonl" in manifest["files"]:
+            rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+        return Artifact(tensors, rows, manifest["meta"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DamagedError(f"cannot be read ({type(error).__name__})") from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

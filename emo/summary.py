@@ -1,0 +1,158 @@
+"""From rows per reply to the numbers of a result: means with 95 % intervals, per arm and part of the data.
+
+Values are averaged over a control's seeds per sample first; intervals resample scenarios (methods 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from emo.pipeline import Job
+from emo.stats import Estimate, estimate
+
+# Columns of the main table, in order; whatever was not measured is left out.
+HEADLINE = ("logprob_margin", "delta_s_rel", "ppl_ratio", "degenerate", "kl", "cosine", "length")
+
+
+class Gap(NamedTuple):
+    """|s(emotion prompt) - s(no emotion)|, pooled over emotions: per block (l,) and of the sum over blocks."""
+
+    per_block: np.ndarray
+    total: float
+
+
+def long_table(job: Job) -> pd.DataFrame:
+    """Return one row per arm, metric, sample and target emotion (seeds averaged): the values behind every estimate."""
+    parts = [_projection_rows(job)]
+    if job.config.evaluator.name != "projection":
+        parts += [_margin_rows(job), _damage_rows(job)]
+    frame = pd.DataFrame([row for part in parts for row in part])
+    samples = {s.id: s for s in job.splits.test}
+    frame["scenario"] = [samples[i].scenario_id for i in frame["sample"]]
+    frame["valence"] = [samples[i].valence for i in frame["sample"]]
+    return frame
+
+
+def _projection_rows(job: Job) -> Iterator[dict[str, Any]]:
+    gap, last = prompt_gap(job), job.spec.n_layers - 1
+    for arm in job.arms:
+        if arm.kind == "none":
+            continue
+        shift = projection_shift(job, arm.name)
+        final = _seed_mean(job, arm.name, job.last_block[arm.name]) - _seed_mean(job, "none", job.last_block["none"])
+        for e, name in enumerate(job.names):
+            for i, sample in enumerate(job.splits.test):
+                row = {"arm": arm.name, "sample": sample.id, "emotion": name}
+                value = float(shift[e, i].sum())
+                yield row | {"metric": "delta_s", "value": value}
+                yield row | {"metric": "delta_s_rel", "value": value / gap.total if gap.total else None}
+                yield row | {"metric": f"delta_s_block{last}", "value": float(final[e, i])}
+
+
+def projection_shift(job: Job, arm: str) -> np.ndarray:
+    """Return s(arm) - s(none) per block, seeds averaged: (e, n, l)."""
+    proj = job.projections
+    return _seed_mean(job, arm, proj[arm]) - _seed_mean(job, "none", proj["none"])
+
+
+def _seed_mean(job: Job, name: str, proj: Any) -> np.ndarray:
+    """Return each target emotion's own projection, seeds averaged: (e, n) or (e, n, l) from (entries, [l,] e)."""
+    arm = next(a for a in job.arms if a.name == name)
+    n, e = len(job.splits.test), len(job.names)
+    x = proj.numpy().astype(np.float64)
+    per = x.reshape(arm.seeds, -1, n, *x.shape[1:]).mean(0)  # (e or 1, n, [l,] e)
+    return np.stack([per[t if len(per) > 1 else 0][..., t] for t in range(e)])
+
+
+def prompt_gap(job: Job) -> Gap:
+    """Return the gap by which delta_s_rel divides (methods 1.8): pooled, since one emotion's can be near zero."""
+    if "prompt" not in job.projections:
+        return Gap(np.zeros(job.spec.n_layers), 0.0)
+    shift = projection_shift(job, "prompt").mean((0, 1))
+    return Gap(np.abs(shift), float(abs(shift.sum())))
+
+
+def _per_target(job: Job, rows: list[dict[str, Any]], keys: tuple[str, ...]) -> pd.DataFrame:
+    """Average seeds per sample and emotion; rows without an emotion count for every target."""
+    frame = pd.DataFrame(rows)
+    blank = frame["emotion"].isna()
+    copies = [frame[~blank], *(frame[blank].assign(emotion=name) for name in job.names)]
+    whole = pd.concat([c for c in copies if len(c)])
+    whole[list(keys)] = whole[list(keys)].astype(float)
+    return whole.groupby(["sample", "emotion"], sort=False)[list(keys)].mean().reset_index()
+
+
+def _margin_rows(job: Job) -> Iterator[dict[str, Any]]:
+    for arm, rows in job.margins.items():
+        for row in _per_target(job, rows, ("margin",)).to_dict("records"):
+            yield {"arm": arm, "metric": "logprob_margin", "value": row["margin"], **_place(row)}
+
+
+def _damage_rows(job: Job) -> Iterator[dict[str, Any]]:
+    keys = ("nll", "kl", "cosine", "words", "degenerate", "refusal")
+    tables = {arm: _per_target(job, rows, keys) for arm, rows in job.damage.items()}
+    reference = {"ppl_ratio": "none", "ppl_ratio_prompt": "prompt"}
+    base = {
+        name: tables[arm].set_index(["sample", "emotion"])["nll"] for name, arm in reference.items() if arm in tables
+    }
+    for arm, frame in tables.items():
+        for row in frame.to_dict("records"):
+            place = {"arm": arm, **_place(row)}
+            for name, nll in base.items():
+                yield place | {"metric": name, "value": row["nll"] - nll[row["sample"], row["emotion"]]}
+            for key, metric in (("kl", "kl"), ("cosine", "cosine"), ("words", "length")):
+                yield place | {"metric": metric, "value": row[key]}
+            for key in ("degenerate", "refusal"):
+                yield place | {"metric": key, "value": row[key]}
+
+
+def _place(row: dict[str, Any]) -> dict[str, str]:
+    return {"sample": row["sample"], "emotion": row["emotion"]}
+
+
+def estimates(job: Job, frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
+    """Return {arm: {metric: estimate}}; a metric has a suffix ``/emotion`` or ``/emotion/valence`` for a part."""
+    draws, seed = job.config.evaluator.bootstrap, job.config.seed
+    out: dict[str, dict[str, Estimate]] = {arm.name: {} for arm in job.arms}
+    cuts: list[list[str]] = [[], ["emotion"], ["emotion", "valence"]]
+    for cut in cuts:
+        for key, part in frame.groupby(["arm", "metric", *cut], sort=False):
+            arm, metric, *rest = key
+            change = np.exp if metric.startswith("ppl_ratio") else None
+            values = part["value"].to_numpy(dtype=float)
+            name = "/".join([metric, *rest])
+            found = estimate(values, list(part["scenario"]), draws, seed, change)
+            if found.n:
+                out[arm][name] = found
+            if metric == "ppl_ratio" and not rest and found.n:  # perplexity alone misleads: its tail beside it
+                tail = float(np.exp(np.nanquantile(_absolute_nll(job, arm), 0.95) - _mean_nll(job)))
+                out[arm]["ppl_ratio_p95"] = Estimate(tail, None, None, found.n)
+    return out
+
+
+def _absolute_nll(job: Job, arm: str) -> np.ndarray:
+    return np.array([row["nll"] for row in job.damage[arm]], dtype=float)
+
+
+def _mean_nll(job: Job) -> float:
+    return float(np.nanmean(_absolute_nll(job, "none")))
+
+
+def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return, per arm, delta-s by block with its interval over scenarios: mean, lo, hi, each (l,)."""
+    scenarios = [s.scenario_id for s in job.splits.test]
+    draws, seed = job.config.evaluator.bootstrap, job.config.seed
+    bands = {}
+    for arm in job.arms:
+        if arm.kind == "none":
+            continue
+        shift = projection_shift(job, arm.name).mean(0)  # (n, l)
+        found = [estimate(shift[:, layer], scenarios, draws, seed) for layer in range(shift.shape[1])]
+        bands[arm.name] = tuple(
+            np.array([np.nan if getattr(x, f) is None else getattr(x, f) for x in found]) for f in ("value", "lo", "hi")
+        )
+    return bands  # type: ignore[return-value]

@@ -1,0 +1,48 @@
+"""The texts that the project ships: scenarios, held-out replies, example exchanges, word lists."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+TEXTS = Path(__file__).parent
+
+
+@cache
+def read_jsonl(name: str) -> tuple[dict[str, Any], ...]:
+    """Return the records of a shipped JSONL file."""
+    return tuple(json.loads(line) for line in (TEXTS / name).read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+@cache
+def read_lines(name: str) -> tuple[str, ...]:
+    """Return the lines of a shipped list, without comments."""
+    lines = (line.strip() for line in (TEXTS / name).read_text(encoding="utf-8").splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def emotion_words() -> frozenset[str]:
+    """Return the words that scenarios and events must not contain."""
+    return frozenset(read_lines("emotion_words.txt"))
+
+
+def held_out_replies(part: str) -> dict[tuple[str, str], str]:
+    """Return {(theme, emotion or neutral): reply} of one set, ``sev`` or ``sev_test`` (methods 1.8)."""
+    return {(r["theme"], r["emotion"]): r["text"] for r in read_jsonl("replies.jsonl") if r["set"] == part}
+
+
+def words_of(value: Any) -> set[str]:
+    """Return the lower-case words of all strings in a nested value."""
+    if isinstance(value, str):
+        return {w.strip(".,;:!?'\"()-").lower() for w in value.split()}
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*(words_of(child) for child in children))
+
+
+@cache
+def shipped_words() -> frozenset[str]:
+    """Return every word of the shipped texts, lower-case."""
+    files = ("sev.jsonl", "sev_test.jsonl", "replies.jsonl", "few_shot.jsonl")
+    return frozenset(set().union(*(words_of(record) for name in files for record in read_jsonl(name))))

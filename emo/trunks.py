@@ -1,0 +1,75 @@
+"""Keys and values of prompts that were read before: one prompt is prefilled once per process, not once per stage.
+
+Replies, projections, margins, perplexity and KL all start from the same prompts. What they share, the
+prompt without its last token, is kept per prompt and put together (padded on the left) for each batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from emo.forest import PADDING, TRUNK, Forest, plain_block
+from emo.hooks import Cursor
+from emo.models.lm import LM
+
+KEPT_BYTES = 2 * 2**30  # of keys and values, per model; the longest unused prompts go first
+
+Trunk = list[tuple[Tensor, Tensor]]  # per block: keys and values (kv heads, t, p)
+
+
+def planted(lm: LM, cursor: Cursor, prompts: Sequence[Sequence[int]]) -> Forest:
+    """Return a forest of which each tree's trunk is the given prompt, read now or before."""
+    keys = [tuple(ids) for ids in prompts]
+    missing = list(dict.fromkeys(key for key in keys if key and key not in lm.trunks))
+    fresh = _read(lm, missing) if missing else {}
+    found = [fresh.get(key) or lm.trunks.get(key, []) for key in keys]
+    for key in keys:
+        if key in lm.trunks:
+            lm.trunks.move_to_end(key)
+    _keep(lm, fresh)
+    return _together(lm, cursor, keys, found)
+
+
+def _read(lm: LM, prompts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Trunk]:
+    forest = Forest(lm)
+    forest.extend(plain_block(prompts, lm.device))
+    out = {}
+    for b, ids in enumerate(prompts):
+        n = len(ids)
+        out[ids] = [(layer.keys[b, :, -n:].clone(), layer.values[b, :, -n:].clone()) for layer in forest.cache.layers]
+    return out
+
+
+def _keep(lm: LM, fresh: dict[tuple[int, ...], Trunk]) -> None:
+    lm.trunks.update(fresh)
+    size = {key: sum(k.nbytes + v.nbytes for k, v in trunk) for key, trunk in lm.trunks.items()}
+    total = sum(size.values())
+    while total > KEPT_BYTES and lm.trunks:
+        key, _ = lm.trunks.popitem(last=False)
+        total -= size[key]
+
+
+def _together(lm: LM, cursor: Cursor, keys: Sequence[tuple[int, ...]], trunks: Sequence[Trunk]) -> Forest:
+    forest = Forest(lm, cursor)
+    width = max(map(len, keys), default=0)
+    if width == 0:
+        return forest
+    forest.position = torch.zeros(len(keys), width, dtype=torch.long, device=lm.device)
+    forest.branch = torch.full_like(forest.position, PADDING)
+    for b, ids in enumerate(keys):
+        forest.position[b, width - len(ids) :] = torch.arange(len(ids), device=lm.device)
+        forest.branch[b, width - len(ids) :] = TRUNK
+    cache: DynamicCache = forest.cache
+    some = next(trunk for trunk in trunks if trunk)
+    for layer, (k, v) in enumerate(some):
+        whole = [x.new_zeros(len(keys), x.shape[0], width, x.shape[2]) for x in (k, v)]
+        for b, trunk in enumerate(trunks):
+            if trunk:
+                for x, own in zip(whole, trunk[layer], strict=True):
+                    x[b, :, width - own.shape[1] :] = own
+        cache.update(whole[0], whole[1], layer)
+    return forest

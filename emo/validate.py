@@ -1,0 +1,196 @@
+"""From a composed configuration to a checked `Config`: everything that needs no model."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from emo.cli import explain
+from emo.config import Config
+from emo.errors import UserError, check_choice, nearest
+from emo.layers import check_layers
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EKMAN6 = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
+VALENCES = ("positive", "neutral", "negative")
+CONTROLS = ("random", "shuffled")
+
+CHOICES = {
+    "task": ("run",),
+    "console": ("rich", "quiet"),
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "model.source": ("hub", "embedded", "tiny"),
+    "model.chat": ("auto", "plain"),
+    "dataset.name": ("sev", "sev_test", "jsonl"),
+    "elicitation.template": ("paper", "persona", "few_shot"),
+    "elicitation.separator": ("newline", "space"),
+    "elicitation.accept": ("all",),
+    "elicitation.groups": ("complete", "available"),
+    "generation.decoding": ("same", "paper"),
+    "directions.baseline": ("emotions_mean", "neutral"),
+    "directions.tokens": ("prompt_last", "reply_mean"),
+    "intervention.kind": ("none", "prompt", "steer", "prompt_steer", "random", "shuffled"),
+    "intervention.dose": ("rms", "rel", "raw"),
+    "intervention.tokens": ("every_step", "prompt_last", "all"),
+    "evaluator.name": ("margin", "projection"),
+}
+AT_LEAST = {  # null, where the key allows it, means no bound
+    "seed": 0,
+    "batch_size": 1,
+    "dataset.limit": 1,
+    "generation.max_new_tokens": 1,
+    "directions.probe_groups": 1,
+    "intervention.select.prompts": 1,
+    "control.seeds": 1,
+    "evaluator.bootstrap": 1,
+    "evaluator.kl_tokens": 1,
+}
+POSITIVE = ("intervention.decay", "intervention.select.max_ppl_ratio")
+SHARES = (
+    "intervention.select.max_degenerate",
+    "evaluator.min_distinct3",
+    "evaluator.min_distinct4",
+    "evaluator.max_nonwords",
+)
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+FOLDER = re.compile(r"\w[\w.-]*")  # a name without slashes that does not hide itself
+
+OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
+
+
+def to_config(cfg: DictConfig) -> Config:
+    """Merge ``cfg`` into the typed schema, resolve it and check it.
+
+    Raises:
+        UserError: for an unknown key, a wrong type or a value out of range; the line names the key.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), _without_hydra(cfg))
+        for key in sorted(OmegaConf.missing_keys(merged), key=lambda key: not key.endswith(".name")):
+            _missing(key)
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    if not isinstance(config, Config):
+        raise TypeError(f"expected a Config, got {type(config).__name__}")
+    _check(config)
+    for key in ("outputs", "store"):  # a relative path is the user's, so relative to where he stands
+        setattr(config.paths, key, str(Path(getattr(config.paths, key)).expanduser().absolute()))
+    return config
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
+def _missing(key: str) -> None:
+    if key == "model.id":
+        raise UserError("model=hub needs model.id=OWNER/NAME, e.g. model.id=Qwen/Qwen2.5-0.5B-Instruct")
+    group = key.partition(".")[0]
+    options = sorted(path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml"))
+    if options:
+        raise UserError(
+            f"{group}: nothing chosen ({key} has no value); type {group}= one of {', '.join(options)}"
+        )
+    raise UserError(f"{key}: has no value; type {key}=VALUE")
+
+
+def _check(config: Config) -> None:
+    for key, allowed in CHOICES.items():
+        check_choice(key, _at(config, key), allowed)
+    for key, least in AT_LEAST.items():
+        value = _at(config, key)
+        if isinstance(value, int) and value < least:
+            raise UserError(f"{key}={value}: a whole number from {least} on is needed")
+    for key in POSITIVE:
+        _number(key, _at(config, key), above=0.0)
+    for key in SHARES:
+        _number(key, _at(config, key), low=0.0, high=1.0)
+    _number("dataset.dev_fraction", config.dataset.dev_fraction, above=0.0, below=1.0)
+    if not DEVICE.fullmatch(config.device):
+        raise UserError(f"device={config.device}: type auto, cpu, cuda, cuda:0 or mps")
+    if not FOLDER.fullmatch(config.name):
+        raise UserError(f"name={config.name}: a folder name of letters, digits, '.', '_' and '-' is needed")
+    _subset("emotions.names", config.emotions.names, EKMAN6, at_least=2)
+    _subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
+    _subset("control.arms", config.control.arms, CONTROLS, at_least=0)
+    if config.dataset.themes is not None:
+        _subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
+    _files(config)
+    alpha = config.intervention.alpha
+    if alpha != "auto":
+        _alpha("intervention.alpha", alpha, "a number, a list of numbers or auto")
+    _alpha("intervention.select.alpha", config.intervention.select.alpha, "a list of numbers")
+    check_layers(config.intervention.layers, auto=True)
+    if not config.intervention.select.layers:
+        raise UserError("intervention.select.layers=[]: at least one layer range is needed")
+    for layers in config.intervention.select.layers:
+        check_layers(layers, key="intervention.select.layers")
+
+
+def _at(config: Config, key: str) -> object:
+    value: object = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _number(
+    key: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{key}={_show(value)}: a finite number is needed")
+    if not (above < value < below and low <= value <= high):
+        bounds = f"from {low:g} to {high:g}" if math.isfinite(low) else f"above {above:g}"
+        bounds += f" and below {below:g}" if math.isfinite(below) else ""
+        raise UserError(f"{key}={value}: a number {bounds} is needed")
+
+
+def _alpha(key: str, value: object, forms: str) -> None:
+    values = value if isinstance(value, list) else [value]
+    for item in values:
+        if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
+            given = _show(value)
+            raise UserError(
+                f"{key}={given}: {_show(item)} is no finite number{nearest(item, ['auto'])}; type {forms}"
+            )
+    if not values or len(set(values)) < len(values):
+        raise UserError(f"{key}={_show(value)}: a list needs at least one number and none twice")
+
+
+def _subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at_least: int) -> None:
+    for name in given:
+        if name not in allowed:
+            raise UserError(f"{key}: {name} is not one of {', '.join(allowed)}{nearest(name, allowed)}")
+    if len(set(given)) < len(given):
+        raise UserError(f"{key}={_show(given)}: a name stands there twice")
+    if len(given) < at_least:
+        raise UserError(
+            f"{key}={_show(given)}: at least {at_least} of {', '.join(allowed) or 'its values'} needed"
+        )
+
+
+def _files(config: Config) -> None:
+    if config.dataset.name == "jsonl" and config.dataset.path is None:
+        raise UserError("dataset=jsonl needs dataset.path=FILE.jsonl")
+    for key in ("path", "test_path"):
+        path = getattr(config.dataset, key)
+        if path is not None and not Path(path).expanduser().is_file():
+            raise UserError(f"dataset.{key}={path}: no such file (looked from {Path.cwd()})")
+
+
+def _show(value: object) -> str:
+    """Write a value as it is typed."""
+    if isinstance(value, list):
+        return "[" + ",".join(map(_show, value)) + "]"
+    return "null" if value is None else str(value)

@@ -1,0 +1,58 @@
+"""The entry point: ``python run.py GROUP=OPTION KEY=VALUE ...`` (``--help`` lists them)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from emo import cli, validate
+from emo.errors import UserError
+
+FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user wants tracebacks
+codes: list[int] = []  # of the jobs that ran in this process
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> int:
+    """Run one job; report its errors here, where Hydra does not comment on them."""
+
+    def job() -> int:
+        config = validate.to_config(cfg)
+        from emo.app import run_job  # loads torch: not before the request is known to be right
+
+        return run_job(config, cli.command(HydraConfig.get().overrides.task))
+
+    codes.append(cli.guard(job, full=FULL))
+    return codes[-1]
+
+
+def launch() -> int:
+    """Parse the command line and hand over to Hydra; raises what Hydra refuses."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            get_args_parser().parse_args()
+    except SystemExit as stop:
+        if stop.code:
+            reason = said.getvalue().strip().rpartition("error: ")[2]
+            raise UserError(f"{reason}; flags such as -m go before all KEY=VALUE, see --help") from None
+        raise
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing, so that one line can be printed here
+    try:
+        main()
+    except Exception as error:
+        if cli.is_refusal(error):
+            raise cli.explain(error) from error
+        raise
+    return cli.combine(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guard(launch, full=FULL))

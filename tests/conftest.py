@@ -1,0 +1,46 @@
+"""Fixtures shared by the contract tests: one tiny model per family, loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from emo import console
+from emo.config import ModelConfig
+from emo.models.lm import LM
+from emo.models.load import describe, load
+from emo.models.tiny import FAMILY_NAMES
+
+torch.set_num_threads(1)  # tiny products: a second thread costs more than it brings
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[str, LM]:
+    """Return the tiny model of every family; `load` keeps only the last one, so they are kept here."""
+    configs = [ModelConfig(name=f"tiny_{name}", source="tiny", id=name) for name in FAMILY_NAMES]
+    return {c.id: _untied(load(describe(c, "cpu", "float32"))) for c in configs}
+
+
+def _untied(lm: LM) -> LM:
+    """Give tied models (gemma, gpt2) a head of their own: else they echo the last token under any edit."""
+    embedding, head = lm.model.get_input_embeddings().weight, lm.model.get_output_embeddings()
+    if head.weight is embedding:
+        draw = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(1))
+        head.weight = torch.nn.Parameter(0.5 * draw, requires_grad=False)
+    return lm
+
+
+@pytest.fixture(params=FAMILY_NAMES)
+def lm(request: pytest.FixtureRequest, models: dict[str, LM]) -> LM:
+    """Return the tiny model of one family; a test that takes it runs on all of them."""
+    return models[request.param]
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Keep progress lines off stdout for one test."""
+    console.setup("quiet")
+    yield
+    console.setup("rich")

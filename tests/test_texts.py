@@ -1,0 +1,289 @@
+"""Rules of the shipped texts: SEV sets, held-out replies, few-shot examples and word lists."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def word_set(text: str) -> set[str]:
+    return set(text.split())
+
+
+TEXTS = Path(__file__).parents[1] / "emo" / "texts"
+SETS = ("sev", "sev_test")
+THEMES = {
+    "work": "Work/Job",
+    "school": "School/Academia",
+    "relation": "Personal relationships",
+    "shopping": "Customer service/Shopping",
+    "administration": "Public services/Administration",
+    "health": "Health/Medical",
+    "living": "Housing/Living facilities",
+    "travel": "Travel/Transportation",
+}
+SCENARIOS_PER_THEME = 5
+VALENCES = ("positive", "neutral", "negative")
+EMOTIONS = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
+STYLES = (*EMOTIONS, "neutral")
+FEW_SHOT_SETS = 12
+FIRST_PERSON = {"i", "me", "my", "mine", "myself", "we", "us", "our", "ours", "ourselves"}
+INTERJECTIONS = word_set(
+    "ah aha alas argh bah bleh blimey bravo eek eurgh eww gosh ha hey hooray hurrah hurray huh no oh ooh oops ouch "
+    "phew splash ugh wait well what whoa why wow yay yes yikes yuck"
+)
+STOP_WORDS = word_set(
+    "a an and as at because been before by for from had has have he her his i in into is it its me my of on one our "
+    "over she so that the their them there they this to under us was we were when which while who with"
+)
+
+Record = dict[str, Any]
+
+
+def load(name: str) -> list[Record]:
+    return [json.loads(line) for line in (TEXTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def phrases(name: str) -> list[str]:
+    lines = (TEXTS / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words without punctuation; hyphens and apostrophes stay inside a word."""
+    return re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", text.lower())
+
+
+def n_words(text: str) -> int:
+    return len(text.split())
+
+
+def n_sentences(text: str) -> int:
+    return len(re.findall(r"[.!?]+(?=\s|$)", text))
+
+
+def spread(texts: list[str]) -> float:
+    counts = [n_words(text) for text in texts]
+    return (max(counts) - min(counts)) / min(counts)
+
+
+def content(text: str) -> set[str]:
+    return {word for word in words(text) if word not in STOP_WORDS}
+
+
+def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
+    tokens = words(text)
+    return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
+
+
+def jaccard(a: set[str], b: set[str]) -> float:
+    return len(a & b) / len(a | b)
+
+
+def sev_sentences(name: str) -> list[str]:
+    return [text for r in load(name) for text in (r["scenario"], *(r["event"][v] for v in VALENCES))]
+
+
+def exchanges() -> list[Record]:
+    return [exchange for record in load("few_shot") for exchange in record["exchanges"]]
+
+
+def few_shot_sentences() -> list[str]:
+    return [text for e in exchanges() for text in (e["scenario"], e["event"])]
+
+
+def few_shot_replies(style: str) -> list[str]:
+    return [e["replies"][style] for e in exchanges()]
+
+
+def emotion_words_in(text: str) -> set[str]:
+    forbidden = set(phrases("emotion_words.txt"))
+    parts = {part for word in words(text) for part in (word, *re.split(r"[-']", word))}
+    return parts & forbidden
+
+
+@pytest.mark.parametrize("name", ["sev", "sev_test", "replies", "few_shot"])
+def test_no_text_has_stray_whitespace_or_control_characters(name: str) -> None:
+    raw = (TEXTS / f"{name}.jsonl").read_text(encoding="utf-8")
+    assert raw.endswith("\n") and "\n\n" not in raw and "\r" not in raw and "\t" not in raw
+    assert "  " not in raw and "\\n" not in raw and ' "}' not in raw
+    assert not re.search(r"[\u2018\u2019\u201c\u201d\u2013\u2014]", raw), "typographic quotes or dashes"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sev_fields_ids_and_counts(name: str) -> None:
+    records = load(name)
+    mark = "_t" if name == "sev_test" else "_"
+    expected = [f"{key}{mark}{i:02d}" for key in THEMES for i in range(SCENARIOS_PER_THEME)]
+    assert [r["skeleton_id"] for r in records] == expected
+    for r in records:
+        assert list(r) == ["skeleton_id", "theme", "scenario", "event"]
+        assert tuple(r["event"]) == VALENCES
+        assert r["theme"] == THEMES[r["skeleton_id"].split("_")[0]]
+    assert Counter(r["theme"] for r in records) == {theme: SCENARIOS_PER_THEME for theme in THEMES.values()}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sev_scenarios(name: str) -> None:
+    for r in load(name):
+        text = r["scenario"]
+        assert 15 <= n_words(text) <= 25, text
+        assert set(words(text)) & FIRST_PERSON, text
+        assert text[0].isupper(), text
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sev_events(name: str) -> None:
+    for r in load(name):
+        events = [r["event"][v] for v in VALENCES]
+        assert spread(events) <= 0.20, [(n_words(e), e) for e in events]
+        assert all(9 <= n_words(e) <= 20 for e in events), events
+        assert len({tuple(words(e)[:2]) for e in events}) == 1, f"one subject or time: {events}"
+        for event in events:
+            assert event[0].isupper(), event
+            assert not ngrams(event, 5) & ngrams(r["scenario"], 5), f"restates the scenario: {event}"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sev_texts_are_one_sentence_without_emotion_words(name: str) -> None:
+    for text in sev_sentences(name):
+        assert text.endswith(".") and n_sentences(text) == 1, text
+        assert not re.search(r"[!?;:]", text), text
+        assert not emotion_words_in(text), text
+
+
+def test_sev_sentences_are_unique_and_nothing_is_shared() -> None:
+    texts = [t.lower() for name in SETS for t in sev_sentences(name)] + [
+        t.lower() for t in few_shot_sentences()
+    ]
+    assert [t for t, n in Counter(texts).items() if n > 1] == []
+    ids = [r["skeleton_id"] for name in SETS for r in load(name)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_no_two_scenarios_begin_with_the_same_four_words() -> None:
+    texts = [r["scenario"] for name in SETS for r in load(name)] + [e["scenario"] for e in exchanges()]
+    starts = Counter(tuple(words(text)[:4]) for text in texts)
+    assert [s for s, n in starts.items() if n > 1] == []
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_scenario_openings_vary(name: str) -> None:
+    starts = Counter(words(r["scenario"])[0] for r in load(name))
+    assert max(starts.values()) <= 0.25 * sum(starts.values()), starts.most_common(3)
+    assert len(starts) >= 0.4 * sum(starts.values())
+
+
+def test_no_two_scenarios_have_the_same_topic() -> None:
+    texts = [r["scenario"] for name in SETS for r in load(name)] + [e["scenario"] for e in exchanges()]
+    for a, b in combinations(texts, 2):
+        assert jaccard(content(a), content(b)) < 0.25, (a, b)
+
+
+def test_sets_share_no_long_run_of_words() -> None:
+    train, test = sev_sentences("sev"), sev_sentences("sev_test")
+    few = few_shot_sentences()
+    for a, b in [*product(train, test), *product(train, few), *product(test, few)]:
+        assert not ngrams(a, 6) & ngrams(b, 6), (a, b)
+
+
+def test_reply_fields_and_counts() -> None:
+    records = load("replies")
+    assert all(list(r) == ["set", "theme", "emotion", "text"] for r in records)
+    expected = Counter(product(SETS, THEMES.values(), STYLES))
+    assert Counter((r["set"], r["theme"], r["emotion"]) for r in records) == expected
+
+
+def test_reply_lengths() -> None:
+    records = load("replies")
+    for r in records:
+        assert 12 <= n_words(r["text"]) <= 28, r
+        assert 1 <= n_sentences(r["text"]) <= 2 and r["text"][-1] in ".!?", r
+        assert r["text"][0].isupper(), r
+    for name, theme in product(SETS, THEMES.values()):
+        group = [r["text"] for r in records if (r["set"], r["theme"]) == (name, theme)]
+        assert spread(group) <= 0.25, [(n_words(t), t) for t in group]
+
+
+def test_replies_are_unique_and_share_nothing_between_sets() -> None:
+    records = load("replies")
+    texts = [r["text"].lower() for r in records]
+    texts += [text.lower() for style in STYLES for text in few_shot_replies(style)]
+    sentences = [s.strip() for text in texts for s in re.split(r"(?<=[.!?])\s+", text)]
+    assert [s for s, n in Counter(sentences).items() if n > 1] == []
+    starts = Counter((r["emotion"], *words(r["text"])[:3]) for r in records)
+    assert [s for s, n in starts.items() if n > 1] == []
+    by_set = {name: [r["text"] for r in records if r["set"] == name] for name in SETS}
+    for a, b in product(by_set["sev"], by_set["sev_test"]):
+        assert not ngrams(a, 6) & ngrams(b, 6), (a, b)
+
+
+def test_replies_name_no_detail_of_a_scenario() -> None:
+    for name in SETS:
+        replies = [r["text"] for r in load("replies") if r["set"] == name]
+        for text, sentence in product(replies, sev_sentences(name)):
+            assert not ngrams(text, 5) & ngrams(sentence, 5), (text, sentence)
+
+
+def test_neutral_replies_have_no_emotion_words_and_no_exclamation_marks() -> None:
+    replies = [r["text"] for r in load("replies") if r["emotion"] == "neutral"] + few_shot_replies("neutral")
+    for text in replies:
+        assert not emotion_words_in(text) and "!" not in text, text
+
+
+def test_few_shot_fields_and_counts() -> None:
+    records = load("few_shot")
+    assert [r["id"] for r in records] == [f"fs{i:02d}" for i in range(FEW_SHOT_SETS)]
+    for r in records:
+        assert list(r) == ["id", "exchanges"] and len(r["exchanges"]) == 2
+        for e in r["exchanges"]:
+            assert list(e) == ["scenario", "event", "replies"] and tuple(e["replies"]) == STYLES
+
+
+def test_few_shot_scenarios_and_events() -> None:
+    for e in exchanges():
+        assert 10 <= n_words(e["scenario"]) <= 18, e["scenario"]
+        assert 8 <= n_words(e["event"]) <= 14, e["event"]
+        assert set(words(e["scenario"])) & FIRST_PERSON, e["scenario"]
+        for text in (e["scenario"], e["event"]):
+            assert text.endswith(".") and n_sentences(text) == 1 and text[0].isupper(), text
+            assert not emotion_words_in(text), text
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_few_shot_replies(style: str) -> None:
+    texts = few_shot_replies(style)
+    for text in texts:
+        assert 8 <= n_words(text) <= 22, (n_words(text), text)
+        assert 1 <= n_sentences(text) <= 2 and text[-1] in ".!?" and text[0].isupper(), text
+    starts = Counter(tuple(words(text)[:2]) for text in texts)
+    assert [s for s, n in starts.items() if n > 1] == []
+    interjections = sum(words(text)[0] in INTERJECTIONS for text in texts)
+    assert interjections <= 0.25 * len(texts)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("refusals.txt", 20, 40), ("emotion_words.txt", 120, 220)])
+def test_word_lists(name: str, low: int, high: int) -> None:
+    entries = phrases(name)
+    assert low <= len(entries) <= high
+    assert all(e == e.strip().lower() for e in entries)
+    assert [e for e, n in Counter(entries).items() if n > 1] == []
+
+
+def test_emotion_words_are_single_words() -> None:
+    assert all(re.fullmatch(r"[a-z]+", word) for word in phrases("emotion_words.txt"))
+    named = "happy sad glad upset angry disappointed relieved worried thrilled pleased annoyed surprised disgusting afraid"
+    named += " delighted frustrated unfortunately sadly thankfully luckily"
+    assert word_set(named) <= set(phrases("emotion_words.txt"))
+
+
+def test_no_reply_is_a_refusal() -> None:
+    replies = [r["text"] for r in load("replies")] + [t for style in STYLES for t in few_shot_replies(style)]
+    for text, phrase in product(replies, phrases("refusals.txt")):
+        assert phrase not in text.lower(), (phrase, text)
