@@ -1,0 +1,1 @@
+"""Find, test and control the machinery of emotion in language models."""

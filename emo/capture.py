@@ -7,61 +7,19 @@ so their common tokens are forwarded once; the states are those of a plain forwa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from emo.console import progress
-from emo.forest import TRUNK, Block, Forest
+from emo.forest import Block, Forest
 from emo.hooks import reading
 from emo.models.lm import LM
+from emo.prefixes import Text, Tree, batches, layout, shared_prefixes
 from emo.types import Site
 
 SITES = (Site.RESID_MID, Site.RESID_POST)
-WORTH_SHARING = 16  # tokens: below this a common prefix is not worth a tree of its own
 TOKENS_PER_PROMPT = 64  # tokens of one forward pass = batch_size x this
-
-
-class Text(NamedTuple):
-    """Token ids, of which the last ``span`` are averaged over (1: the last token)."""
-
-    ids: list[int]
-    span: int = 1
-
-
-class Tree(NamedTuple):
-    """Texts (indices) that share their first ``prefix`` tokens."""
-
-    prefix: int
-    members: list[int]
-
-
-def shared_prefixes(texts: Sequence[Text], room: int) -> list[Tree]:
-    """Group texts into trees of at most ``room`` tokens beyond their prefix; every text exactly once.
-
-    Sorting puts texts with common beginnings side by side, so one pass finds the trees.
-    """
-    order = sorted(range(len(texts)), key=lambda i: texts[i].ids)
-    trees: list[Tree] = []
-    for i in order:
-        limit = len(texts[i].ids) - texts[i].span  # what is read must be the text's own tokens
-        if trees:
-            tree = trees[-1]
-            first = texts[tree.members[0]].ids
-            common = min(_common(first, texts[i].ids), limit, tree.prefix)
-            beyond = sum(len(texts[m].ids) for m in [*tree.members, i]) - common * (len(tree.members) + 1)
-            keeps = len(tree.members) == 1 or common >= tree.prefix - WORTH_SHARING
-            if common >= WORTH_SHARING and keeps and beyond <= room:
-                trees[-1] = Tree(common, [*tree.members, i])
-                continue
-        trees.append(Tree(limit, [i]))
-    return trees
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    n = min(len(a), len(b))
-    return next((k for k in range(n) if a[k] != b[k]), n)
 
 
 def states(
@@ -74,38 +32,13 @@ def states(
     room = batch_size * TOKENS_PER_PROMPT
     trees = sorted(shared_prefixes(texts, room // 2), key=lambda t: (-t.prefix, t.members))
     with progress(label, len(texts), "prompts") as bar:
-        for batch in _batches(texts, trees, room):
+        for batch in batches(texts, trees, room):
             yield from _read(lm, texts, batch, sites)
             bar.advance(sum(len(tree.members) for tree in batch))
 
 
-def _batches(texts: Sequence[Text], trees: Sequence[Tree], room: int) -> Iterator[list[Tree]]:
-    """Cut the trees into forward passes of at most ``room`` tokens, padding included (a larger tree stands alone)."""
-    batch: list[Tree] = []
-    widest = 0
-    for tree in trees:
-        width = tree.prefix + sum(len(texts[m].ids) - tree.prefix for m in tree.members)
-        if batch and max(widest, width) * (len(batch) + 1) > room:
-            yield batch
-            batch, widest = [], 0
-        batch.append(tree)
-        widest = max(widest, width)
-    if batch:
-        yield batch
-
-
-def _read(
-    lm: LM, texts: Sequence[Text], batch: list[Tree], sites: Sequence[Site]
-) -> Iterator[tuple[int, Tensor]]:
-    rows, where = [], []
-    for b, tree in enumerate(batch):
-        trunk = texts[tree.members[0]].ids[: tree.prefix]
-        tokens = [(token, i, TRUNK, -1, -1) for i, token in enumerate(trunk)]
-        for k, m in enumerate(tree.members):
-            own = texts[m].ids[tree.prefix :]
-            tokens += [(token, tree.prefix + i, TRUNK + 1 + k, -1, 0) for i, token in enumerate(own)]
-            where.append((m, b, len(tokens)))
-        rows.append(tokens)
+def _read(lm: LM, texts: Sequence[Text], batch: list[Tree], sites: Sequence[Site]) -> Iterator[tuple[int, Tensor]]:
+    rows, where = layout(texts, batch)
     block = Block.pad(rows, lm.device)
     width = block.ids.shape[1]
     found = torch.empty(len(where), lm.n_layers, len(sites), lm.d)

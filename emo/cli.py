@@ -81,9 +81,7 @@ def explain(error: BaseException) -> UserError:
     """Translate what Hydra or OmegaConf raised into one line: given, allowed, what to type."""
     override = getattr(error, "override", None)  # of Hydra's OverrideParseException
     if isinstance(override, str):
-        return UserError(
-            f"{_given(override)}: cannot be read; type KEY=VALUE, quotes around special characters"
-        )
+        return UserError(f"{_given(override)}: cannot be read; type KEY=VALUE, quotes around special characters")
     texts = [str(link) for link in _chain(error)]
     for text in texts:
         for pattern, write in _TRANSLATIONS:

@@ -123,7 +123,7 @@ class Counter:
             self._bar.advance(self._task, n)
             return
         now = monotonic()
-        if now - self._last >= EVERY and self.done < self.total:
+        if now - self._last >= EVERY and 0 < self.done < self.total:
             self._last = now
             left = (self.total - self.done) * (now - self._start) / max(self.done, 1)
             _line(f"{self.description}: {self._count()}, {self._rate(now)}, {_seconds(left)} left")

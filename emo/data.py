@@ -74,7 +74,7 @@ def load_splits(config: DatasetConfig, seed: int) -> Splits:
                 f"dataset={config.name}: no scenario left for the {name} split (sizes {sizes}); "
                 "use a larger file, more themes, another dataset.dev_fraction or a dataset.test_path"
             )
-    return Splits(*samples, digest, broken, config.path is None)
+    return Splits(samples[0], samples[1], samples[2], digest, broken, config.path is None)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -85,7 +85,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"dataset.path={path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    records, seen = [], {}
+    records: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -95,7 +96,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"{where}: skeleton_id '{record['skeleton_id']}' stands in line {first} already")
         records.append(record)
     if not records:
-        raise UserError(f"dataset.path={path}: empty; each line is one JSON object with skeleton_id, theme, scenario, event")
+        raise UserError(
+            f"dataset.path={path}: empty; each line is one JSON object with skeleton_id, theme, scenario, event"
+        )
     return records
 
 

@@ -13,6 +13,29 @@ from emo.plots import arms_figure, cosine_figure, layer_curves, pca_figure, prob
 from emo.stats import Estimate
 from emo.summary import layer_bands
 
+CAPTIONS = {
+    "arms": "Every arm on the test prompts; dots are means, bars 95 % intervals over scenarios.",
+    "selection": (
+        "Settings tried on the dev split only. Replies are written in order of falling margin until one setting "
+        "stays within the damage bounds."
+    ),
+    "delta_s": (
+        "Change of the projection of resid_post on the direction, at the last prompt token, against no intervention; "
+        "bands are 95 % intervals over scenarios."
+    ),
+    "probes": (
+        "Macro F1 on held-out scenarios, resid_post at the last prompt token. A within-group difference uses all the "
+        "states of its test group, so its F1 answers an easier question."
+    ),
+    "pca": (
+        "Emotion-prompted extraction states. Left: raw. Right: after subtracting the mean over the emotions of the "
+        "same scenario and event."
+    ),
+    "cosines": (
+        "With the mean over emotions as baseline the cosines sum to about zero by construction; with a neutral "
+        "baseline what all emotions share makes them positive."
+    ),
+}
 PANELS = ("logprob_margin", "delta_s_rel", "ppl_ratio", "degenerate")
 
 Figure = tuple[Path, str]
@@ -25,17 +48,21 @@ def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any],
     figures: list[Figure] = []
     panels = [m for m in PANELS if any(m in metrics for metrics in found.values())]
     if panels:
-        path = arms_figure(found, panels, f"Arms on test: {where}, {n} prompts x {len(job.names)} emotions", folder / "arms.png")
-        figures.append((path, "Every arm on the test prompts; dots are means, bars 95 % intervals over scenarios."))
+        path = arms_figure(
+            found, panels, f"Arms on test: {where}, {n} prompts x {len(job.names)} emotions", folder / "arms.png"
+        )
+        figures.append((path, CAPTIONS["arms"]))
     if job.selection is not None:
         title = f"Strength chosen on dev: {where}, {len(job.dev_samples)} prompts x {len(job.names)} emotions"
         path = selection_figure(job.selection.tried, title, folder / "selection.png")
-        figures.append((path, "Settings tried on the dev split only. Replies are written in order of falling margin until one setting stays within the damage bounds."))
+        figures.append((path, CAPTIONS["selection"]))
     bands = layer_bands(job)
     if bands:
-        title = f"Projection on each emotion's own direction, by block: {where}, {n} prompts x {len(job.names)} emotions"
+        title = (
+            f"Projection on each emotion's own direction, by block: {where}, {n} prompts x {len(job.names)} emotions"
+        )
         path = layer_curves(bands, "decoder block", "delta-s (residual units)", title, "arm", folder / "delta_s.png")
-        figures.append((path, "Change of the projection of resid_post on the direction, at the last prompt token, against no intervention; bands are 95 % intervals over scenarios."))
+        figures.append((path, CAPTIONS["delta_s"]))
     if shape["probes"]:
         figures.append(_probe(job, shape["probes"], where, folder))
     if shape["scatter"]:
@@ -46,10 +73,12 @@ def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any],
 
 def _probe(job: Job, probes: dict[str, Any], where: str, folder: Path) -> Figure:
     curves = {"raw states": np.array(probes["raw"]), "within-group differences": np.array(probes["difference"])}
-    title = f"Linear probes for emotion: {where}, fitted on {probes['n_train']} states, scored on {probes['n_test']} of other scenarios"
+    title = (
+        f"Linear probes for emotion: {where}, fitted on {probes['n_train']} states, "
+        f"scored on {probes['n_test']} of other scenarios"
+    )
     path = probe_figure(curves, 1 / len(job.names), title, folder / "probes.png", marker=probes["separates_at"])
-    caption = "Macro F1 on held-out scenarios, resid_post at the last prompt token. A within-group difference uses all the states of its test group, so its F1 answers an easier question."
-    return path, caption
+    return path, CAPTIONS["probes"]
 
 
 def _scatter(job: Job, rows: list[dict[str, Any]], where: str, folder: Path) -> Figure:
@@ -60,7 +89,7 @@ def _scatter(job: Job, rows: list[dict[str, Any]], where: str, folder: Path) -> 
         kind = "within-group difference" if row["difference"] else "raw state"
         panels[f"block {row['block']}, {kind}"] = (points, labels, np.array(row["explained"]))
     path = pca_figure(panels, f"Principal components of resid_post, last prompt token: {where}", folder / "pca.png")
-    return path, "Emotion-prompted extraction states. Left: raw. Right: after subtracting the mean over the emotions of the same scenario and event."
+    return path, CAPTIONS["pca"]
 
 
 def _cosines(job: Job, shape: dict[str, Any], where: str, folder: Path) -> Figure:
@@ -69,4 +98,4 @@ def _cosines(job: Job, shape: dict[str, Any], where: str, folder: Path) -> Figur
     mats = {f"block {b}": np.array(shape["cosines"][b][MLP]) for b in blocks}
     title = f"Cosines between emotion directions (v_mlp): {where}, {shape['groups']['groups']} groups"
     path = cosine_figure(mats, job.names, title, folder / "cosines.png")
-    return path, "With the mean over emotions as baseline the cosines sum to about zero by construction; with a neutral baseline what all emotions share makes them positive."
+    return path, CAPTIONS["cosines"]

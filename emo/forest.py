@@ -23,7 +23,7 @@ PADDING, TRUNK = -1, 0
 
 
 class Block(NamedTuple):
-    """Tokens to append, all (b, t): ids, positions, branches, conditions (-1: no edit), steps after the prompt's end."""
+    """Tokens to append, all (b, t): ids, positions, branches, conditions (-1: none), steps after the prompt's end."""
 
     ids: Tensor
     position: Tensor
@@ -71,6 +71,10 @@ class Forest:
         diagonal = torch.arange(t, device=block.ids.device)
         visible[:, diagonal, old + diagonal] = True  # padding sees itself, or its softmax would be nan
         return self.lm.hidden(block.ids, block.position, self.position, visible, self.cache)
+
+    def keys_values(self) -> list[tuple[Tensor, Tensor]]:
+        """Return keys and values of every block, each (b, kv heads, tokens so far, p)."""
+        return [(layer.keys, layer.values) for layer in self.cache.layers]  # type: ignore[union-attr, misc]
 
     def rewind(self, length: int) -> None:
         """Forget all but the first ``length`` tokens of every tree."""

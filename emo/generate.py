@@ -137,7 +137,8 @@ def _grow(
     alive = [list(members) for members in grove.rows]
     branch = {i: TRUNK + 1 + k for members in grove.rows for k, i in enumerate(members)}
     opening = [
-        [planter.starts(p, branch[i], rows[i].cond) for i in members] for p, members in zip(grove.prompts, alive, strict=True)
+        [planter.starts(p, branch[i], rows[i].cond) for i in members]
+        for p, members in zip(grove.prompts, alive, strict=True)
     ]
     for step in range(limit):
         block = Block.pad([[t for piece in tree for t in piece] for tree in opening], lm.device)
@@ -186,7 +187,7 @@ def _choose(
     for k, i in enumerate(order):
         if processors[i]:
             so_far = torch.tensor([[*planter.prompts[rows[i].prompt], *replies[i]]], device=logits.device)
-            logits[k] = processors[i](so_far, logits[k : k + 1])[0]
+            logits[k] = processors[i](so_far, logits[k : k + 1])[0]  # type: ignore[arg-type]
     return dict(zip(order, logits.argmax(-1).tolist(), strict=True))
 
 
@@ -199,7 +200,7 @@ def _processors(lm: LM, row: Row, prompt_length: int) -> LogitsProcessorList:
         [
             RepetitionPenaltyLogitsProcessor(how.repetition_penalty),
             NoRepeatNGramLogitsProcessor(how.no_repeat_ngram),
-            MinNewTokensLengthLogitsProcessor(prompt_length, how.min_new_tokens, stop, device=lm.device),
+            MinNewTokensLengthLogitsProcessor(prompt_length, how.min_new_tokens, stop, device=str(lm.device)),
         ]
     )
 
@@ -243,9 +244,9 @@ def teacher_forced(
             block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
             hidden = forest.extend(block)
             ends = last_tokens(block, pieces)
-            for tree, members in enumerate(grove.rows):
-                for end, i in zip(ends[tree], members, strict=True):
-                    states = hidden[tree, end + 1 - len(subset[i].reply) : end + 1]
+            for b, members in enumerate(grove.rows):
+                for end, i in zip(ends[b], members, strict=True):
+                    states = hidden[b, end + 1 - len(subset[i].reply) : end + 1]
                     yield Scored(kept[i], torch.log_softmax(lm.logits(states), -1))
                 if bar is not None:
                     bar.advance(len(members))

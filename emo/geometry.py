@@ -30,7 +30,9 @@ def geometry(job: Job) -> dict[str, Any]:
     if any(arm.kind == "prompt" for arm in job.arms) and job.config.directions.tokens == "prompt_last":
         out["probes"] = probe(train, job.prompted.tensors["states"])._asdict()
     if len(train) > 1:
-        out["scatter"] = [_panel(train, layer, difference) for layer in _blocks(job, out) for difference in (False, True)]
+        out["scatter"] = [
+            _panel(train, layer, difference) for layer in _blocks(job, out) for difference in (False, True)
+        ]
     return out
 
 
@@ -43,10 +45,13 @@ def _blocks(job: Job, found: dict[str, Any]) -> list[int]:
 
 def _panel(states: Any, layer: int, difference: bool) -> dict[str, Any]:
     points, explained = scatter(states, layer, difference)
-    return {"block": layer, "difference": difference, "points": _round(points.tolist()), "explained": _round(explained.tolist())}
+    return {
+        "block": layer,
+        "difference": difference,
+        "points": _round(points.tolist()),
+        "explained": _round(explained.tolist()),
+    }
 
 
 def _round(value: Any, digits: int = 5) -> Any:
     return [_round(x, digits) for x in value] if isinstance(value, list) else round(value, digits)
-
-

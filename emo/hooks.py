@@ -113,9 +113,7 @@ def _edit_mid(lm: LM, stack: ExitStack, cursor: Cursor, edit: Edit, op: Op) -> N
 
 
 @contextmanager
-def reading(
-    lm: LM, wanted: Sequence[tuple[Site, int]], sink: Callable[[Site, int, Tensor], None]
-) -> Iterator[None]:
+def reading(lm: LM, wanted: Sequence[tuple[Site, int]], sink: Callable[[Site, int, Tensor], None]) -> Iterator[None]:
     """Hand every wanted site's activation (b, t, w) to ``sink(site, layer, x)``, after any edit registered before."""
     with ExitStack() as stack:
         for site, layer in wanted:

@@ -35,8 +35,7 @@ def parse_layers(spec: object, n_layers: int, *, key: str = "intervention.layers
             raise ValueError(f"there is no block {blocks[-1]}")
     except ValueError as error:
         raise UserError(
-            f"{key}={_show(spec)}: {error}; the model has {n_layers} blocks (0 to {n_layers - 1});"
-            f" type {FORMS}"
+            f"{key}={_show(spec)}: {error}; the model has {n_layers} blocks (0 to {n_layers - 1}); type {FORMS}"
         ) from None
     return blocks
 

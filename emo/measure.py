@@ -15,6 +15,7 @@ from emo.evaluators.encoder import embed
 from emo.evaluators.fluency import fluency
 from emo.evaluators.margin import Question, margins, replies_for
 from emo.generate import NO_EDIT, Row, generate
+from emo.hooks import Edit
 from emo.interventions.arms import Arm, Bank, Plan, plan
 from emo.models.lm import LM
 from emo.prompts import prompt_ids
@@ -69,10 +70,20 @@ class Measure:
         """Return, per arm, <resid_post[l], v_mlp[e,l]> at the last prompt token: (entries, l, e)."""
         made = plan(arms, self.bank, skip_layer)
         rows, where = self._rows(arms, made)
-        out = projections(
-            self.lm, self.prompts, rows, made.edits, self.bank.directions, self.config.batch_size, f"{self.part}: projections"
-        )
+        out, _ = self._project(rows, made.edits)
         return {name: out[part] for name, part in where.items()}
+
+    def project_prompted(self, groups: int) -> tuple[Tensor, Tensor]:
+        """Return the projections of arm prompt (entries, l, e), and states (groups, e, l, d) of the first groups."""
+        rows, _ = self._rows([Arm("prompt", "prompt")], Plan([], {}))
+        n, e = len(self.samples), len(self.names)
+        keep = [form * n + i for i in range(groups) for form in range(e)]
+        out, held = self._project(rows, [], keep)
+        return out, held.view(groups, e, *held.shape[1:])
+
+    def _project(self, rows: list[Row], edits: list[Edit], keep: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        size, label = self.config.batch_size, f"{self.part}: projections"
+        return projections(self.lm, self.prompts, rows, edits, self.bank.directions, size, label, keep)
 
     def reply(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
         """Return, per arm, one row per entry: sample id, emotion, seed, reply text and its token ids."""
@@ -87,7 +98,9 @@ class Measure:
                 text = self.lm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
                 emotion = None if entry.emotion is None else self.names[entry.emotion]
                 sample = self.samples[entry.sample].id
-                made_rows.append({"sample": sample, "emotion": emotion, "seed": entry.seed, "reply": text, "ids": tokens})
+                made_rows.append(
+                    {"sample": sample, "emotion": emotion, "seed": entry.seed, "reply": text, "ids": tokens}
+                )
             out[arm.name] = made_rows
         return out
 
@@ -95,7 +108,9 @@ class Measure:
         """Return, per arm, the margin of every sample, seed and target emotion."""
         made = plan(arms, self.bank)
         replies = replies_for(self.lm, self.samples, self.replies_of, self.names)
-        questions, rows, where = [], [], {}
+        questions: list[Question] = []
+        rows: list[dict[str, Any]] = []
+        where = {}
         for arm in arms:
             start = len(questions)
             for entry in self.entries(arm):
@@ -105,7 +120,9 @@ class Measure:
                     questions.append(Question(self._prompt(arm, entry), cond, entry.sample, target))
                     rows.append({"sample": self.samples[entry.sample].id, "emotion": target, "seed": entry.seed})
             where[arm.name] = slice(start, len(questions))
-        found = margins(self.lm, self.prompts, questions, replies, made.edits, self.config.batch_size, f"{self.part}: margins")
+        found = margins(
+            self.lm, self.prompts, questions, replies, made.edits, self.config.batch_size, f"{self.part}: margins"
+        )
         filled = [row | {"margin": value} for row, value in zip(rows, found, strict=True)]
         return {name: filled[part] for name, part in where.items()}
 
@@ -119,7 +136,9 @@ class Measure:
             replies: their replies, as `reply` gives them.
             greedy: the unedited greedy reply (token ids) of every sample; None: KL is not measured.
         """
-        flat = [(arm, entry, row) for arm in arms for entry, row in zip(self.entries(arm), replies[arm.name], strict=True)]
+        flat = [
+            (arm, entry, row) for arm in arms for entry, row in zip(self.entries(arm), replies[arm.name], strict=True)
+        ]
         nll = reply_nll(
             self.lm, self.prompts, [(entry.sample, row["ids"]) for _, entry, row in flat], self.config.batch_size,
             f"{self.part}: perplexity",
@@ -142,6 +161,8 @@ class Measure:
             measured = fluency(row["reply"], self.config.evaluator)
             keys = {key: row[key] for key in ("sample", "emotion", "seed")}
             out[arm.name].append(
-                keys | measured._asdict() | {"nll": nll[k], "kl": kl[k], "cosine": float(cosine[k]) if row["reply"] else None}
+                keys
+                | measured._asdict()
+                | {"nll": nll[k], "kl": kl[k], "cosine": float(cosine[k]) if row["reply"] else None}
             )
         return out

@@ -15,28 +15,31 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from emo.capture import Text, states
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import Sample, load_splits
-from emo.directions import MLP, Moments
-from emo.errors import UserError
-from emo.generate import Row, generate
+from emo.directions import MLP
+from emo.extraction import extract
 from emo.interventions.arms import Arm, Bank, random_directions
 from emo.layers import parse_layers
 from emo.measure import Measure
-from emo.models.load import describe, load
 from emo.models.lm import LM
-from emo.prompts import prompt_ids
+from emo.models.load import describe, load
 from emo.selection import Choice, choose
 from emo.store import Artifact, Store, address
 from emo.texts import TEXTS
-from emo.types import Site
 
-VERSIONS = {"directions": 1, "selection": 1, "states": 1, "projections": 1, "replies": 1, "margins": 1, "damage": 1, "result": 1}
-GROUPS_AT_ONCE = 48  # groups whose states are held while their emotions are contrasted
+VERSIONS = {
+    "directions": 1,
+    "selection": 1,
+    "states": 1,
+    "projections": 1,
+    "replies": 1,
+    "margins": 1,
+    "damage": 1,
+    "result": 1,
+}
 
 
 class Job:
@@ -117,7 +120,10 @@ class Job:
         config = asdict(self.config)
         for key in (*RUNTIME_KEYS, "dtype"):
             config.pop(key)
-        for section, keys in {"model": ("name", "revision", "device_map"), "dataset": ("name", "path", "test_path")}.items():
+        for section, keys in {
+            "model": ("name", "revision", "device_map"),
+            "dataset": ("name", "path", "test_path"),
+        }.items():
             for key in keys:
                 config[section].pop(key)
         config["intervention"]["layers"] = self.layers
@@ -129,52 +135,11 @@ class Job:
 
     @cached_property
     def directions(self) -> Artifact:
-        """Tensors v (e,l,2,d), shuffled (s,e,l,2,d), norms (e,l,2), probe_states (g,e,l,d) of a bounded number of groups."""
+        """Tensors v (e,l,2,d), shuffled (s,e,l,2,d), norms (e,l,2), and probe_states (g,e,l,d) of the first groups."""
         config = {"directions": asdict(self.config.directions), "groups": len(self.splits.extract)}
-        return self.store.get_or_compute("directions", self._directions_key, config, self._find_directions)
-
-    def _find_directions(self) -> Artifact:
-        c = self.config
-        samples = self.splits.extract
-        moments = Moments(len(self.names), c.directions.baseline, c.elicitation.groups == "complete", c.control.seeds, c.seed)
-        forms: list[str | None] = [*self.names, None] if c.directions.baseline == "neutral" else list(self.names)
-        prompts = [prompt_ids(self.lm, c.elicitation, samples, form) for form in forms]
-        kept: list[Tensor] = []
-        # Groups whose prompts begin alike are taken together: their common tokens are forwarded once.
-        order = sorted(range(len(samples)), key=lambda i: prompts[0][i])
-        for start in range(0, len(order), GROUPS_AT_ONCE):
-            part = order[start : start + GROUPS_AT_ONCE]
-            label = f"capture {start + 1}-{start + len(part)} of {len(order)} groups"
-            found = self._group_states([[ids[i] for ids in prompts] for i in part], label)
-            for i, group in zip(part, found, strict=True):
-                by_emotion, neutral = group[: len(self.names)], group[len(self.names) :]
-                used = moments.add(samples[i].id, by_emotion, neutral[0] if neutral else None)
-                if used and len(kept) < c.directions.probe_groups and all(s is not None for s in by_emotion):
-                    kept.append(torch.stack([s[:, MLP] for s in by_emotion if s is not None]))
-        if not moments.groups:
-            raise UserError(
-                "directions: no group has an accepted reply for every emotion; type elicitation.groups=available "
-                "or use another elicitation"
-            )
-        v, shuffled, norms = moments.directions()
-        tensors = {"v": v, "shuffled": shuffled, "norms": norms, "probe_states": torch.stack(kept) if kept else torch.zeros(0)}
-        return Artifact(tensors, meta={"groups": moments.groups, "of": len(samples)})
-
-    def _group_states(self, groups: list[list[list[int]]], label: str) -> list[list[Tensor | None]]:
-        """Return states (l, 2, d) per group and form; None where the reply is empty."""
-        flat = [ids for group in groups for ids in group]
-        texts = [Text(ids) for ids in flat]
-        if self.config.directions.tokens == "reply_mean":
-            limit = self.config.generation.max_new_tokens
-            rows = [Row(i) for i in range(len(flat))]
-            replies = generate(self.lm, flat, rows, [], limit, self.config.batch_size, f"{label}: replies")
-            texts = [Text([*ids, *reply], len(reply)) for ids, reply in zip(flat, replies, strict=True)]
-        usable = [i for i, text in enumerate(texts) if text.span]
-        out: list[Tensor | None] = [None] * len(flat)
-        for k, x in states(self.lm, [texts[i] for i in usable], self.config.batch_size, label):
-            out[usable[k]] = x
-        width = len(groups[0])
-        return [out[start : start + width] for start in range(0, len(out), width)]
+        return self.store.get_or_compute(
+            "directions", self._directions_key, config, lambda: extract(self.lm, self.config, self.splits.extract)
+        )
 
     @cached_property
     def bank(self) -> Bank:
@@ -220,7 +185,9 @@ class Job:
         seeds = c.control.seeds if kind in ("random", "shuffled") else 1
         decoding = "steering" if c.generation.decoding == "paper" else "plain"
         given = c.intervention
-        return Arm(name, kind, float(alpha), tuple(layers), given.dose, given.tokens, float(given.decay), seeds, decoding)
+        return Arm(
+            name, kind, float(alpha), tuple(layers), given.dose, given.tokens, float(given.decay), seeds, decoding
+        )
 
     @cached_property
     def arms(self) -> list[Arm]:
@@ -278,21 +245,14 @@ class Job:
 
     @cached_property
     def prompted(self) -> Artifact:
-        """Test states under the emotion prompts: proj (n*e, l, e), and states (g,e,l,d) of a bounded number of groups."""
+        """Test states under the emotion prompts: proj (n*e, l, e), and states (g,e,l,d) of the first groups."""
         key = self._address("states", samples=_digest(self.splits.test), directions=self._directions_key)
         config = {"samples": len(self.splits.test), "probe_groups": self.config.directions.probe_groups}
         return self.store.get_or_compute("states", key, config, self._read_prompted)
 
     def _read_prompted(self) -> Artifact:
-        v, samples, names = self.bank.directions, self.splits.test, self.names
-        texts = [Text(ids) for form in names for ids in prompt_ids(self.lm, self.config.elicitation, samples, form)]
-        n, kept = len(samples), min(len(samples), self.config.directions.probe_groups)
-        proj = torch.zeros(len(texts), self.spec.n_layers, len(names))
-        held = torch.zeros(kept, len(names), self.spec.n_layers, v.shape[-1])
-        for k, x in states(self.lm, texts, self.config.batch_size, "test: states", [Site.RESID_POST]):
-            proj[k] = torch.einsum("ld,eld->le", x[:, 0], v)
-            if k % n < kept:
-                held[k % n, k // n] = x[:, 0]
+        groups = min(len(self.splits.test), self.config.directions.probe_groups)
+        proj, held = self.measure.project_prompted(groups)
         return Artifact({"proj": proj, "states": held})
 
     @cached_property
@@ -305,7 +265,9 @@ class Job:
         others = [arm for arm in self.arms if arm.kind != "prompt"]
         made = self._per_arm("projections", others, {}, compute, on_directions=True)
         found = {name: artifact.tensors["proj"] for name, artifact in made.items()}
-        return {arm.name: self.prompted.tensors["proj"] if arm.kind == "prompt" else found[arm.name] for arm in self.arms}
+        return {
+            arm.name: self.prompted.tensors["proj"] if arm.kind == "prompt" else found[arm.name] for arm in self.arms
+        }
 
     @cached_property
     def last_block(self) -> dict[str, Tensor]:

@@ -49,9 +49,7 @@ def messages(config: ElicitationConfig, sample: Sample, emotion: str | None, ind
     return turns
 
 
-def prompt_ids(
-    lm: LM, config: ElicitationConfig, samples: Sequence[Sample], emotion: str | None
-) -> list[list[int]]:
+def prompt_ids(lm: LM, config: ElicitationConfig, samples: Sequence[Sample], emotion: str | None) -> list[list[int]]:
     """Return the token ids of every sample's prompt, up to the assistant header's last token."""
     return [tokenize(lm, messages(config, s, emotion, i)) for i, s in enumerate(samples)]
 

@@ -177,7 +177,5 @@ def _sample(number: int, sample: Mapping[str, Any]) -> str:
 
 def _reply(reply: Mapping[str, Any]) -> str:
     text = _text(reply["text"]) if str(reply["text"]).strip() else '<span class="small">(empty)</span>'
-    mark, kind = (
-        (' <span class="mark">degenerate</span>', ' class="degenerate"') if reply["degenerate"] else ("", "")
-    )
+    mark, kind = (' <span class="mark">degenerate</span>', ' class="degenerate"') if reply["degenerate"] else ("", "")
     return f'<tr><th>{_text(reply["arm"])}{mark}</th><td{kind} dir="auto">{text}</td></tr>\n'

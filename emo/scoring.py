@@ -27,8 +27,9 @@ def projections(
     v: Tensor,
     batch_size: int,
     label: str = "scored",
-) -> Tensor:
-    """Return <resid_post[l], v[e,l]> at the last prompt token of every row: (rows, l, e) float32.
+    keep: Sequence[int] = (),
+) -> tuple[Tensor, Tensor]:
+    """Return <resid_post[l], v[e,l]> at the last prompt token of every row, (rows, l, e), and the states of some rows.
 
     Args:
         lm: the model.
@@ -38,7 +39,10 @@ def projections(
         v: (e, l, d) unit directions.
         batch_size: prompts in one forward pass.
         label: name of the progress bar.
+        keep: rows whose states (len(keep), l, d) are returned too.
     """
+    slot = {row: k for k, row in enumerate(keep)}
+    held = torch.zeros(len(keep), lm.n_layers, lm.d)
     out = torch.zeros(len(rows), lm.n_layers, v.shape[0])
     planter = Planter(lm, prompts, edits)
     with edited(lm, edits) as cursor, progress(label, len(rows), "rows") as bar:
@@ -54,11 +58,14 @@ def projections(
             column = [c for columns in ends for c in columns]
             order = [i for members in grove.rows for i in members]
 
-            def keep(_: Site, layer: int, x: Tensor, at: tuple = (tree, column), to: list[int] = order) -> None:
+            def project(_: Site, layer: int, x: Tensor, at: tuple = (tree, column), to: list[int] = order) -> None:
                 state = x[at].float()
                 out[to, layer] = (state @ v[:, layer].to(state.device).T).cpu()
+                for k, i in enumerate(to):
+                    if i in slot:
+                        held[slot[i], layer] = state[k].cpu()
 
-            with reading(lm, [(Site.RESID_POST, layer) for layer in range(lm.n_layers)], keep):
+            with reading(lm, [(Site.RESID_POST, layer) for layer in range(lm.n_layers)], project):
                 forest.extend(block)
             bar.advance(len(order))
-    return out
+    return out, held

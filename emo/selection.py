@@ -75,10 +75,8 @@ def choose(measure: Measure, tried: Sequence[Arm], bounds: SelectConfig, seed: i
             break
     if best is None:
         best = min(table, key=lambda n: (table[n]["degenerate"], table[n]["ppl_ratio"] or np.inf))
-        warn(
-            f"no strength stays within degenerate <= {bounds.max_degenerate:g} and ppl_ratio <= {bounds.max_ppl_ratio:g} "
-            f"on dev; the least damaging is used: add smaller values to intervention.select.alpha"
-        )
+        bound = f"degenerate <= {bounds.max_degenerate:g} and ppl_ratio <= {bounds.max_ppl_ratio:g}"
+        warn(f"on dev no strength keeps {bound}; the least damaging is used: add smaller intervention.select.alpha")
     row = table[best]
     row["chosen"] = True
     note(f"chosen on dev: alpha {row['alpha']:g}, layers {row['layers']} (margin {row['margin']:.2f} nats per token)")

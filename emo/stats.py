@@ -111,9 +111,7 @@ def estimate_ratio(
     return Estimate(value, lo, hi, n)
 
 
-def paired(
-    a: ArrayLike, b: ArrayLike, clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0
-) -> Paired:
+def paired(a: ArrayLike, b: ArrayLike, clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0) -> Paired:
     """Difference of means a - b on the same rows, with CI and a sign-flip test (methods 4.4).
 
     The test flips the signs of the scenario means of a - b: exactly (every pattern) up to 12 scenarios,

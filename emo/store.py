@@ -98,9 +98,7 @@ class Store:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def get_or_compute(
-        self, stage: str, key: str, config: dict[str, Any], compute: Callable[[], Artifact]
-    ) -> Artifact:
+    def get_or_compute(self, stage: str, key: str, config: dict[str, Any], compute: Callable[[], Artifact]) -> Artifact:
         """Return the artifact of an address, computing and keeping it where it is missing."""
         return self.get_or_compute_many(stage, {"only": key}, {"only": config}, lambda _: {"only": compute()})["only"]
 
@@ -139,7 +137,9 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"paths.store={self.root}: cannot be written ({error.strerror}); give another folder") from None
+            raise UserError(
+                f"paths.store={self.root}: cannot be written ({error.strerror}); give another folder"
+            ) from None
         return FileLock(folder / f".{key[:16]}.lock")
 
 

@@ -40,9 +40,7 @@ def long_table(job: Job) -> pd.DataFrame:
 def _projection_rows(job: Job) -> Iterator[dict[str, Any]]:
     gap, last = prompt_gap(job), job.spec.n_layers - 1
     for arm in job.arms:
-        if arm.kind == "none":
-            continue
-        shift = projection_shift(job, arm.name)
+        shift = projection_shift(job, arm.name)  # zero for arm none: it is the reference
         final = _seed_mean(job, arm.name, job.last_block[arm.name]) - _seed_mean(job, "none", job.last_block["none"])
         for e, name in enumerate(job.names):
             for i, sample in enumerate(job.splits.test):

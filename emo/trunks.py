@@ -1,4 +1,4 @@
-"""Keys and values of prompts that were read before: one prompt is prefilled once per process, not once per stage.
+"""Keys and values of prompts read before: a prompt is prefilled once per process, not once per stage.
 
 Replies, projections, margins, perplexity and KL all start from the same prompts. What they share, the
 prompt without its last token, is kept per prompt and put together (padded on the left) for each batch.
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from emo.forest import PADDING, TRUNK, Forest, plain_block
+from emo.forest import PADDING, TRUNK, Block, Forest
 from emo.hooks import Cursor
 from emo.models.lm import LM
+from emo.prefixes import Text, batches, layout, shared_prefixes
 
+TOKENS = 4096  # of one prefill pass
 KEPT_BYTES = 2 * 2**30  # of keys and values, per model; the longest unused prompts go first
 
 Trunk = list[tuple[Tensor, Tensor]]  # per block: keys and values (kv heads, t, p)
@@ -25,7 +27,7 @@ def planted(lm: LM, cursor: Cursor, prompts: Sequence[Sequence[int]]) -> Forest:
     """Return a forest of which each tree's trunk is the given prompt, read now or before."""
     keys = [tuple(ids) for ids in prompts]
     missing = list(dict.fromkeys(key for key in keys if key and key not in lm.trunks))
-    fresh = _read(lm, missing) if missing else {}
+    fresh = _read(lm, cursor, missing) if missing else {}
     found = [fresh.get(key) or lm.trunks.get(key, []) for key in keys]
     for key in keys:
         if key in lm.trunks:
@@ -34,13 +36,19 @@ def planted(lm: LM, cursor: Cursor, prompts: Sequence[Sequence[int]]) -> Forest:
     return _together(lm, cursor, keys, found)
 
 
-def _read(lm: LM, prompts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Trunk]:
-    forest = Forest(lm)
-    forest.extend(plain_block(prompts, lm.device))
+def _read(lm: LM, cursor: Cursor, prompts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Trunk]:
+    texts = [Text(list(ids), span=0) for ids in prompts]
     out = {}
-    for b, ids in enumerate(prompts):
-        n = len(ids)
-        out[ids] = [(layer.keys[b, :, -n:].clone(), layer.values[b, :, -n:].clone()) for layer in forest.cache.layers]
+    for batch in batches(texts, shared_prefixes(texts, TOKENS // 2), TOKENS):
+        rows, places = layout(texts, batch)
+        forest = Forest(lm, cursor)  # places "no condition", so that active edits leave the trunk alone
+        block = Block.pad(rows, lm.device)
+        forest.extend(block)
+        for m, b, end in places:
+            pad, prefix = block.ids.shape[1] - len(rows[b]), batch[b].prefix
+            own = len(prompts[m]) - prefix
+            columns = [*range(pad, pad + prefix), *range(pad + end - own, pad + end)]
+            out[prompts[m]] = [(k[b][:, columns].clone(), v[b][:, columns].clone()) for k, v in forest.keys_values()]
     return out
 
 

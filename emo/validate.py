@@ -93,9 +93,7 @@ def _missing(key: str) -> None:
     group = key.partition(".")[0]
     options = sorted(path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml"))
     if options:
-        raise UserError(
-            f"{group}: nothing chosen ({key} has no value); type {group}= one of {', '.join(options)}"
-        )
+        raise UserError(f"{group}: nothing chosen ({key} has no value); type {group}= one of {', '.join(options)}")
     raise UserError(f"{key}: has no value; type {key}=VALUE")
 
 
@@ -161,9 +159,7 @@ def _alpha(key: str, value: object, forms: str) -> None:
     for item in values:
         if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
             given = _show(value)
-            raise UserError(
-                f"{key}={given}: {_show(item)} is no finite number{nearest(item, ['auto'])}; type {forms}"
-            )
+            raise UserError(f"{key}={given}: {_show(item)} is no finite number{nearest(item, ['auto'])}; type {forms}")
     if not values or len(set(values)) < len(values):
         raise UserError(f"{key}={_show(value)}: a list needs at least one number and none twice")
 
@@ -175,9 +171,7 @@ def _subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at
     if len(set(given)) < len(given):
         raise UserError(f"{key}={_show(given)}: a name stands there twice")
     if len(given) < at_least:
-        raise UserError(
-            f"{key}={_show(given)}: at least {at_least} of {', '.join(allowed) or 'its values'} needed"
-        )
+        raise UserError(f"{key}={_show(given)}: at least {at_least} of {', '.join(allowed) or 'its values'} needed")
 
 
 def _files(config: Config) -> None:

@@ -84,9 +84,7 @@ def test_the_command_line_wins_over_the_demo_model() -> None:
     assert made.intervention.select.prompts is None
 
 
-def test_paths_do_not_depend_on_the_current_directory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_paths_do_not_depend_on_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     made = config()
     assert made.paths.outputs == str(REPOSITORY / "outputs")

@@ -28,10 +28,7 @@ Tree = tuple[list[int], list[list[int]]]
 
 def trees() -> list[Tree]:
     """Return the token ids of TREES, different for every branch."""
-    return [
-        (prompt(n, 10 * i), [prompt(m, 10 * i + k + 1) for k, m in enumerate(b)])
-        for i, (n, b) in enumerate(TREES)
-    ]
+    return [(prompt(n, 10 * i), [prompt(m, 10 * i + k + 1) for k, m in enumerate(b)]) for i, (n, b) in enumerate(TREES)]
 
 
 def grow(
@@ -84,10 +81,7 @@ def test_a_prompt_may_come_in_pieces(lm: LM, chunks: int) -> None:
     forest, found = Forest(lm), [[], []]
     for part in range(chunks):
         pieces = [range(41 * part // chunks, min(41 * (part + 1) // chunks, len(ids))) for ids in prompts]
-        rows = [
-            [(ids[j], j, TRUNK, -1, j + 1 - len(ids)) for j in p]
-            for ids, p in zip(prompts, pieces, strict=True)
-        ]
+        rows = [[(ids[j], j, TRUNK, -1, j + 1 - len(ids)) for j in p] for ids, p in zip(prompts, pieces, strict=True)]
         logits = lm.logits(forest.extend(Block.pad(rows, lm.device)))
         for i, piece in enumerate(pieces):
             found[i].append(logits[i, logits.shape[1] - len(piece) :])
@@ -168,9 +162,7 @@ def test_padding_yields_no_nan(lm: LM, edited_too: bool) -> None:
     edits = edits_at(lm, "add", Site.RESID_MID, Tokens.ALL) if edited_too else []
     with edited(lm, edits) as cursor:
         forest = Forest(lm, cursor)
-        assert torch.isfinite(
-            forest.extend(plain_block([prompt(40), [], prompt(2)], lm.device, cond=0))
-        ).all()
+        assert torch.isfinite(forest.extend(plain_block([prompt(40), [], prompt(2)], lm.device, cond=0))).all()
         rows = [[], [(5, 0, 1, 0, 0)], [(6, 2, 1, 0, 1), (7, 2, 2, -1, 1)]]
         late = lm.logits(forest.extend(Block.pad(rows, lm.device)))
         assert torch.isfinite(late).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import product
 
 import pytest
@@ -20,7 +19,7 @@ from emo.types import Site, Tokens
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = [prompt(30), prompt(7)]  # one longer than the sliding window
-ROWS = [Row(1, 1), Row(0, 0), Row(0, -1), Row(0, 1)]
+ROWS = [Row(1, 1), Row(0, 0), Row(0, -1)]
 NEW = 6
 UNEDITED: dict[str, list[int]] = {}  # the twin's unedited reply to PROMPTS[0], by model
 
@@ -36,9 +35,7 @@ def test_replies_equal_the_uncached_twin(lm: LM, kind: str, site: Site, tokens: 
     edits = edits_at(lm, kind, site, tokens)
     replies = generate(lm, PROMPTS, ROWS, edits, NEW, batch_size=2)
     assert replies == [written(lm, row, edits) for row in ROWS]
-    forced = [
-        row._replace(reply=tuple(r[: NEW - k])) for k, (row, r) in enumerate(zip(ROWS, replies, strict=True))
-    ]
+    forced = [row._replace(reply=tuple(r[: NEW - k])) for k, (row, r) in enumerate(zip(ROWS, replies, strict=True))]
     found = log_probs(lm, forced, edits)
     plain = log_probs(lm, [row._replace(cond=-1) for row in forced], [])
     for i, row in enumerate(forced):
@@ -77,16 +74,14 @@ def test_edits_change_what_is_written(lm: LM) -> None:
     for kind, site in product(OPS, EDITED_SITES):
         replies = generate(lm, PROMPTS, ROWS, edits_at(lm, kind, site, Tokens.EVERY_STEP), NEW, 16)
         changed += sum(a != b for a, b in zip(replies, plain, strict=True))
-    assert changed >= 3 * len(OPS) * len(EDITED_SITES) / 2  # at least half of the edited rows
+    assert changed >= len(OPS) * len(EDITED_SITES)  # at least half of the edited rows
 
 
 @pytest.mark.parametrize("tokens", list(Tokens))
 def test_edits_at_all_sites_at_once(lm: LM, tokens: Tokens) -> None:
     """A circuit edits many sites of many blocks together; strength may decay from token to token."""
     edits = [e for s in EDITED_SITES for e in edits_at(lm, "scale", s, tokens, range(lm.n_layers))]
-    edits += [
-        twin.Edit(e.site, e.layer, e.op, tokens, 0.7) for e in edits_at(lm, "add", Site.RESID_POST, tokens)
-    ]
+    edits += [twin.Edit(e.site, e.layer, e.op, tokens, 0.7) for e in edits_at(lm, "add", Site.RESID_POST, tokens)]
     replies = generate(lm, PROMPTS, ROWS, edits, NEW, batch_size=16)
     assert replies == [twin.reply(lm, PROMPTS[r.prompt], NEW, edits, r.cond) for r in ROWS]
     rows = [row._replace(reply=tuple(reply)) for row, reply in zip(ROWS, replies, strict=True)]
@@ -112,9 +107,7 @@ def test_empty_and_short_requests(lm: LM) -> None:
     edits = edits_at(lm, "add", Site.RESID_POST, Tokens.PROMPT_LAST)
     single = [[5], [9]]
     rows = [Row(0, 0), Row(1, 1), Row(1)]
-    assert generate(lm, single, rows, edits, 1, 4) == [
-        twin.reply(lm, single[r.prompt], 1, edits, r.cond) for r in rows
-    ]
+    assert generate(lm, single, rows, edits, 1, 4) == [twin.reply(lm, single[r.prompt], 1, edits, r.cond) for r in rows]
     forced = [Row(0, 0, (8, 4, 4)), Row(1), Row(1, -1, (6,)), Row(0, 1, (7, 7))]
     found = log_probs(lm, forced, edits, batch_size=1)
     assert sorted(found) == [0, 2, 3]
@@ -145,14 +138,10 @@ def test_steering_decoding_is_that_of_transformers(
     lm = models["llama"]
     ids = ids * 2  # the prompt's own n-grams count too
     plain, steering = Row(0), Row(0, decoding="steering")
-    monkeypatch.setattr(
-        lm.model.generation_config, "eos_token_id", [2, generate(lm, [ids], [plain], [], 3, 1)[0][2]]
-    )
+    monkeypatch.setattr(lm.model.generation_config, "eos_token_id", [2, generate(lm, [ids], [plain], [], 3, 1)[0][2]])
     short, ours = generate(lm, [ids], [plain, steering], [], 40, 1)
     options = {"min_new_tokens": 10, "no_repeat_ngram_size": 3, "repetition_penalty": 1.05}
-    theirs = lm.model.generate(
-        torch.tensor([ids]), do_sample=False, max_new_tokens=40, pad_token_id=0, **options
-    )
+    theirs = lm.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=40, pad_token_id=0, **options)
     own = [t for t in theirs[0, len(ids) :].tolist() if t not in lm.stop_ids()]
     assert ours == own
     assert len(short) <= 2  # plain decoding stops there
@@ -160,20 +149,6 @@ def test_steering_decoding_is_that_of_transformers(
     grams = list(zip(ours, ours[1:], ours[2:], strict=False))
     assert len(set(grams)) == len(grams)
     assert generate(lm, [ids, PROMPTS[0]], [plain, Row(1), steering], [], 40, 1)[2] == ours
-
-
-def test_a_prompt_is_read_once(models: dict[str, LM], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many conditions of one prompt share its keys: 29 tokens once, then a token per row and step."""
-    lm, read = models["llama"], Counter[str]()
-    hidden = lm.hidden
-
-    def count(ids: Tensor, *rest: Tensor) -> Tensor:
-        read["tokens"] += ids.numel()
-        return hidden(ids, *rest)
-
-    monkeypatch.setattr(lm, "hidden", count)
-    replies = generate(lm, PROMPTS[:1], [Row(0, c) for c in range(8)], [], NEW, 1)
-    assert read["tokens"] == 29 + sum(map(len, replies))
 
 
 @given(data=st.data(), batch_size=st.integers(1, 5), per_row=st.integers(1, 200))
@@ -187,9 +162,7 @@ def test_groves_hold_every_row_once(data: st.DataObject, batch_size: int, per_ro
     room = max(1, batch_size * ROWS_PER_PROMPT // per_row)
     for grove in found:
         assert 1 <= len(grove.prompts) == len(grove.rows) <= batch_size
-        assert all(
-            rows[i].prompt == p for p, tree in zip(grove.prompts, grove.rows, strict=True) for i in tree
-        )
+        assert all(rows[i].prompt == p for p, tree in zip(grove.prompts, grove.rows, strict=True) for i in tree)
         assert all(tree == sorted(tree) for tree in grove.rows)
         assert max(map(len, grove.rows)) * len(grove.rows) <= room
 

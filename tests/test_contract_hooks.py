@@ -185,9 +185,7 @@ def test_edits_of_one_site_apply_in_order(lm: LM, site: Site) -> None:
     assert gap(observe(lm, [(site, 1)], [double, add])[site, 1], 2 * x + 2 * unit(1, w)) <= TOLERANCE
 
 
-UNORDERED = pytest.mark.xfail(
-    strict=True, reason="resid_mid is written before a later listed edit upstream of it"
-)
+UNORDERED = pytest.mark.xfail(strict=True, reason="resid_mid is written before a later listed edit upstream of it")
 
 
 @pytest.mark.parametrize(

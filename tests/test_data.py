@@ -55,9 +55,7 @@ def check_apart(splits: Splits) -> None:
 
 
 @given(counts=st.lists(st.integers(0, 25), min_size=1, max_size=6), seed=st.integers(0, 10**6))
-def test_splits_never_share_a_scenario(
-    tmp_path_factory: pytest.TempPathFactory, counts: list[int], seed: int
-) -> None:
+def test_splits_never_share_a_scenario(tmp_path_factory: pytest.TempPathFactory, counts: list[int], seed: int) -> None:
     """Directions tested on their own scenarios, strengths read on the test set; or a scenario lost."""
     names = [f"theme {k}" for k, n in enumerate(counts) for _ in range(n)]
     path = write(tmp_path_factory.getbasetemp() / "drawn.jsonl", [record(i, t) for i, t in enumerate(names)])
@@ -192,9 +190,7 @@ def test_a_missing_or_foreign_file(tmp_path: Path) -> None:
 
 def test_rules_are_counted_for_a_users_file_only(tmp_path: Path) -> None:
     """Broken rules are a warning with counts, never an error; our own sets are tested elsewhere."""
-    scenario = (
-        "On Monday I carried the two grey boxes from the old office up to the new one alone."  # 17 words
-    )
+    scenario = "On Monday I carried the two grey boxes from the old office up to the new one alone."  # 17 words
     event = dict.fromkeys(VALENCES, "The boxes were in the new office by noon.")
     good = [record(i, scenario=f"{scenario} {i}", event=event) for i in range(6)]
     angry = record(
@@ -220,27 +216,21 @@ def test_the_published_format() -> None:
     assert splits.broken_rules["event lengths spread over 20 %"] == 97
 
 
-@pytest.mark.xfail(
-    strict=True, reason="broken_rules joins values of unknown event keys, which may be no text"
-)
+@pytest.mark.xfail(strict=True, reason="broken_rules joins values of unknown event keys, which may be no text")
 def test_further_keys_are_ignored(tmp_path: Path) -> None:
     """Whatever else a user keeps in a record, also inside `event`, is not ours to read."""
     records = [record(i, note=[1], event=record(i)["event"] | {"checked": True}) for i in range(5)]
     load_splits(DatasetConfig(name="jsonl", path=write(tmp_path / "mine.jsonl", records)), 0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="str.splitlines also splits at U+2028 and U+0085, which JSON allows in a text"
-)
+@pytest.mark.xfail(strict=True, reason="str.splitlines also splits at U+2028 and U+0085, which JSON allows in a text")
 def test_a_line_ends_with_a_newline_only(tmp_path: Path) -> None:
     """Texts copied from the web hold line separators; JSON does not escape them."""
     records = [record(i, scenario=f"I saw\u2028number\x85{i}.") for i in range(5)]
     load_splits(DatasetConfig(name="jsonl", path=write(tmp_path / "mine.jsonl", records)), 0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only test_path is compared by text; one file is divided by skeleton_id alone"
-)
+@pytest.mark.xfail(strict=True, reason="only test_path is compared by text; one file is divided by skeleton_id alone")
 def test_one_text_under_two_names_stays_together(tmp_path: Path) -> None:
     """The same scenario under several ids must not stand in two splits."""
     records = [record(i, scenario=f"I met number {i // 2}.") for i in range(40)]

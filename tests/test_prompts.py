@@ -20,9 +20,7 @@ from emo.texts import emotion_words, read_jsonl
 
 TEMPLATES = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "elicitation").glob("*.yaml"))
 EMOTIONS = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
-SAMPLE = Sample(
-    "w1/neutral", "w1", "Work/Job", "neutral", "I sent the list on Monday.", "It was read on Friday."
-)
+SAMPLE = Sample("w1/neutral", "w1", "Work/Job", "neutral", "I sent the list on Monday.", "It was read on Friday.")
 
 
 def config(template: str, separator: str = "newline") -> ElicitationConfig:

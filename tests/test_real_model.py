@@ -83,9 +83,7 @@ def test_batch_size_changes_no_reply(smol: LM, prompts: list[list[int]]) -> None
     assert one == many
     assert len({tuple(reply) for reply in one[:3]}) > 1
     forced = [row._replace(reply=tuple(reply)) for row, reply in zip(rows, one, strict=True)]
-    scored = [
-        {s.row: s.log_probs for s in teacher_forced(smol, prompts, forced, edits(smol), n)} for n in (1, 16)
-    ]
+    scored = [{s.row: s.log_probs for s in teacher_forced(smol, prompts, forced, edits(smol), n)} for n in (1, 16)]
     assert sorted(scored[0]) == sorted(scored[1]) == [i for i, row in enumerate(forced) if row.reply]
     for i, log_probs in scored[0].items():
         assert gap(log_probs, scored[1][i]) <= TOLERANCE
@@ -120,9 +118,7 @@ def test_the_prompt_is_rendered_once(smol: LM) -> None:
     """The real template: the tokenizer's own ids, up to the assistant header, no default system text."""
     sample = load_splits(DatasetConfig(name="sev_test"), 0).test[0]
     turns = messages(ASK, sample, "fear", 0)
-    own = smol.tokenizer.apply_chat_template(
-        turns, tokenize=True, add_generation_prompt=True, return_dict=True
-    )
+    own = smol.tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True, return_dict=True)
     assert tokenize(smol, turns) == list(own["input_ids"])
     text = smol.tokenizer.decode(tokenize(smol, turns))
     assert text.count("<|im_start|>") == 3

@@ -151,21 +151,14 @@ def test_cosine_figure(tmp_path, e):
 @pytest.mark.parametrize("alphas", [[1.0], [-1.0, 0.0, 8.0], [0.25, 1.0, 8.0]])
 def test_selection_figure(tmp_path, feasible, alphas):
     row = {"margin": 0.1, "lo": None, "hi": None, "degenerate": None, "ppl_ratio": None, "chosen": False}
-    rows = [
-        row | {"alpha": a, "layers": layers, "feasible": feasible} for a in alphas for layers in ("all", "7")
-    ]
-    rows[0] |= (
-        {"margin": None}
-        if feasible is None
-        else {"lo": 0.0, "hi": 0.2, "degenerate": 0.1, "chosen": feasible}
-    )
+    rows = [row | {"alpha": a, "layers": layers, "feasible": feasible} for a in alphas for layers in ("all", "7")]
+    rows[0] |= {"margin": None} if feasible is None else {"lo": 0.0, "hi": 0.2, "degenerate": 0.1, "chosen": feasible}
     assert is_png(selection_figure(rows, "t", tmp_path / "s.png"))
 
 
 def test_same_numbers_same_bytes_and_no_pyplot(tmp_path):
     first, again = (
-        arms_figure({"none": {"kl": FULL}}, ["kl"], "t", tmp_path / name).read_bytes()
-        for name in ("a.png", "b.png")
+        arms_figure({"none": {"kl": FULL}}, ["kl"], "t", tmp_path / name).read_bytes() for name in ("a.png", "b.png")
     )
     assert first == again
     pyplot = sys.modules.get("matplotlib.pyplot")
@@ -199,9 +192,7 @@ def test_order_and_colours():
     many = [f"e{i}" for i in range(40)]
     looks = {(emotion_colours(many)[name], emotion_shapes(many)[name]) for name in many}
     assert len(looks) == 40
-    assert emotion_colours(["joy", "awe"]) == emotion_colours(
-        ["awe", "joy"]
-    )  # order of appearance is no matter
+    assert emotion_colours(["joy", "awe"]) == emotion_colours(["awe", "joy"])  # order of appearance is no matter
 
 
 def test_wrong_input_is_refused(tmp_path):

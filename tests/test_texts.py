@@ -159,9 +159,7 @@ def test_sev_texts_are_one_sentence_without_emotion_words(name: str) -> None:
 
 
 def test_sev_sentences_are_unique_and_nothing_is_shared() -> None:
-    texts = [t.lower() for name in SETS for t in sev_sentences(name)] + [
-        t.lower() for t in few_shot_sentences()
-    ]
+    texts = [t.lower() for name in SETS for t in sev_sentences(name)] + [t.lower() for t in few_shot_sentences()]
     assert [t for t, n in Counter(texts).items() if n > 1] == []
     ids = [r["skeleton_id"] for name in SETS for r in load(name)]
     assert len(set(ids)) == len(ids)
@@ -278,7 +276,9 @@ def test_word_lists(name: str, low: int, high: int) -> None:
 
 def test_emotion_words_are_single_words() -> None:
     assert all(re.fullmatch(r"[a-z]+", word) for word in phrases("emotion_words.txt"))
-    named = "happy sad glad upset angry disappointed relieved worried thrilled pleased annoyed surprised disgusting afraid"
+    named = (
+        "happy sad glad upset angry disappointed relieved worried thrilled pleased annoyed surprised disgusting afraid"
+    )
     named += " delighted frustrated unfortunately sadly thankfully luckily"
     assert word_set(named) <= set(phrases("emotion_words.txt"))
 

@@ -39,9 +39,7 @@ def steps(length: int, prompt_length: int) -> Tensor:
     return torch.arange(length)[None] - (prompt_length - 1)
 
 
-def scores(
-    lm: LM, ids: Sequence[int], prompt_length: int, edits: Sequence[Edit] = (), cond: int = 0
-) -> Tensor:
+def scores(lm: LM, ids: Sequence[int], prompt_length: int, edits: Sequence[Edit] = (), cond: int = 0) -> Tensor:
     """Return the logits (t, V) of one whole sequence."""
     with torch.inference_mode(), edited(lm, edits) as cursor:
         cursor.place(torch.full((1, len(ids)), cond), steps(len(ids), prompt_length))

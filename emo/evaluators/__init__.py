@@ -1,0 +1,1 @@
+"""What is measured on a reply or a state; one idea per file."""

@@ -1,4 +1,4 @@
-"""Does the model come to prefer emotional replies? (methods 1.8, outcome a)
+"""The preference for emotional replies, as a log-probability margin (methods 1.8, outcome a).
 
 Margin = mean log-probability per token of a held-out emotional reply minus that of the neutral reply of
 the same theme, after the prompt, under the edit at every step. The replies were written for the project
@@ -52,7 +52,10 @@ def margins(
     label: str = "margins",
 ) -> list[float]:
     """Return the margin (nats per token) of every question; a reply shared by several is scored once."""
-    pairs = [(Row(q.prompt, q.cond, replies[q.sample][q.emotion]), Row(q.prompt, q.cond, replies[q.sample][NEUTRAL])) for q in questions]
+    pairs = [
+        (Row(q.prompt, q.cond, replies[q.sample][q.emotion]), Row(q.prompt, q.cond, replies[q.sample][NEUTRAL]))
+        for q in questions
+    ]
     unique = list(dict.fromkeys(row for pair in pairs for row in pair))
     score = {}
     for scored in teacher_forced(lm, prompts, unique, edits, batch_size, label):

@@ -1,0 +1,1 @@
+"""What is done to a model: ops, and the arms that compare them."""

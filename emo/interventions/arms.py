@@ -103,7 +103,8 @@ def plan(arms: Sequence[Arm], bank: Bank, skip_layer: int | None = None) -> Plan
     shuffled = bank.shuffled.reshape(-1, n_layers, d)
     vectors = torch.cat([bank.directions, shuffled, bank.random])
     cond: dict[tuple[str, int, int | None], int] = {}
-    which, owner = [], []
+    which: list[int] = []
+    owner: list[Arm] = []
     steered = [arm for arm in arms if arm.steered]
     for arm in steered:
         for seed, emotion in arm.conditions(e):

@@ -1,0 +1,1 @@
+"""Loading models, and where their sites are."""

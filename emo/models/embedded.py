@@ -72,3 +72,7 @@ def _convert(source: Path, folder: Path) -> None:
             scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":  # part of set-up, so that the first run need not wait for it
+    embedded_folder()

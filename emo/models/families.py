@@ -50,15 +50,20 @@ _GPT2_SITES: dict[Site, tuple[str, Side]] = {
 }
 
 LLAMA = Family("model.layers", _LLAMA_SITES)
-_GEMMA_NORMS = {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"}
+GEMMA = Family(
+    "model.layers",
+    _GEMMA_SITES,
+    attention_norm="post_attention_layernorm",
+    mlp_norm="post_feedforward_layernorm",
+)
 
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": LLAMA,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
-    "gemma2": Family("model.layers", _GEMMA_SITES, eager=True, **_GEMMA_NORMS),
-    "gemma3_text": Family("model.layers", _GEMMA_SITES, **_GEMMA_NORMS),
+    "gemma2": GEMMA._replace(eager=True),
+    "gemma3_text": GEMMA,
     "gpt2": Family("transformer.h", _GPT2_SITES),
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
@@ -13,34 +14,42 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from emo.errors import UserError
 
 TIMEOUT_S = 10.0  # one request; without a network a user waits for no more than two of them
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def hub_commit(model_id: str, revision: str | None) -> str:
+class HubUnreachableError(UserError):
+    """No answer from the hub; ``reason`` says why in a few words."""
+
+    def __init__(self, model_id: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"model.id={model_id}: could not be read from the hub ({reason}); check the network")
+
+
+class Revision(NamedTuple):
+    """A commit, and whether only the local cache is to be asked for its files."""
+
+    commit: str
+    local: bool
+
+
+def hub_commit(model_id: str, revision: str | None) -> Revision:
     """Return the commit that ``revision`` (default: main) of ``model_id`` stands for.
 
     Asks the hub; without a network, or with HF_HUB_OFFLINE=1, the cached commit is used. Raises
     `UserError` where the model does not exist, is gated, or is neither cached nor reachable.
     """
-    if revision and COMMIT.fullmatch(revision):
-        return revision
     if HF_HUB_OFFLINE:
         return _cached(model_id, revision, "HF_HUB_OFFLINE is set")
     try:
         with hub_errors(model_id):
             sha = HfApi().model_info(model_id, revision=revision, timeout=TIMEOUT_S).sha
     except HubUnreachableError as error:
-        return _cached(model_id, revision, str(error))
+        return _cached(model_id, revision, error.reason)
     if sha is None:
         raise UserError(f"model.id={model_id}: the hub names no commit for revision {revision or 'main'}")
-    return sha
+    return Revision(sha, local=False)
 
 
-class HubUnreachableError(UserError):
-    """No answer from the hub."""
-
-
-def _cached(model_id: str, revision: str | None, why: str) -> str:
+def _cached(model_id: str, revision: str | None, why: str) -> Revision:
     with hub_errors(model_id):
         path = try_to_load_from_cache(model_id, "config.json", revision=revision)
     if not isinstance(path, str):
@@ -48,7 +57,7 @@ def _cached(model_id: str, revision: str | None, why: str) -> str:
             f"model.id={model_id}: not in the local cache and not to be downloaded ({why}); "
             "run once with a network, or type model=smollm2_135m"
         )
-    return path.replace("\\", "/").split("/snapshots/")[1].split("/")[0]
+    return Revision(Path(path).parent.name, local=True)  # <cache>/snapshots/<commit>/config.json
 
 
 @contextmanager
@@ -69,5 +78,5 @@ def hub_errors(model_id: str) -> Iterator[None]:
     except HFValidationError as error:
         raise UserError(f"model.id={model_id}: {error}; an id reads OWNER/NAME") from None
     except Exception as error:  # httpx, requests, OSError from transformers: whatever carries the connection
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise HubUnreachableError(f"model.id={model_id}: could not be read ({type(error).__name__}: {text[:160]})") from error
+        text = " ".join(str(error).split())[:160]
+        raise HubUnreachableError(model_id, f"{type(error).__name__}: {text}") from error

@@ -27,6 +27,7 @@ class ModelSpec(NamedTuple):
     device: str
     device_map: str | None
     chat: str
+    local: bool = True  # read from the local cache only
 
 
 class LM:
@@ -43,7 +44,7 @@ class LM:
         self.n_layers, self.d = len(self.blocks), self.config.hidden_size
         self.h = self.config.num_attention_heads
         self.p = getattr(self.config, "head_dim", None) or self.d // self.h
-        self.device = model.get_input_embeddings().weight.device
+        self.device: torch.device = next(model.get_input_embeddings().parameters()).device
         self.trunks: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # prompts already read: emo.trunks
         self._head = model.get_output_embeddings()
         self._cap = getattr(self.config, "final_logit_softcapping", None)
@@ -52,7 +53,7 @@ class LM:
     def f(self) -> int:
         """FFN width."""
         down, _ = self.module(Site.NEURON, 0)
-        return int(getattr(down, "in_features", None) or down.weight.shape[0])
+        return int(getattr(down, "in_features", None) or down.weight.shape[0])  # type: ignore[index]
 
     def _blocks(self) -> nn.ModuleList:
         try:

@@ -38,29 +38,42 @@ def _device(requested: str) -> str:
 
 def describe(config: ModelConfig, device: str = "auto", dtype: str = "auto") -> ModelSpec:
     """Resolve commit, sizes, device and dtype without reading weights; raises `UserError`."""
-    return _describe(config.name, config.source, config.id, config.revision, config.chat, config.device_map, device, dtype)
+    return _describe(
+        config.name, config.source, config.id, config.revision, config.chat, config.device_map, device, dtype
+    )
 
 
 @lru_cache(maxsize=32)
 def _describe(
-    name: str, source: str, model_id: str, revision: str | None, chat: str, device_map: str | None, device: str, dtype: str
+    name: str,
+    source: str,
+    model_id: str,
+    revision: str | None,
+    chat: str,
+    device_map: str | None,
+    device: str,
+    dtype: str,
 ) -> ModelSpec:
-    where = _device(device)
+    where, local = _device(device), True
     if source == "tiny":
         hf, folder, commit = tiny.tiny_config(model_id), "", f"tiny-{model_id}-transformers-{transformers.__version__}"
     elif source == "embedded":
         path, commit = embedded.embedded_folder()
         hf, folder = AutoConfig.from_pretrained(path), str(path)
     else:
-        commit = hub_commit(model_id, revision)
-        folder = model_id
+        found = hub_commit(model_id, revision)
+        commit, local, folder = found.commit, found.local, model_id
         with hub_errors(model_id):
-            hf = AutoConfig.from_pretrained(model_id, revision=commit)
+            hf = AutoConfig.from_pretrained(model_id, revision=commit, local_files_only=local)
     text = hf.get_text_config()
     resolved = dtype
     if dtype == "auto":  # half precision products are a hundred times slower than float32 on a CPU
-        resolved = "float32" if where == "cpu" else str(getattr(text, "dtype", None) or torch.float32).removeprefix("torch.")
-    return ModelSpec(name, source, model_id, commit, folder, text.num_hidden_layers, resolved, where, device_map, chat)
+        resolved = (
+            "float32" if where == "cpu" else str(getattr(text, "dtype", None) or torch.float32).removeprefix("torch.")
+        )
+    return ModelSpec(
+        name, source, model_id, commit, folder, text.num_hidden_layers, resolved, where, device_map, chat, local
+    )
 
 
 @lru_cache(maxsize=1)
@@ -71,15 +84,16 @@ def load(spec: ModelSpec) -> LM:
     """
     start = time.perf_counter()
     if spec.source == "tiny":
-        model: PreTrainedModel = tiny.tiny_model(spec.id).to(DTYPES[spec.dtype])
+        model: Any = tiny.tiny_model(spec.id).to(dtype=DTYPES[spec.dtype])  # type: ignore[call-arg]
         tokenizer = tiny.tiny_tokenizer(spec.id)
     else:
         model, tokenizer = _from_pretrained(spec)
     if spec.device_map is None:
-        model = model.to(spec.device)  # type: ignore[arg-type]
+        model = model.to(spec.device)
     lm = LM(model.eval().requires_grad_(False), tokenizer, spec)
     verify(lm)
-    note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {time.perf_counter() - start:.1f} s")
+    seconds = time.perf_counter() - start
+    note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {seconds:.1f} s")
     return lm
 
 
@@ -87,12 +101,12 @@ def _from_pretrained(spec: ModelSpec) -> tuple[PreTrainedModel, Any]:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     options: dict[str, Any] = {"dtype": DTYPES[spec.dtype], "trust_remote_code": False}
-    revision = {"revision": spec.commit} if spec.source == "hub" else {}
+    files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
     with hub_errors(spec.id):
-        config = AutoConfig.from_pretrained(spec.folder, **revision)
+        config = AutoConfig.from_pretrained(spec.folder, **files)
         if family_of(config.model_type).eager:
             options["attn_implementation"] = "eager"
         if spec.device_map is not None:
             options["device_map"] = spec.device_map
-        tokenizer = AutoTokenizer.from_pretrained(spec.folder, **revision)
-        return AutoModelForCausalLM.from_pretrained(spec.folder, **revision, **options), tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(spec.folder, **files)
+        return AutoModelForCausalLM.from_pretrained(spec.folder, **files, **options), tokenizer

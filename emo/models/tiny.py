@@ -55,12 +55,25 @@ def tiny_config(family: str) -> Any:
     tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     if family == "gpt2":
         return AutoConfig.for_model(
-            "gpt2", n_layer=BLOCKS, n_embd=WIDTH, n_head=HEADS, n_inner=FFN, vocab_size=vocab, n_positions=2048, **tokens
+            "gpt2",
+            n_layer=BLOCKS,
+            n_embd=WIDTH,
+            n_head=HEADS,
+            n_inner=FFN,
+            vocab_size=vocab,
+            n_positions=2048,
+            **tokens,
         )
     shared = {
-        "num_hidden_layers": BLOCKS, "hidden_size": WIDTH, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS,
-        "intermediate_size": FFN, "vocab_size": vocab, "max_position_embeddings": 2048, **tokens,
-    }  # fmt: skip
+        "num_hidden_layers": BLOCKS,
+        "hidden_size": WIDTH,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "intermediate_size": FFN,
+        "vocab_size": vocab,
+        "max_position_embeddings": 2048,
+        **tokens,
+    }
     return AutoConfig.for_model("gemma3_text" if family == "gemma3" else family, **shared | _EXTRA[family])
 
 

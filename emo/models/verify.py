@@ -35,8 +35,8 @@ def verify(lm: LM) -> None:
             error = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-6))
             if not error <= tolerance:
                 raise UserError(
-                    f"{lm.spec.name}: model type '{lm.config.model_type}': {name} of block {layer} is not the sum of its "
-                    f"parts (relative error {error:.1e}); its row in emo/models/families.py names other modules"
+                    f"{lm.spec.name}: model type '{lm.config.model_type}': {name} of block {layer} is not the sum of "
+                    f"its parts (relative error {error:.1e}); its row in emo/models/families.py names other modules"
                 )
         if seen[Site.HEAD, layer].shape[-1] != lm.h * lm.p:
             raise UserError(

@@ -30,9 +30,7 @@ NOT_CHECKED = "#B0B0B0"
 Row = Mapping[str, Any]
 
 
-def arms_figure(
-    arms: Mapping[str, Mapping[str, Estimate]], metrics: Sequence[str], title: str, path: Path
-) -> Path:
+def arms_figure(arms: Mapping[str, Mapping[str, Estimate]], metrics: Sequence[str], title: str, path: Path) -> Path:
     """Draw one panel per metric: a dot with its 95 % interval for each arm (the headline figure of a run).
 
     Args:
@@ -63,9 +61,7 @@ def _arm_panel(
         if estimate is None or estimate.value is None:
             where = axes.get_yaxis_transform()  # x in shares of the panel, y in arms
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-            axes.text(
-                0.5, y, "not measured", transform=where, ha="center", va="center", color=FAINT, bbox=box
-            )
+            axes.text(0.5, y, "not measured", transform=where, ha="center", va="center", color=FAINT, bbox=box)
             continue
         lo, hi = estimate.lo, estimate.hi
         colour = face = colours[name]

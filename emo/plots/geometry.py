@@ -92,9 +92,7 @@ def cosine_figure(mats: Mapping[str, ArrayLike], names: Sequence[str], title: st
             image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
             axes.set_title(name, loc="left")
             size = min(10.5, 115 / len(names))  # points; many names must not run into each other
-            axes.set_xticks(
-                range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size
-            )
+            axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
             axes.set_yticks(range(len(names)), names, fontsize=size)
             axes.grid(visible=False)
             if len(names) <= MAX_NUMBERS:

@@ -27,9 +27,7 @@ PROBES = {"raw states": INK, "within-group differences": "#0072B2"}
 Band = tuple[ArrayLike, ArrayLike | None, ArrayLike | None]
 
 
-def layer_curves(
-    curves: Mapping[str, Band], xlabel: str, ylabel: str, title: str, colours: str, path: Path
-) -> Path:
+def layer_curves(curves: Mapping[str, Band], xlabel: str, ylabel: str, title: str, colours: str, path: Path) -> Path:
     """Draw lines with bands over blocks 0..L-1.
 
     Args:
@@ -65,9 +63,7 @@ def layer_curves(
     return path
 
 
-def probe_figure(
-    f1: Mapping[str, ArrayLike], chance: float, title: str, path: Path, marker: int | None = None
-) -> Path:
+def probe_figure(f1: Mapping[str, ArrayLike], chance: float, title: str, path: Path, marker: int | None = None) -> Path:
     """Draw how well a linear probe reads the emotion from each block (methods 1.3).
 
     Args:
@@ -95,9 +91,7 @@ def probe_figure(
         _block_axis(axes, "decoder block")
         axes.set_ylabel("macro F1 on held-out scenarios")
         axes.legend(**BESIDE)
-        footnote(
-            figure, "A within-group difference uses all states of its test group, a raw state only itself."
-        )
+        footnote(figure, "A within-group difference uses all states of its test group, a raw state only itself.")
     return path
 
 

@@ -1,0 +1,77 @@
+"""From emotion prompts to directions: capture, contrast within groups, keep a bounded number of states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from emo.capture import states
+from emo.config import Config
+from emo.data import Sample
+from emo.directions import MLP, Moments
+from emo.errors import UserError
+from emo.generate import Row, generate
+from emo.models.lm import LM
+from emo.prefixes import Text
+from emo.prompts import prompt_ids
+from emo.store import Artifact
+
+GROUPS_AT_ONCE = 48  # groups whose states are held while their emotions are contrasted: bounds memory
+
+
+def extract(lm: LM, config: Config, samples: Sequence[Sample]) -> Artifact:
+    """Find the directions of every emotion on the extraction samples.
+
+    Returns:
+        Tensors v (e, l, 2, d) unit directions, shuffled (s, e, l, 2, d), norms (e, l, 2) before normalising,
+        and probe_states (g, e, l, d), resid_post of at most ``directions.probe_groups`` groups.
+
+    Raises:
+        UserError: no group can be used.
+    """
+    names, how = list(config.emotions.names), config.directions
+    moments = Moments(
+        len(names), how.baseline, config.elicitation.groups == "complete", config.control.seeds, config.seed
+    )
+    forms: list[str | None] = [*names, None] if how.baseline == "neutral" else list(names)
+    prompts = [prompt_ids(lm, config.elicitation, samples, form) for form in forms]
+    kept: list[Tensor] = []
+    # Groups whose prompts begin alike are taken together: their common tokens are forwarded once.
+    order = sorted(range(len(samples)), key=lambda i: prompts[0][i])
+    for start in range(0, len(order), GROUPS_AT_ONCE):
+        part = order[start : start + GROUPS_AT_ONCE]
+        label = f"capture: groups {start + 1}-{start + len(part)} of {len(order)}"
+        found = _group_states(lm, config, [[ids[i] for ids in prompts] for i in part], label)
+        for i, group in zip(part, found, strict=True):
+            by_emotion, neutral = group[: len(names)], group[len(names) :]
+            used = moments.add(samples[i].id, by_emotion, neutral[0] if neutral else None)
+            present = [s[:, MLP] for s in by_emotion if s is not None]
+            if used and len(kept) < how.probe_groups and len(present) == len(names):
+                kept.append(torch.stack(present))
+    if not moments.groups:
+        raise UserError(
+            "directions: no group has an accepted reply for every emotion; type elicitation.groups=available "
+            "or use another elicitation"
+        )
+    v, shuffled, norms = moments.directions()
+    probe_states = torch.stack(kept) if kept else torch.zeros(0)
+    tensors = {"v": v, "shuffled": shuffled, "norms": norms, "probe_states": probe_states}
+    return Artifact(tensors, meta={"groups": moments.groups, "of": len(samples)})
+
+
+def _group_states(lm: LM, config: Config, groups: list[list[list[int]]], label: str) -> list[list[Tensor | None]]:
+    """Return states (l, 2, d) per group and form; None where the reply is empty."""
+    flat = [ids for group in groups for ids in group]
+    texts = [Text(ids) for ids in flat]
+    if config.directions.tokens == "reply_mean":
+        rows, limit = [Row(i) for i in range(len(flat))], config.generation.max_new_tokens
+        replies = generate(lm, flat, rows, [], limit, config.batch_size, f"{label}, replies")
+        texts = [Text([*ids, *reply], len(reply)) for ids, reply in zip(flat, replies, strict=True)]
+    usable = [i for i, text in enumerate(texts) if text.span]
+    out: list[Tensor | None] = [None] * len(flat)
+    for k, x in states(lm, [texts[i] for i in usable], config.batch_size, label):
+        out[usable[k]] = x
+    width = len(groups[0])
+    return [out[start : start + width] for start in range(0, len(out), width)]

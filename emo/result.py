@@ -1,0 +1,211 @@
+"""The files of one result: result.json, metrics.jsonl, samples.jsonl, figures, report.html.
+
+They are written to a temporary folder that is renamed when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from emo import console
+from emo.figures import draw
+from emo.geometry import geometry
+from emo.pipeline import Job
+from emo.report import write_report
+from emo.stats import Estimate
+from emo.store import peak_mb, versions
+from emo.summary import HEADLINE, estimates, long_table
+
+SHOWN_SAMPLES = 10
+NOTES = {
+    "delta_s": (
+        "delta_s is measured along the vectors that were added, so a large difference from random vectors is nearly "
+        "guaranteed; logprob_margin and the replies are outcomes that the vectors do not define."
+    ),
+    "shuffled": (
+        "With directions.baseline=neutral the shuffled control keeps what all emotions share (emotional against "
+        "plain); steer minus shuffled is what is specific to the emotion."
+    ),
+    "ppl": (
+        "ppl_ratio compares replies under the unedited model; it falls again when replies loop, so read it with "
+        "the degenerate share."
+    ),
+    "bounds": "No strength tried on dev stayed within the damage bounds; the least damaging one was used.",
+    "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
+}
+
+
+def read_result(folder: Path, address: str) -> dict[str, Any] | None:
+    """Return a finished result of ``address``, or None; a damaged one counts as missing, with one warning line."""
+    path = folder / "result.json"
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return result if result["status"] == "done" and result["address"] == address else None
+    except (ValueError, KeyError, TypeError):
+        console.warn(f"{path} is damaged; computed again")
+        return None
+
+
+def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str, Any]:
+    """Run the stages of ``job``, write its folder, and return the content of result.json.
+
+    Args:
+        job: what to run.
+        folder: where it goes; replaced as a whole.
+        command: the line that starts the same job again, for the report.
+        start: of the job, on `time.perf_counter`.
+    """
+    shape = geometry(job)
+    found = estimates(job, long_table(job))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    try:
+        _write_rows(scratch / "metrics.jsonl", [_metric_row(a, m, x) for a, ms in found.items() for m, x in ms.items()])
+        _write_rows(scratch / "samples.jsonl", _sample_rows(job))
+        (scratch / "geometry.json").write_text(json.dumps(shape, allow_nan=False), encoding="utf-8")
+        figures = draw(job, found, shape, scratch)
+        result = _header("done", job, start)
+        result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
+        result |= {"chosen": _chosen(job)}
+        _write_json(scratch / "result.json", result)
+        columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
+        c = job.config
+        write_report(
+            scratch,
+            title=f"{c.intervention.kind} on {c.model.name}, {c.dataset.name}",
+            command=command,
+            config_yaml=OmegaConf.to_yaml(OmegaConf.structured(c)),
+            summary_rows=[{"arm": arm, **{m: ms.get(m) for m in columns}} for arm, ms in found.items()],
+            columns=["arm", *columns],
+            notes=_notes(job),
+            figures=figures,
+            samples=_report_samples(job),
+            seconds=result["wall_s"],
+            versions=result["versions"],
+            facts=_facts(job),
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.chmod(0o755)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return result
+
+
+def write_failed(job: Job, folder: Path, error: Exception, start: float) -> None:
+    """Write the result.json of a job that failed while running."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result = _header("failed", job, start) | {"arms": {}, "error": f"{type(error).__name__}: {error}"}
+    _write_json(folder / "result.json", result)
+
+
+def _header(status: str, job: Job, start: float) -> dict[str, Any]:
+    return {
+        "status": status,
+        "address": job.result_address,
+        "config": asdict(job.config),
+        "versions": {"python": platform.python_version(), **versions()},
+        "wall_s": round(time.perf_counter() - start, 1),
+        "peak_mb": peak_mb(),
+    }
+
+
+def _metric_row(arm: str, metric: str, x: Estimate) -> dict[str, Any]:
+    name, *rest = metric.split("/")
+    emotion, valence = (*rest, None, None)[:2]
+    return {"arm": arm, "metric": name, "emotion": emotion, "valence": valence, **x.to_dict()}
+
+
+def _sample_rows(job: Job) -> list[dict[str, Any]]:
+    """Return one row per reply of every arm, with what was measured on it."""
+    if job.config.evaluator.name == "projection":
+        return []
+    samples = {s.id: s._asdict() for s in job.splits.test}
+    rows = []
+    for arm, replies in job.replies.items():
+        for reply, measured in zip(replies, job.damage[arm], strict=True):
+            sample = samples[reply["sample"]]
+            own = {k: v for k, v in reply.items() if k != "ids"}
+            scene = {k: sample[k] for k in ("theme", "valence", "scenario", "event")}
+            rows.append({"arm": arm, **own, **measured, **scene})
+    return rows
+
+
+def _report_samples(job: Job) -> list[dict[str, Any]]:
+    """Return test prompts spread over the set and the emotions, under all arms (first seed of a control)."""
+    if job.config.evaluator.name == "projection":
+        return []
+    test, names = job.splits.test, job.names
+    count = min(SHOWN_SAMPLES, len(test))
+    out = []
+    for n in range(count):
+        sample, emotion = test[n * len(test) // count], names[n % len(names)]
+        replies = [
+            {"arm": arm.name, "text": reply["reply"], "degenerate": measured["degenerate"]}
+            for arm in job.arms
+            for reply, measured in zip(job.replies[arm.name], job.damage[arm.name], strict=True)
+            if reply["sample"] == sample.id and reply["emotion"] in (emotion, None) and reply["seed"] == 0
+        ]
+        scene = {"scenario": sample.scenario, "event": sample.event, "valence": sample.valence}
+        out.append({**scene, "emotion": emotion, "replies": replies})
+    return out
+
+
+def _chosen(job: Job) -> dict[str, Any] | None:
+    if job.selection is None:
+        return None
+    return job.selection._asdict() | {"layers": list(job.selection.layers)}
+
+
+def _facts(job: Job) -> dict[str, str]:
+    c, spec, (extract, dev, test) = job.config, job.spec, job.splits.scenarios()
+    facts = {
+        "model": f"{c.model.name} ({spec.id}, {spec.n_layers} blocks, {spec.dtype}, commit {spec.commit[:12]})",
+        "dataset": f"{c.dataset.name}: {extract} scenarios for directions, {dev} for strengths, {test} for all numbers",
+        "n": f"{len(job.splits.test)} test prompts for each of {len(job.names)} emotions",
+        "elicitation": f"{c.elicitation.template}; directions: {c.directions.baseline}, {c.directions.tokens}",
+    }
+    steered = next((arm for arm in job.arms if arm.steered), None)
+    if steered is not None:
+        alphas = ", ".join(f"{a:g}" for a in sorted({arm.alpha for arm in job.arms if arm.steered}))
+        blocks = f"{len(steered.layers)} blocks, {steered.layers[0]}-{steered.layers[-1]}"
+        how = "chosen on dev" if job.tuned else "as given"
+        facts["intervention"] = f"{c.intervention.kind}, alpha {alphas} ({steered.dose}), {blocks}, {how}"
+    return facts
+
+
+def _notes(job: Job) -> list[str]:
+    kinds, replied = {arm.kind for arm in job.arms}, job.config.evaluator.name != "projection"
+    holds = {
+        "delta_s": any(arm.steered for arm in job.arms),
+        "ppl": replied,
+        "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
+        "bounds": job.selection is not None and not job.selection.feasible,
+        "embedded": job.spec.source == "embedded",
+    }
+    notes = [NOTES[name] for name, holds_here in holds.items() if holds_here]
+    if job.splits.broken_rules:
+        counts = "; ".join(f"{rule}: {count}" for rule, count in job.splits.broken_rules.items())
+        notes.append(f"Scenarios outside the rules of the published protocol ({counts}) were used as they are.")
+    return notes
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        text = "\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
