@@ -56,7 +56,7 @@ def load_splits(config: DatasetConfig, seed: int) -> Splits:
         held_out = TEXTS / "sev_test.jsonl"
     files = [main] if held_out is None else [main, held_out]
     records = [read_records(path) for path in files]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    digest = "-".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
     broken = {} if config.path is None else broken_rules(records[0])
     kept = [_keep_themes(part, config.themes) for part in records]
 
@@ -82,7 +82,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"dataset.path={path}: no such file; give a JSONL file with one scenario a line")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON allows U+2028 inside a text
     except UnicodeDecodeError as error:
         raise UserError(f"dataset.path={path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     records: list[dict[str, Any]] = []
@@ -140,13 +140,17 @@ def _divide(records: list[dict[str, Any]], shares: Sequence[float], seed: int) -
     parts: list[list[dict[str, Any]]] = [[] for _ in shares]
     owed = [0.0] * len(shares)  # carries fractions from theme to theme: small themes do not round a part away
     for theme in _ordered(r["theme"] for r in records):
-        members = [r for r in records if r["theme"] == theme]
+        by_text: dict[str, list[dict[str, Any]]] = defaultdict(list)  # one text under two ids stays together
+        for record in records:
+            if record["theme"] == theme:
+                by_text[_text(record)].append(record)
+        members = list(by_text.values())
         random.Random(f"{seed}/{theme}").shuffle(members)
-        owed = [o + share * len(members) for o, share in zip(owed, shares, strict=True)]
-        for record in members:
+        owed = [o + share * sum(map(len, members)) for o, share in zip(owed, shares, strict=True)]
+        for same in members:
             index = max(range(len(shares)), key=lambda i: (owed[i], i))
-            parts[index].append(record)
-            owed[index] -= 1
+            parts[index].extend(same)
+            owed[index] -= len(same)
     return parts
 
 
@@ -174,10 +178,14 @@ def _samples(records: Iterable[dict[str, Any]], valences: Sequence[str]) -> list
 
 
 def _refuse_shared(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> None:
-    seen = {r["scenario"].strip().lower() for r in train}
+    seen = {_text(record) for record in train}
     for record in test:
-        if record["scenario"].strip().lower() in seen:
+        if _text(record) in seen:
             raise UserError(f"dataset.test_path: scenario '{record['skeleton_id']}' also stands in dataset.path")
+
+
+def _text(record: dict[str, Any]) -> str:
+    return " ".join(record["scenario"].lower().split())
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
@@ -193,7 +201,7 @@ def broken_rules(records: Sequence[dict[str, Any]]) -> dict[str, int]:
         return (max(lengths) - min(lengths)) / min(lengths)
 
     def emotional(record: dict[str, Any]) -> bool:
-        text = " ".join([record["scenario"], *record["event"].values()]).lower()
+        text = " ".join([record["scenario"], *(record["event"][v] for v in VALENCES)]).lower()
         return any(word.strip(".,;:!?'\"") in words for word in text.split())
 
     rules: dict[str, Callable[[dict[str, Any]], bool]] = {

@@ -28,6 +28,8 @@ from emo.models.lm import LM
 from emo.trunks import planted
 from emo.types import Tokens
 
+TREE_TOKENS = 256  # new tokens of one tree in one pass
+TOKENS_PER_PROMPT = 64  # new tokens of one pass = at most batch_size x this
 ROWS_PER_PROMPT = 8  # rows of one forward pass = batch_size x this: wide enough for fast matrix products
 NO_EDIT = -1
 
@@ -59,19 +61,23 @@ class Grove(NamedTuple):
     rows: list[list[int]]
 
 
-def groves(prompts: Sequence[Sequence[int]], rows: Sequence[Row], batch_size: int, per_row: int = 1) -> list[Grove]:
-    """Group rows into forward passes: trees of like width and length together, longest first.
+def groves(
+    prompts: Sequence[Sequence[int]], rows: Sequence[Row], batch_size: int, tokens_per_row: int = 1
+) -> list[Grove]:
+    """Group rows into forward passes: trees of like width and length together, widest first.
 
-    ``per_row`` is the number of tokens that a row adds in one pass.
+    ``tokens_per_row`` is the number of tokens that a row adds in one pass. A tree's rows are masked from one
+    another, so attention costs rows squared: many rows of one prompt are spread over several trees.
     """
     by_prompt: dict[int, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         by_prompt[row.prompt].append(index)
-    room = max(1, batch_size * ROWS_PER_PROMPT // per_row)
+    room = max(1, min(batch_size * ROWS_PER_PROMPT, batch_size * TOKENS_PER_PROMPT // tokens_per_row))
+    width = min(room, max(1, TREE_TOKENS // tokens_per_row))
     trees = [
-        (prompt, members[start : start + room])
+        (prompt, members[start : start + width])
         for prompt, members in by_prompt.items()
-        for start in range(0, len(members), room)
+        for start in range(0, len(members), width)
     ]
     trees.sort(key=lambda t: (-len(t[1]), -len(prompts[t[0]]), t[0]))
     out: list[Grove] = []
@@ -230,7 +236,7 @@ def teacher_forced(
     longest = max((len(r.reply) for r in subset), default=1)
     bars = nullcontext() if label is None else progress(label, len(subset), "replies")
     with edited(lm, edits) as cursor, bars as bar:
-        for grove in groves(prompts, subset, batch_size, per_row=max(1, longest // 4)):
+        for grove in groves(prompts, subset, batch_size, longest):
             forest = planter.plant(grove, cursor)
             pieces = []
             for prompt, members in zip(grove.prompts, grove.rows, strict=True):

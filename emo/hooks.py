@@ -69,13 +69,13 @@ class Cursor:
 def edited(lm: LM, edits: Sequence[Edit]) -> Iterator[Cursor]:
     """Apply ``edits`` to every forward pass inside the context, for the tokens that the cursor places.
 
-    Several edits of one site apply in the given order. All hooks are removed on the way out, also
-    after an exception. ``resid_mid`` is written through ``attn_add``, because the tensor that a norm
-    reads is a copy of the stream and not the stream.
+    Several edits of one site apply in the given order, each to what the edits upstream of it left. All hooks
+    are removed on the way out, also after an exception. ``resid_mid`` is written through ``attn_add``, because
+    the tensor that a norm reads is a copy of the stream and not the stream.
     """
     cursor = Cursor()
     with ExitStack() as stack:
-        for edit in edits:
+        for edit in sorted(edits, key=lambda e: e.site is Site.RESID_MID):  # behind all that makes resid_mid
             device = next(lm.blocks[edit.layer].parameters()).device
             op = edit.op.to(device)
             if edit.site is Site.RESID_MID:

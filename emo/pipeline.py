@@ -111,6 +111,7 @@ class Job:
             intervention=given,
             generation=asdict(c.generation),
             thresholds=thresholds,
+            intervals=[c.evaluator.bootstrap, c.seed],
             texts=_file_digest("replies.jsonl"),
         )
 

@@ -90,7 +90,8 @@ class Store:
                 "versions": versions(), "wall_s": round(wall_s, 3), "peak_mb": peak_mb(),
             }  # fmt: skip
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False))
-            if not folder.exists():
+            if not (folder / "manifest.json").is_file():
+                shutil.rmtree(folder, ignore_errors=True)  # left over without a manifest: of no use
                 scratch.rename(folder)
         except OSError as error:
             if not (folder / "manifest.json").is_file():
@@ -163,7 +164,10 @@ def _read(folder: Path, key: str) -> Artifact:
         tensors = load_file(folder / "tensors.safetensors") if "tensors.safetensors" in manifest["files"] else {}
         rows = []
         if "rows.jsonl" in manifest["files"]:
-            rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+            rows = [
+                json.loads(line)
+                for line in (folder / "rows.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")
+            ]
         return Artifact(tensors, rows, manifest["meta"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DamagedError(f"cannot be read ({type(error).__name__})") from None

@@ -13,7 +13,7 @@ from torch import Tensor
 from twin import EDITED_SITES, OPS, TOLERANCE, edits_at, gap, prompt
 
 from emo.forest import Block
-from emo.generate import ROWS_PER_PROMPT, Row, generate, groves, teacher_forced
+from emo.generate import ROWS_PER_PROMPT, TOKENS_PER_PROMPT, Row, generate, groves, teacher_forced
 from emo.models.lm import LM
 from emo.types import Site, Tokens
 
@@ -151,15 +151,15 @@ def test_steering_decoding_is_that_of_transformers(
     assert generate(lm, [ids, PROMPTS[0]], [plain, Row(1), steering], [], 40, 1)[2] == ours
 
 
-@given(data=st.data(), batch_size=st.integers(1, 5), per_row=st.integers(1, 200))
-def test_groves_hold_every_row_once(data: st.DataObject, batch_size: int, per_row: int) -> None:
+@given(data=st.data(), batch_size=st.integers(1, 5), tokens=st.integers(1, 200))
+def test_groves_hold_every_row_once(data: st.DataObject, batch_size: int, tokens: int) -> None:
     """A row lost or doubled, a tree of two prompts, or a forward pass wider than asked for."""
     prompts = [[0] * n for n in data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=8))]
     rows = [Row(p) for p in data.draw(st.lists(st.integers(0, len(prompts) - 1), max_size=300))]
-    found = groves(prompts, rows, batch_size, per_row)
+    found = groves(prompts, rows, batch_size, tokens)
     placed = [i for grove in found for tree in grove.rows for i in tree]
     assert sorted(placed) == list(range(len(rows)))
-    room = max(1, batch_size * ROWS_PER_PROMPT // per_row)
+    room = max(1, min(batch_size * ROWS_PER_PROMPT, batch_size * TOKENS_PER_PROMPT // tokens))
     for grove in found:
         assert 1 <= len(grove.prompts) == len(grove.rows) <= batch_size
         assert all(rows[i].prompt == p for p, tree in zip(grove.prompts, grove.rows, strict=True) for i in tree)

@@ -185,12 +185,7 @@ def test_edits_of_one_site_apply_in_order(lm: LM, site: Site) -> None:
     assert gap(observe(lm, [(site, 1)], [double, add])[site, 1], 2 * x + 2 * unit(1, w)) <= TOLERANCE
 
 
-UNORDERED = pytest.mark.xfail(strict=True, reason="resid_mid is written before a later listed edit upstream of it")
-
-
-@pytest.mark.parametrize(
-    "late", [Site.HEAD, *(pytest.param(s, marks=UNORDERED) for s in (Site.RESID_PRE, Site.ATTN_ADD))]
-)
+@pytest.mark.parametrize("late", [Site.HEAD, Site.RESID_PRE, Site.ATTN_ADD])
 def test_sites_may_be_listed_in_any_order(lm: LM, late: Site) -> None:
     """An edit of resid_mid must see what an edit upstream in its block wrote, whichever is listed first."""
     v, raw = unit(1, lm.d), Add(unit(1, width(lm, late)), torch.tensor([0]), torch.tensor([5.0]), "raw")

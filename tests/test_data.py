@@ -216,21 +216,18 @@ def test_the_published_format() -> None:
     assert splits.broken_rules["event lengths spread over 20 %"] == 97
 
 
-@pytest.mark.xfail(strict=True, reason="broken_rules joins values of unknown event keys, which may be no text")
 def test_further_keys_are_ignored(tmp_path: Path) -> None:
     """Whatever else a user keeps in a record, also inside `event`, is not ours to read."""
     records = [record(i, note=[1], event=record(i)["event"] | {"checked": True}) for i in range(5)]
     load_splits(DatasetConfig(name="jsonl", path=write(tmp_path / "mine.jsonl", records)), 0)
 
 
-@pytest.mark.xfail(strict=True, reason="str.splitlines also splits at U+2028 and U+0085, which JSON allows in a text")
 def test_a_line_ends_with_a_newline_only(tmp_path: Path) -> None:
     """Texts copied from the web hold line separators; JSON does not escape them."""
     records = [record(i, scenario=f"I saw\u2028number\x85{i}.") for i in range(5)]
     load_splits(DatasetConfig(name="jsonl", path=write(tmp_path / "mine.jsonl", records)), 0)
 
 
-@pytest.mark.xfail(strict=True, reason="only test_path is compared by text; one file is divided by skeleton_id alone")
 def test_one_text_under_two_names_stays_together(tmp_path: Path) -> None:
     """The same scenario under several ids must not stand in two splits."""
     records = [record(i, scenario=f"I met number {i // 2}.") for i in range(40)]

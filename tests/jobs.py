@@ -1,0 +1,52 @@
+"""Small jobs for tests: a configuration composed as the command line does it, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from emo.config import Config
+from emo.validate import REPOSITORY, to_config
+
+SMALL = (
+    "model=tiny_llama",
+    "dataset.limit=2",
+    "dataset.valences=[positive,negative]",
+    "emotions.names=[anger,sadness,fear]",
+    "intervention.alpha=1",
+    "intervention.layers=1-2",
+    "control.seeds=2",
+    "generation.max_new_tokens=4",
+    "evaluator.bootstrap=20",
+    "evaluator.kl_tokens=3",
+    "device=cpu",
+    "console=quiet",
+)
+
+
+def overrides(folder: Path, *more: str) -> list[str]:
+    """Return the words of a command line for a job of seconds that writes into ``folder``; later words win."""
+    given: dict[str, str] = {}
+    for word in (*SMALL, f"paths.outputs={folder}", *more):
+        given[word.partition("=")[0]] = word
+    return list(given.values())
+
+
+def config(folder: Path, *more: str) -> Config:
+    """Return the checked configuration of such a job."""
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        return to_config(compose("config", overrides=overrides(folder, *more)))
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return the only result.json below ``folder``."""
+    [path] = folder.glob("run/*/result.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
