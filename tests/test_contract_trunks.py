@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
@@ -71,6 +72,27 @@ def test_replies_do_not_touch_what_is_kept(lm: LM) -> None:
             assert k.shape[1] == v.shape[1] == len(key)
             assert torch.equal(k, k_then)
             assert torch.equal(v, v_then)
+
+
+def alike() -> list[list[int]]:
+    """Return prompts with common beginnings: of several, of two, the whole of another, too short to share."""
+    base, more = prompt(28), prompt(12, 1)
+    ends = [[], [5], prompt(9, 2), prompt(3, 3), more, [*more, 7, 8], [*more, *prompt(30, 4)]]
+    return [*([*base, *end] for end in ends), prompt(9, 5), [*prompt(9, 5), *prompt(20, 6)], [*base[:20], 4, 4, 4]]
+
+
+@pytest.mark.parametrize("tokens", [64, 4096])
+def test_common_beginnings(lm: LM, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beginning that is read once for many prompts: the wrong columns of its tree, or of a neighbour."""
+    monkeypatch.setattr(trunks, "TOKENS", tokens)
+    prompts, other = alike(), fresh(lm)
+    random.Random(0).shuffle(prompts)
+    edits = edits_at(lm, "add", Site.RESID_POST, Tokens.EVERY_STEP)
+    rows = [Row(p, 0, (6, 7)) for p in range(len(prompts))]
+    for scored in list(teacher_forced(other, prompts, rows, edits, 16)):
+        ids = prompts[scored.row]
+        logits = scores(lm, [*ids, 6], len(ids), edits)[len(ids) - 1 :]
+        assert gap(scored.log_probs, torch.log_softmax(logits, -1)) <= TOLERANCE, scored.row
 
 
 @pytest.mark.parametrize("room", [0, 20_000, 60_000])
