@@ -58,7 +58,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def word_ids(tokens: PreTrainedTokenizerFast) -> list[int]:
     """Return the token of every emotion's word."""
-    return [tokens.convert_tokens_to_ids(word) for word in WORDS.values()]
+    return [tokens.vocab[word] for word in WORDS.values()]
 
 
 def planted_lm() -> LM:

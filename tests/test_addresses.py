@@ -80,14 +80,13 @@ def at(section: Any, key: str) -> Any:
 def changed(made: Config, key: str) -> Config:
     """Return a configuration that differs in one key."""
     value = at(made, key)
-    other = OTHER[key] if key in OTHER else value + 1 if isinstance(value, int) else value / 2
+    other: Any = OTHER[key] if key in OTHER else value + 1 if isinstance(value, int) else value / 2
     assert other != value or key in UNCHANGED, key
-    path, _, name = key.rpartition(".")
-    section = replace(at(made, path), **{name: other}) if path else replace(made, **{name: other})
-    while path:
-        path, _, parent = path.rpartition(".")
-        section = replace(at(made, path) if path else made, **{parent: section})
-    return section
+    while key:
+        path, _, name = key.rpartition(".")
+        whole = at(made, path) if path else made
+        other, key = replace(whole, **{name: other}), path
+    return other
 
 
 @pytest.fixture

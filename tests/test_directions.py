@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 import twin
-from hypothesis import given
-from hypothesis import strategies as st
 from jobs import config
 from torch import Tensor
 
@@ -20,11 +17,10 @@ from emo.config import ElicitationConfig
 from emo.data import DatasetConfig, Sample, load_splits
 from emo.directions import Moments, cosines
 from emo.extraction import extract
-from emo.forest import TRUNK
 from emo.generate import Row, generate
 from emo.hooks import reading
 from emo.models.lm import LM
-from emo.prefixes import Text, batches, layout, shared_prefixes
+from emo.prefixes import Text
 from emo.prompts import prompt_ids
 from emo.types import Site
 
@@ -215,40 +211,3 @@ def slow_states(lm: LM, samples: list[Sample], ask: ElicitationConfig, replied: 
             row.append(alone(lm, [*ids, *reply], len(reply) or 1).double())
         rows.append(torch.stack(row))
     return torch.stack(rows)
-
-
-@st.composite
-def some_texts(draw: st.DrawFn) -> list[Text]:
-    """Draw texts that often begin alike, end alike, or are one the beginning of another."""
-    stems = draw(st.lists(st.lists(st.integers(0, 2), min_size=0, max_size=60), min_size=1, max_size=4))
-    found = []
-    for _ in range(draw(st.integers(1, 25))):
-        stem = draw(st.sampled_from(stems))
-        ids = stem[: draw(st.integers(0, len(stem)))] + draw(st.lists(st.integers(0, 2), min_size=1, max_size=12))
-        found.append(Text(ids, draw(st.integers(0, min(len(ids), 4)))))
-    return found
-
-
-@given(texts=some_texts(), room=st.integers(1, 400))
-def test_every_text_is_read_once_from_its_own_tokens(texts: list[Text], room: int) -> None:
-    """A text lost or doubled; an average over tokens of the shared part; another text's tokens or positions."""
-    trees = shared_prefixes(texts, room)
-    assert Counter(m for tree in trees for m in tree.members) == Counter(range(len(texts)))
-    cut = list(batches(texts, trees, room))
-    assert [tree for batch in cut for tree in batch] == trees
-    for batch in cut:
-        rows, places = layout(texts, batch)
-        assert len(batch) == 1 or max(map(len, rows)) * len(rows) <= room
-        assert [m for m, _, _ in places] == [m for tree in batch for m in tree.members]
-        branches = Counter()
-        for m, b, end in places:
-            ids, span, prefix = texts[m].ids, texts[m].span, batch[b].prefix
-            assert prefix <= len(ids) - span
-            own = rows[b][end - (len(ids) - prefix) : end]
-            trunk = [t for t in rows[b] if t[2] == TRUNK]
-            assert [t[0] for t in [*trunk, *own]] == ids
-            assert [t[1] for t in [*trunk, *own]] == list(range(len(ids)))
-            assert len({t[2] for t in own}) <= 1 and all(t[2] != TRUNK for t in own)
-            branches.update({(b, t[2]) for t in own})
-            assert {t[3:] for t in [*trunk, *own]} <= {(-1, -1)}
-        assert all(count == 1 for count in branches.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 import torch
@@ -67,8 +68,12 @@ def test_parts_of_fluency() -> None:
     grams = [letters[i : i + 4] for i in range(len(letters) - 3)]
     assert found.distinct4 == pytest.approx(len(set(grams)) / len(grams))
     assert not found.degenerate
-    for bound in ({"min_distinct3": 0.81}, {"min_distinct4": 0.99}, {"max_nonwords": 0.14}):
-        assert fluency("one two three one two three zzkq", EvaluatorConfig(name="margin", **bound)).degenerate
+    tight = (
+        replace(BOUNDS, min_distinct3=0.81),
+        replace(BOUNDS, min_distinct4=0.99),
+        replace(BOUNDS, max_nonwords=0.14),
+    )
+    assert all(fluency("one two three one two three zzkq", bounds).degenerate for bounds in tight)
     assert fluency("I’m sorry, but as an AI language model I cannot have feelings.", BOUNDS).refusal
 
 

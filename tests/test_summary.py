@@ -26,7 +26,7 @@ def a_job() -> Any:
         Arm("steer", "steer", 1.0, (0,)),
         Arm("random", "random", 1.0, (0,), seeds=2),
     ]
-    nll = {
+    nll: dict[str, list[tuple[str | None, int, tuple[float | None, ...]]]] = {
         "none": [(None, 0, (1.0, 2.0))],
         "prompt": [("anger", 0, (2.0, 2.0)), ("fear", 0, (3.0, 2.0))],
         "steer": [("anger", 0, (2.0, None)), ("fear", 0, (1.5, 4.0))],
