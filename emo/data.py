@@ -139,12 +139,11 @@ def _divide(records: list[dict[str, Any]], shares: Sequence[float], seed: int) -
     """Split by scenario, stratified by theme; the last parts are filled first, so that none stays empty."""
     parts: list[list[dict[str, Any]]] = [[] for _ in shares]
     owed = [0.0] * len(shares)  # carries fractions from theme to theme: small themes do not round a part away
+    by_text: dict[str, list[dict[str, Any]]] = defaultdict(list)  # one text under two ids stays together
+    for record in records:
+        by_text[_text(record)].append(record)
     for theme in _ordered(r["theme"] for r in records):
-        by_text: dict[str, list[dict[str, Any]]] = defaultdict(list)  # one text under two ids stays together
-        for record in records:
-            if record["theme"] == theme:
-                by_text[_text(record)].append(record)
-        members = list(by_text.values())
+        members = [same for same in by_text.values() if same[0]["theme"] == theme]
         random.Random(f"{seed}/{theme}").shuffle(members)
         owed = [o + share * sum(map(len, members)) for o, share in zip(owed, shares, strict=True)]
         for same in members:

@@ -235,9 +235,8 @@ def teacher_forced(
     planter = Planter(lm, prompts, edits)
     longest = max((len(r.reply) for r in subset), default=1)
     bars = nullcontext() if label is None else progress(label, len(subset), "replies")
-    with edited(lm, edits) as cursor, bars as bar:
+    with bars as bar:
         for grove in groves(prompts, subset, batch_size, longest):
-            forest = planter.plant(grove, cursor)
             pieces = []
             for prompt, members in zip(grove.prompts, grove.rows, strict=True):
                 length = len(prompts[prompt])
@@ -248,7 +247,8 @@ def teacher_forced(
                     tree.append([*planter.starts(prompt, branch, row.cond), *rest])
                 pieces.append(tree)
             block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
-            hidden = forest.extend(block)
+            with edited(lm, edits) as cursor:  # not around the yield: the caller's own passes are unedited
+                hidden = planter.plant(grove, cursor).extend(block)
             ends = last_tokens(block, pieces)
             for b, members in enumerate(grove.rows):
                 for end, i in zip(ends[b], members, strict=True):

@@ -130,7 +130,6 @@ def test_a_row_that_stops_early_does_not_disturb_the_others(lm: LM, monkeypatch:
     assert stopped == [twin.reply(lm, PROMPTS[r.prompt], 10, edits, r.cond, [2, *ends]) for r in rows]
 
 
-@pytest.mark.xfail(strict=True, reason="teacher_forced yields inside `edited`, its cursor still in place")
 def test_the_model_is_unedited_between_two_rows(models: dict[str, LM]) -> None:
     """Whoever runs the model while scored rows come in must not meet the edits of those rows."""
     lm, rows = models["llama"], [Row(p, 0, (5, 6)) for p in (0, 1)]

@@ -234,7 +234,6 @@ def test_one_text_under_two_names_stays_together(tmp_path: Path) -> None:
     check_apart(load_splits(DatasetConfig(name="jsonl", path=write(tmp_path / "mine.jsonl", records)), 0))
 
 
-@pytest.mark.xfail(strict=True, reason="texts are kept together within a theme only")
 def test_one_text_under_two_themes_stays_together(tmp_path: Path) -> None:
     """The same scenario filed under two themes must not stand in two splits."""
     records = [record(i, THEMES[i % 2], scenario=f"I met number {i // 2}.") for i in range(40)]
