@@ -55,6 +55,9 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample]) -> Artifact:
             "directions: no group has an accepted reply for every emotion; type elicitation.groups=available "
             "or use another elicitation"
         )
+    unseen = [name for name, count in zip(names, moments.counts[0], strict=True) if not count]
+    if unseen:
+        raise UserError(f"directions: no accepted reply for {', '.join(unseen)}; leave it out of emotions.names")
     v, shuffled, norms = moments.directions()
     probe_states = torch.stack(kept) if kept else torch.zeros(0)
     tensors = {"v": v, "shuffled": shuffled, "norms": norms, "probe_states": probe_states}

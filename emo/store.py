@@ -92,6 +92,7 @@ class Store:
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False))
             if not (folder / "manifest.json").is_file():
                 shutil.rmtree(folder, ignore_errors=True)  # left over without a manifest: of no use
+                scratch.chmod(0o755)  # a temporary folder is private; a store may be shared
                 scratch.rename(folder)
         except OSError as error:
             if not (folder / "manifest.json").is_file():

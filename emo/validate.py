@@ -122,6 +122,8 @@ def _check(config: Config) -> None:
     alpha = config.intervention.alpha
     if alpha != "auto":
         _alpha("intervention.alpha", alpha, "a number, a list of numbers or auto")
+        several = isinstance(alpha, list)  # as floats: 8 and 8.0 are one strength, so one address
+        config.intervention.alpha = [float(a) for a in alpha] if several else float(alpha)
     _alpha("intervention.select.alpha", config.intervention.select.alpha, "a list of numbers")
     check_layers(config.intervention.layers, auto=True)
     if not config.intervention.select.layers:
