@@ -136,7 +136,7 @@ def _keep_themes(records: list[dict[str, Any]], themes: list[str] | None) -> lis
 
 
 def _divide(records: list[dict[str, Any]], shares: Sequence[float], seed: int) -> list[list[dict[str, Any]]]:
-    """Split by scenario, stratified by theme; the last parts are filled first, so that none stays empty."""
+    """Split by scenario, stratified by theme; on a tie the later part is served first."""
     parts: list[list[dict[str, Any]]] = [[] for _ in shares]
     owed = [0.0] * len(shares)  # carries fractions from theme to theme: small themes do not round a part away
     by_text: dict[str, list[dict[str, Any]]] = defaultdict(list)  # one text under two ids stays together

@@ -12,6 +12,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+DOSES = ("rms", "rel", "raw")
+
 
 @dataclass(frozen=True, eq=False)
 class _Op:
@@ -37,6 +39,10 @@ class Add(_Op):
     which: Tensor
     strength: Tensor
     dose: str = "rms"
+
+    def __post_init__(self) -> None:
+        if self.dose not in DOSES:
+            raise ValueError(f"dose {self.dose!r}: not one of {', '.join(DOSES)}")
 
     def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
         """See `emo.hooks.Op`."""

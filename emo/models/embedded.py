@@ -6,8 +6,10 @@ dequantised once to safetensors in a cache folder, because reading GGUF takes ha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
 import tempfile
@@ -58,20 +60,23 @@ def _convert(source: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        options = {"gguf_file": source.name}
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **options)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            source.parent,
-            quantization_config=transformers.GgufConfig(dequantize=True),
-            dtype=torch.float32,
-            **options,
-        )
-        tokenizer.save_pretrained(scratch)
-        model.save_pretrained(scratch)
+        with contextlib.redirect_stderr(io.StringIO()):  # the reader's own progress bars cannot be switched off
+            _write(source, scratch)
         if not folder.exists():  # another process may have been faster; both wrote the same
             scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write(source: Path, folder: Path) -> None:
+    options = {"gguf_file": source.name}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **options)
+    dequantise = transformers.GgufConfig(dequantize=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        source.parent, quantization_config=dequantise, dtype=torch.float32, **options
+    )
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
 
 
 if __name__ == "__main__":  # part of set-up, so that the first run need not wait for it
