@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 import traceback
 from pathlib import Path
@@ -13,9 +14,11 @@ from emo import console
 from emo.config import Config
 from emo.errors import UserError
 from emo.pipeline import Job
-from emo.result import read_result, write_failed, write_result
+from emo.result import comparison_line, read_result, stand_in_line, write_failed, write_result
 from emo.stats import Estimate
 from emo.summary import HEADLINE
+
+CONSOLE_COLUMNS = 6  # of the headline; the report has all
 
 
 def run_job(config: Config, command: str = "python run.py") -> int:
@@ -33,7 +36,7 @@ def run_job(config: Config, command: str = "python run.py") -> int:
         _check_writable(path)
     result = read_result(folder, job.result_address)
     if result is not None:
-        console.say(f"already done: {folder}")
+        console.say(f"already done (took {result['wall_s']:.0f} s when it ran): {folder}")
     else:
         _introduce(job)
         try:
@@ -45,7 +48,7 @@ def run_job(config: Config, command: str = "python run.py") -> int:
             write_failed(job, folder, error, start)
             console.warn(f"failed ({type(error).__name__}); what is finished is kept: {command} continues from there")
             return 1
-    _show(result, folder, config)
+    _show(result, folder, config, command)
     return 0
 
 
@@ -55,40 +58,50 @@ def _introduce(job: Job) -> None:
         f"{c.model.name} x {c.dataset.name} ({extract} scenarios for directions, {dev} dev, {test} test) "
         f"x {c.intervention.kind} x {c.evaluator.name}"
     )
+    if job.stand_ins and c.evaluator.name != "projection":
+        console.warn(stand_in_line(job))
     if job.splits.broken_rules:
         counts = "; ".join(f"{name}: {count}" for name, count in job.splits.broken_rules.items())
-        console.warn(f"{c.dataset.path}: scenarios outside the rules of the protocol ({counts}); used as they are")
+        where = c.dataset.path or c.dataset.test_path
+        console.warn(f"{where}: scenarios outside the rules of the protocol ({counts}); used as they are")
 
 
-def _show(result: dict[str, Any], folder: Path, config: Config) -> None:
+def _show(result: dict[str, Any], folder: Path, config: Config, command: str) -> None:
     """Print the table of a result, where its files are, and what to type next."""
     arms = result["arms"]
-    columns = [m for m in HEADLINE if any(m in metrics for metrics in arms.values())]
+    columns = [m for m in HEADLINE[:CONSOLE_COLUMNS] if any(m in metrics for metrics in arms.values())]
     rows = [[arm, *(_cell(metrics.get(m)) for m in columns)] for arm, metrics in arms.items()]
     n = max((x["n"] for metrics in arms.values() for x in metrics.values()), default=0)
     title = f"test: mean [95 % interval over scenarios], n = {n} prompt-emotion pairs"
     if columns:
         console.table(title, ["arm", *columns], rows)
+    for row in result["comparisons"]:
+        console.say(comparison_line(row))
     chosen = result["chosen"]
     if chosen:
         blocks = chosen["layers"]
         console.say(f"strength chosen on dev: alpha {chosen['alpha']:g}, blocks {blocks[0]}-{blocks[-1]}")
     console.say(f"report: {folder / 'report.html'}")
     console.say(f"took {result['wall_s']:.0f} s")
-    console.say(f"next, try: {next_command(config, result)}")
+    console.say(f"next, try: {next_command(command, config, result)}")
 
 
-def next_command(config: Config, result: dict[str, Any]) -> str:
-    """Return the line that a researcher would type after this run."""
+def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
+    """Return the line that a researcher would type after this one: what was typed, with the next step in place."""
     chosen, kind = result["chosen"], config.intervention.kind
-    base = "python run.py" + ("" if config.model.name == "smollm2_135m" else f" model={config.model.name}")
     if chosen and kind == "steer":
         alphas = ",".join(f"{chosen['alpha'] * k:g}" for k in (0.5, 1, 2))
         blocks = chosen["layers"]
-        return f"{base} intervention.alpha=[{alphas}] intervention.layers={blocks[0]}-{blocks[-1]}"
-    if kind in ("none", "prompt"):
-        return f"{base} intervention=steer"
-    return f"{base} intervention=prompt_steer" if kind != "prompt_steer" else f"{base} elicitation=persona"
+        change = [f"intervention.alpha=[{alphas}]", f"intervention.layers={blocks[0]}-{blocks[-1]}"]
+    elif kind in ("none", "prompt"):
+        change = ["intervention=steer"]
+    elif kind != "prompt_steer":
+        change = ["intervention=prompt_steer"]
+    else:
+        change = ["elicitation=persona"]
+    keys = {part.partition("=")[0] for part in change}
+    kept = [part for part in shlex.split(command) if part.partition("=")[0] not in keys]
+    return shlex.join(kept) + " " + " ".join(change)
 
 
 def _cell(x: dict[str, Any] | None) -> Estimate | str:

@@ -90,7 +90,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         return
     view = Table(title=title, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
-        view.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        view.add_column(column, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0)
     for row in rows:
         view.add_row(*(format_estimate(cell) if isinstance(cell, Estimate) else str(cell) for cell in row))
     _state.console.print(view)

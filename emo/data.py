@@ -57,7 +57,7 @@ def load_splits(config: DatasetConfig, seed: int) -> Splits:
     files = [main] if held_out is None else [main, held_out]
     records = [read_records(path) for path in files]
     digest = "-".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
-    broken = {} if config.path is None else broken_rules(records[0])
+    broken = {} if config.path is None else broken_rules([record for part in records for record in part])
     kept = [_keep_themes(part, config.themes) for part in records]
 
     if held_out is None:
@@ -72,7 +72,7 @@ def load_splits(config: DatasetConfig, seed: int) -> Splits:
             sizes = " + ".join(str(len(p)) for p in parts)
             raise UserError(
                 f"dataset={config.name}: no scenario left for the {name} split (sizes {sizes}); "
-                "use a larger file, more themes, another dataset.dev_fraction or a dataset.test_path"
+                "at least five scenarios are needed, or a dataset.test_path beside them"
             )
     return Splits(samples[0], samples[1], samples[2], digest, broken, config.path is None)
 
@@ -82,7 +82,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"dataset.path={path}: no such file; give a JSONL file with one scenario a line")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON allows U+2028 inside a text
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: JSON allows U+2028 inside a text
     except UnicodeDecodeError as error:
         raise UserError(f"dataset.path={path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     records: list[dict[str, Any]] = []
@@ -181,6 +181,26 @@ def _refuse_shared(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> N
     for record in test:
         if _text(record) in seen:
             raise UserError(f"dataset.test_path: scenario '{record['skeleton_id']}' also stands in dataset.path")
+
+
+def spread(samples: Sequence[Sample], bound: int | None) -> list[int]:
+    """Return at most ``bound`` indices spread over scenarios and outcomes; null: all.
+
+    Scenarios are taken evenly over the set (so over its themes), the outcome changes from one to the next.
+    """
+    if bound is None or bound >= len(samples):
+        return list(range(len(samples)))
+    by_scenario: dict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples):
+        by_scenario[sample.scenario_id].append(i)
+    groups = list(by_scenario.values())
+    step = max(1.0, len(groups) / bound)
+    picks = (
+        [(int(j * step) % len(groups), j // len(groups) + j) for j in range(bound)]
+        if step > 1
+        else [(j % len(groups), j % len(groups) + j // len(groups)) for j in range(bound)]
+    )
+    return sorted({groups[g][v % len(groups[g])] for g, v in picks})
 
 
 def _text(record: dict[str, Any]) -> str:

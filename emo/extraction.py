@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emo.capture import states
 from emo.config import Config
-from emo.data import Sample
+from emo.data import Sample, spread
 from emo.directions import MLP, Moments
 from emo.errors import UserError
 from emo.generate import Row, generate
@@ -38,6 +38,7 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample]) -> Artifact:
     forms: list[str | None] = [*names, None] if how.baseline == "neutral" else list(names)
     prompts = [prompt_ids(lm, config.elicitation, samples, form) for form in forms]
     kept: list[Tensor] = []
+    wanted = set(spread(samples, how.probe_groups))
     # Groups whose prompts begin alike are taken together: their common tokens are forwarded once.
     order = sorted(range(len(samples)), key=lambda i: prompts[0][i])
     for start in range(0, len(order), GROUPS_AT_ONCE):
@@ -48,7 +49,7 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample]) -> Artifact:
             by_emotion, neutral = group[: len(names)], group[len(names) :]
             used = moments.add(samples[i].id, by_emotion, neutral[0] if neutral else None)
             present = [s[:, MLP] for s in by_emotion if s is not None]
-            if used and len(kept) < how.probe_groups and len(present) == len(names):
+            if used and i in wanted and len(present) == len(names):
                 kept.append(torch.stack(present))
     if not moments.groups:
         raise UserError(

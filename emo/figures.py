@@ -36,7 +36,9 @@ CAPTIONS = {
         "baseline what all emotions share makes them positive."
     ),
 }
-PANELS = ("logprob_margin", "delta_s_rel", "ppl_ratio", "degenerate")
+PANELS = ("logprob_margin", "delta_s_rel", "delta_s_last", "ppl_ratio", "degenerate")
+
+TOKENS = {"prompt_last": "last prompt token", "reply_mean": "mean over the reply"}
 
 Figure = tuple[Path, str]
 
@@ -88,7 +90,11 @@ def _scatter(job: Job, rows: list[dict[str, Any]], where: str, folder: Path) -> 
         labels = job.names * (len(points) // len(job.names))
         kind = "within-group difference" if row["difference"] else "raw state"
         panels[f"block {row['block']}, {kind}"] = (points, labels, np.array(row["explained"]))
-    path = pca_figure(panels, f"Principal components of resid_post, last prompt token: {where}", folder / "pca.png")
+    path = pca_figure(
+        panels,
+        f"Principal components of resid_post, {TOKENS[job.config.directions.tokens]}: {where}",
+        folder / "pca.png",
+    )
     return path, CAPTIONS["pca"]
 
 

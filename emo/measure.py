@@ -73,13 +73,13 @@ class Measure:
         out, _ = self._project(rows, made.edits)
         return {name: out[part] for name, part in where.items()}
 
-    def project_prompted(self, groups: int) -> tuple[Tensor, Tensor]:
-        """Return the projections of arm prompt (entries, l, e), and states (groups, e, l, d) of the first groups."""
+    def project_prompted(self, groups: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the projections of arm prompt (entries, l, e), and the states (groups, e, l, d) of some samples."""
         rows, _ = self._rows([Arm("prompt", "prompt")], Plan([], {}))
         n, e = len(self.samples), len(self.names)
-        keep = [form * n + i for i in range(groups) for form in range(e)]
+        keep = [form * n + i for i in groups for form in range(e)]
         out, held = self._project(rows, [], keep)
-        return out, held.view(groups, e, *held.shape[1:])
+        return out, held.view(len(groups), e, *held.shape[1:])
 
     def _project(self, rows: list[Row], edits: list[Edit], keep: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         size, label = self.config.batch_size, f"{self.part}: projections"

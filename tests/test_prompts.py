@@ -15,7 +15,7 @@ from emo.config import ElicitationConfig
 from emo.data import Sample
 from emo.models.lm import LM
 from emo.models.tiny import tiny_tokenizer
-from emo.prompts import Message, messages, prompt_ids, reply_ids, tokenize
+from emo.prompts import Message, example_set, messages, prompt_ids, reply_ids, tokenize
 from emo.texts import emotion_words, read_jsonl
 
 TEMPLATES = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "elicitation").glob("*.yaml"))
@@ -69,7 +69,7 @@ def test_the_papers_words() -> None:
 def test_rendering_is_the_tokenizers_own(models: dict[str, LM], template: str) -> None:
     """A second rendering of the template, or text tokenized apart, gives other ids."""
     for lm, emotion in product((models["llama"], with_bos(models)), ("fear", None)):
-        turns = messages(config(template), SAMPLE, emotion, 5)
+        turns = messages(config(template), SAMPLE, emotion, example_set(SAMPLE))
         assert tokenize(lm, turns) == own_ids(lm, turns)
         assert prompt_ids(lm, config(template), [SAMPLE] * 6, emotion)[5] == tokenize(lm, turns)
 

@@ -14,10 +14,10 @@ from jobs import overrides, read_result, read_rows
 
 from emo.validate import REPOSITORY
 
-TOP = {"status", "address", "config", "versions", "arms", "chosen", "wall_s", "peak_mb"}
+TOP = {"status", "address", "config", "versions", "arms", "comparisons", "chosen", "wall_s", "peak_mb"}
 ARMS = ["none", "prompt", "steer", "random", "shuffled"]
 METRICS = {
-    *("delta_s", "delta_s_rel", "delta_s_block3", "logprob_margin", "kl", "degenerate", "refusal", "cosine", "length"),
+    *("delta_s", "delta_s_rel", "delta_s_last", "logprob_margin", "kl", "degenerate", "refusal", "cosine", "length"),
     *("ppl_ratio", "ppl_ratio_prompt", "ppl_ratio_p95"),
 }
 
@@ -126,7 +126,8 @@ def test_the_same_line_again_computes_nothing(done: Done) -> None:
     again = start(done.folder, "console=rich", "batch_size=3")
     lines = again.process.stdout.splitlines()
     assert again.process.returncode == 0
-    assert lines[0] == f"already done: {done.result_folder}"
+    assert lines[0].startswith("already done")
+    assert lines[0].endswith(f": {done.result_folder}")
     assert not any("loaded in" in line or "replies in" in line for line in lines)
     cells: list[Any] = [[line for line in d.process.stdout.splitlines() if line.startswith("│")] for d in (done, again)]
     assert cells[0] == cells[1]
@@ -143,7 +144,7 @@ def test_quiet_prints_nothing_and_projection_writes_no_reply(done: Done, tmp_pat
     steered = [f"{arm}@alpha={alpha}" for arm in ARMS[2:] for alpha in ("0.5", "1")]
     assert list(result["arms"]) == ["none", "prompt", *steered]
     names = {name.partition("/")[0] for metrics in result["arms"].values() for name in metrics}
-    assert names == {"delta_s", "delta_s_rel", "delta_s_block3"}
+    assert names == {"delta_s", "delta_s_rel", "delta_s_last"}
     [folder] = (tmp_path / "outputs" / "run").iterdir()
     assert not (folder / "samples.jsonl").exists()
     new = {Path(path).parent.parent.name for path in state(done.folder) if path not in before}

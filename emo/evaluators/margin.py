@@ -29,15 +29,20 @@ class Question(NamedTuple):
     emotion: str
 
 
+def stand_ins(samples: Sequence[Sample]) -> dict[str, str]:
+    """Return, for every theme without held-out replies, the theme whose replies are used: in turn."""
+    themes = list(dict.fromkeys(theme for theme, _ in held_out_replies("sev_test")))
+    unknown = list(dict.fromkeys(s.theme for s in samples if s.theme not in themes))
+    return {theme: themes[i % len(themes)] for i, theme in enumerate(unknown)}
+
+
 def replies_for(lm: LM, samples: Sequence[Sample], part: str, names: Sequence[str]) -> list[dict[str, tuple[int, ...]]]:
     """Return, per sample, the token ids of the held-out reply in each emotion and in neutral.
 
     A theme that the shipped replies do not know takes the replies of another theme, in turn.
     """
     texts = held_out_replies(part)
-    themes = list(dict.fromkeys(theme for theme, _ in texts))
-    unknown = list(dict.fromkeys(s.theme for s in samples if s.theme not in themes))
-    stand_in = {theme: themes[i % len(themes)] for i, theme in enumerate(unknown)}
+    stand_in = stand_ins(samples)
     ids = {key: tuple(reply_ids(lm, text)) for key, text in texts.items()}
     return [{name: ids[stand_in.get(s.theme, s.theme), name] for name in (*names, NEUTRAL)} for s in samples]
 

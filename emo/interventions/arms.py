@@ -18,7 +18,7 @@ from emo.hooks import Edit
 from emo.interventions.ops import Add
 from emo.types import Site, Tokens
 
-STEERED = ("steer", "prompt_steer", "random", "shuffled")
+STEERED = ("steer", "prompt_steer", "random", "shuffled", "prompt_random", "prompt_shuffled")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Arm:
 
     Attributes:
         name: as printed, e.g. ``steer@alpha=0.5``.
-        kind: none | prompt | steer | prompt_steer | random | shuffled.
+        kind: none | prompt | steer | random | shuffled, and each of the last three under the emotion prompt (prompt_*).
         alpha: strength in units of ``dose``; 0 for unsteered arms.
         layers: edited blocks.
         dose: rms | rel | raw.
@@ -55,7 +55,7 @@ class Arm:
     @property
     def prompted(self) -> bool:
         """Whether the arm's prompts ask for the emotion."""
-        return self.kind in ("prompt", "prompt_steer")
+        return self.kind.startswith("prompt")
 
     def conditions(self, emotions: int) -> list[tuple[int, int | None]]:
         """Return (seed, emotion index) of every condition; the emotion is None where the arm has none."""
@@ -110,10 +110,10 @@ def plan(arms: Sequence[Arm], bank: Bank, skip_layer: int | None = None) -> Plan
         for seed, emotion in arm.conditions(e):
             cond[arm.name, seed, emotion] = len(which)
             owner.append(arm)
-            if arm.kind == "random":
+            if arm.kind.endswith("random"):
                 which.append(e + len(shuffled) + seed)
             else:
-                which.append((e * (1 + seed) if arm.kind == "shuffled" else 0) + (emotion or 0))
+                which.append((e * (1 + seed) if arm.kind.endswith("shuffled") else 0) + (emotion or 0))
     edits = []
     for layer in sorted({layer for arm in steered for layer in arm.layers} - {skip_layer}):
         strength = torch.tensor([arm.alpha if layer in arm.layers else 0.0 for arm in owner])

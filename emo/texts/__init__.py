@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 TEXTS = Path(__file__).parent
+WORD_FILES = ("sev.jsonl", "sev_test.jsonl", "replies.jsonl", "few_shot.jsonl")
 
 
 @cache
@@ -44,5 +45,4 @@ def words_of(value: Any) -> set[str]:
 @cache
 def shipped_words() -> frozenset[str]:
     """Return every word of the shipped texts, lower-case."""
-    files = ("sev.jsonl", "sev_test.jsonl", "replies.jsonl", "few_shot.jsonl")
-    return frozenset(set().union(*(words_of(record) for name in files for record in read_jsonl(name))))
+    return frozenset(set().union(*(words_of(record) for name in WORD_FILES for record in read_jsonl(name))))
