@@ -77,6 +77,8 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
         console.table(title, ["arm", *columns], rows)
     for row in result["comparisons"]:
         console.say(comparison_line(row))
+    if result["comparisons"] and result["smallest_p"] > 0.05:
+        console.note(f"so few scenarios cannot give p below {result['smallest_p']:.3g}: type a larger dataset.limit")
     chosen = result["chosen"]
     if chosen:
         blocks = chosen["layers"]

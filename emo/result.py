@@ -23,7 +23,7 @@ from emo.pipeline import Job
 from emo.report import write_report
 from emo.stats import Estimate
 from emo.store import peak_mb, versions
-from emo.summary import HEADLINE, comparisons, estimates, long_table
+from emo.summary import HEADLINE, comparisons, estimates, long_table, smallest_p
 
 SHOWN_SAMPLES = 10
 NOTES = {
@@ -80,7 +80,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         figures = draw(job, found, shape, scratch)
         result = _header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
-        result |= {"comparisons": tests, "chosen": _chosen(job)}
+        result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job)}
         _write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
         c = job.config
@@ -218,6 +218,10 @@ def _notes(job: Job) -> list[str]:
         "embedded": job.spec.source == "embedded",
     }
     notes = [NOTES[name] for name, holds_here in holds.items() if holds_here]
+    if smallest_p(job) > 0.05 and any(arm.steered for arm in job.arms):
+        notes.append(
+            f"So few test scenarios cannot give p below {smallest_p(job):.3g} by sign flips: read the intervals."
+        )
     if job.stand_ins and replied:
         notes.append(stand_in_line(job))
     if job.splits.broken_rules:

@@ -142,6 +142,11 @@ def _mean_nll(job: Job) -> float:
     return float(np.nanmean(_absolute_nll(job, "none")))
 
 
+def smallest_p(job: Job) -> float:
+    """Return the smallest p that sign flips of this number of scenario means can give, before Holm."""
+    return 2.0 ** (1 - len({s.scenario_id for s in job.splits.test}))
+
+
 def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return, per arm, delta-s by block with its interval over scenarios: mean, lo, hi, each (l,)."""
     scenarios = [s.scenario_id for s in job.splits.test]
