@@ -103,7 +103,7 @@ def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
         change = ["elicitation=persona"]
     keys = {part.partition("=")[0] for part in change}
     kept = [part for part in shlex.split(command) if part.partition("=")[0] not in keys]
-    return shlex.join(kept) + " " + " ".join(change)
+    return shlex.join([*kept, *change])  # brackets quoted: some shells expand them
 
 
 def _cell(x: dict[str, Any] | None) -> Estimate | str:
