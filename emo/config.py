@@ -117,6 +117,18 @@ class EvaluatorConfig:
 
 
 @dataclass
+class TrackerConfig:
+    """Where finished jobs are shown besides the local files, which are complete without it."""
+
+    name: str = "none"  # none | wandb (Weights & Biases)
+    mode: str = "offline"  # offline: files only, `wandb sync` later | online: uploaded while running
+    project: str = "emo"
+    entity: str | None = None  # user or team; null: the account's own
+    group: str | None = None  # null: one group per sweep
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
 class PathsConfig:
     """Where results and artifacts go."""
 
@@ -144,7 +156,8 @@ class Config:
     intervention: InterventionConfig = field(default_factory=InterventionConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
-RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "name", "task")  # never part of an address
+RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "name", "task", "tracker")  # never part of an address

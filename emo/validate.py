@@ -37,6 +37,8 @@ CHOICES = {
     "intervention.dose": ("rms", "rel", "raw"),
     "intervention.tokens": ("every_step", "prompt_last", "all"),
     "evaluator.name": ("margin", "projection"),
+    "tracker.name": ("none", "wandb"),
+    "tracker.mode": ("offline", "online"),
 }
 AT_LEAST = {  # null, where the key allows it, means no bound
     "seed": 0,

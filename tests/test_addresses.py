@@ -54,6 +54,12 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "intervention.select.prompts": 2,
     "control.arms": [],
     "evaluator.name": "projection",
+    "tracker.name": "wandb",
+    "tracker.mode": "online",
+    "tracker.project": "other",
+    "tracker.entity": "team",
+    "tracker.group": "other",
+    "tracker.tags": ["other"],
     "paths.outputs": "elsewhere",
     "paths.store": "elsewhere",
 }

@@ -143,6 +143,8 @@ def test_alpha_takes_numbers_lists_and_auto(alpha: str, value: object) -> None:
             "name=..",
             "console=loud",
             "task=go",
+            "tracker.mode=on",
+            "tracker.name=mlflow",
         ),
     ],
 )
