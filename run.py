@@ -10,10 +10,12 @@ import sys
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from emo import cli, validate
 from emo.errors import UserError
+from emo.sweeps import register_presets
 
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user wants tracebacks
 codes: list[int] = []  # of the jobs that ran in this process
@@ -26,8 +28,12 @@ def main(cfg: DictConfig) -> int:
     def job() -> int:
         config = validate.to_config(cfg)
         from emo.app import run_job  # loads torch: not before the request is known to be right
+        from emo.tasks import run_task
 
-        return run_job(config, cli.command(HydraConfig.get().overrides.task))
+        if config.task != "run":
+            return run_task(config)
+        hydra = HydraConfig.get()
+        return run_job(config, cli.command(hydra.overrides.task), in_sweep=hydra.mode == RunMode.MULTIRUN)
 
     codes.append(cli.guard(job, full=FULL))
     return codes[-1]
@@ -44,6 +50,7 @@ def launch() -> int:
             reason = said.getvalue().strip().rpartition("error: ")[2]
             raise UserError(f"{reason}; flags such as -m go before all KEY=VALUE, see --help") from None
         raise
+    register_presets()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing, so that one line can be printed here
     try:
         main()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
-import os
 import shlex
 import time
 import traceback
@@ -12,17 +13,26 @@ from typing import Any
 
 from emo import console
 from emo.config import Config
+from emo.console import format_estimate
 from emo.errors import UserError
 from emo.pipeline import Job
-from emo.result import comparison_line, read_result, stand_in_line, write_failed, write_result
+from emo.plan import place
+from emo.result import comparison_line, find_result, stand_in_line, write_failed, write_result
 from emo.stats import Estimate
+from emo.summarize import track_point
 from emo.summary import HEADLINE
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CONSOLE_COLUMNS = 6  # of the headline; the report has all
 
 
-def run_job(config: Config, command: str = "python run.py") -> int:
+def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = False) -> int:
     """Run one job and write its result folder; returns 0, or 1 where the job failed while running.
+
+    Args:
+        config: the job.
+        command: the line that starts it again.
+        in_sweep: it is one of several: less is printed, and a failure of any kind is kept for the sweep's list.
 
     Raises:
         UserError: the request was wrong; nothing was written.
@@ -31,25 +41,41 @@ def run_job(config: Config, command: str = "python run.py") -> int:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     start = time.perf_counter()
     job = Job(config)
-    folder = Path(config.paths.outputs) / config.name / job.result_address[:16]
-    for path in (folder.parent, Path(config.paths.store)):
-        _check_writable(path)
-    result = read_result(folder, job.result_address)
+    job.check()
+    outputs = Path(config.paths.outputs)
+    folder = outputs / config.name / job.result_address[:16]
+    if in_sweep:
+        console.say(place(folder.parent, job.result_address))
+    result = find_result(outputs, config.name, job.result_address)
     if result is not None:
         console.say(f"already done (took {result['wall_s']:.0f} s when it ran): {folder}")
     else:
-        _introduce(job)
+        if not in_sweep:
+            _introduce(job)
         try:
             result = write_result(job, folder, command, start)
-        except UserError:
-            raise
         except Exception as error:
-            traceback.print_exc()
-            write_failed(job, folder, error, start)
-            console.warn(f"failed ({type(error).__name__}); what is finished is kept: {command} continues from there")
-            return 1
-    _show(result, folder, config, command)
+            if isinstance(error, UserError) and not in_sweep:
+                raise
+            return _failed(job, folder, error, start, command)
+    if config.tracker.name == "wandb":
+        track_point(folder, config)
+    if in_sweep:
+        console.say(_short(result))
+    else:
+        _show(result, folder, config, command)
     return 0
+
+
+def _failed(job: Job, folder: Path, error: Exception, start: float, command: str) -> int:
+    """Report a job that failed and keep what is known of it; a user's error or a full disk needs no traceback."""
+    if not isinstance(error, UserError) and getattr(error, "errno", None) not in DISK_FULL:
+        traceback.print_exc()
+    with contextlib.suppress(OSError):  # on a full disk nothing more can be written
+        write_failed(job, folder, error, start)
+    text = " ".join(str(error).split())[:300]
+    console.warn(f"failed ({type(error).__name__}: {text}); what is finished is kept: {command} continues from there")
+    return 1
 
 
 def _introduce(job: Job) -> None:
@@ -70,7 +96,7 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     """Print the table of a result, where its files are, and what to type next."""
     arms = result["arms"]
     columns = [m for m in HEADLINE[:CONSOLE_COLUMNS] if any(m in metrics for metrics in arms.values())]
-    rows = [[arm, *(_cell(metrics.get(m)) for m in columns)] for arm, metrics in arms.items()]
+    rows = [[arm, *(cell(metrics.get(m)) for m in columns)] for arm, metrics in arms.items()]
     n = max((x["n"] for metrics in arms.values() for x in metrics.values()), default=0)
     title = f"test: mean [95 % interval over scenarios], n = {n} prompt-emotion pairs"
     if columns:
@@ -106,16 +132,17 @@ def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
     return shlex.join([*kept, *change])  # brackets quoted: some shells expand them
 
 
-def _cell(x: dict[str, Any] | None) -> Estimate | str:
+def cell(x: dict[str, Any] | None) -> Estimate | str:
+    """Return a value of result.json as an estimate; a dash where nothing was measured."""
     if x is None:
         return "-"
     lo, hi = x["ci"] or (None, None)
     return Estimate(x["value"], lo, hi, x["n"])
 
 
-def _check_writable(folder: Path) -> None:
-    parent = next(p for p in (folder, *folder.parents) if p.exists())
-    if not parent.is_dir():
-        raise UserError(f"{folder}: {parent} is a file, not a folder; give another paths.outputs or paths.store")
-    if not os.access(parent, os.W_OK):
-        raise UserError(f"{folder}: cannot be written; give another paths.outputs or paths.store")
+def _short(result: dict[str, Any]) -> str:
+    """Return one line for a job of a sweep: every arm's value of the first metric that was measured."""
+    arms = result["arms"]
+    metric = next((m for m in HEADLINE if any(m in metrics for metrics in arms.values())), None)
+    values = ", ".join(f"{arm} {format_estimate(cell(m[metric]))}" for arm, m in arms.items() if metric in m)
+    return f"  {metric}: {values} ({result['wall_s']:.0f} s)"

@@ -27,6 +27,11 @@ TYPES = {
     "String": "a text",
     "Boolean": "true or false",
 }
+LAUNCHERS = {  # optional: what a cluster needs
+    "submitit_slurm": "hydra-submitit-launcher==1.2.0",
+    "submitit_local": "hydra-submitit-launcher==1.2.0",
+    "joblib": "hydra-joblib-launcher==1.2.0",
+}
 SECRET = re.compile(r"(api_?key|token|password|secret)$", re.IGNORECASE)
 CONFIG_ERRORS = ("HydraException", "OmegaConfBaseException")  # bases of everything Hydra or OmegaConf refuse
 
@@ -125,6 +130,8 @@ def _key(match: re.Match[str], default: str = "a key") -> str:
 def _no_option(match: re.Match[str]) -> str:
     group, _, option = match.group(1).rpartition("/")
     options = [line.strip() for line in (match.group(2) or "").splitlines() if line.strip()]
+    if group == "hydra/launcher" and option in LAUNCHERS:
+        return f"hydra/launcher={option}: not installed; type: pip install {LAUNCHERS[option]}"
     if not group or not options:
         return f"{match.group(1)}: no such configuration file"
     return f"{group}={option}: not one of {', '.join(options)}{nearest(option, options)}"
@@ -133,7 +140,8 @@ def _no_option(match: re.Match[str]) -> str:
 def unknown_key(key: str) -> str:
     """Say which key is not there, which name is nearest and which keys its section has."""
     if SECRET.search(key):
-        return f"{key}: secrets are read from the environment only, e.g. type export OPENAI_API_KEY=..."
+        variable = "WANDB_API_KEY" if key.startswith(("tracker", "wandb")) else "OPENAI_API_KEY"
+        return f"{key}: secrets are read from the environment only; type export {variable}=..."
     section, _, last = key.rpartition(".")
     keys = known_keys()
     inside = [name for name in keys if section and name.startswith(f"{section}.")]

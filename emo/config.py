@@ -140,7 +140,8 @@ class PathsConfig:
 class Config:
     """One job."""
 
-    task: str = "run"
+    task: str = "run"  # run | status | summarize | prefetch
+    runs: Any = None  # folder or list of folders that status and summarize look at; null: all of paths.outputs
     seed: int = 0
     batch_size: int = 64  # prompts in one forward pass
     console: str = "rich"  # rich | quiet
@@ -160,4 +161,4 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
-RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "name", "task", "tracker")  # never part of an address
+RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "runs", "name", "task", "tracker")  # never part of an address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -24,3 +25,24 @@ def check_choice(key: str, given: object, allowed: Iterable[str]) -> None:
     options = list(allowed)
     if given not in options:
         raise UserError(f"{key}={given}: not one of {', '.join(options)}{nearest(given, options)}")
+
+
+def refuse(wrong: dict[str, list[str]], total: int) -> None:
+    """Say everything that is wrong with a sweep's jobs, one line each, and stop before any job starts.
+
+    Args:
+        wrong: message -> the jobs that it is about.
+        total: number of jobs of the sweep.
+
+    Raises:
+        UserError: there was something.
+    """
+    if not wrong:
+        return
+    if total == 1:
+        raise UserError(next(iter(wrong)))
+    for message, jobs in wrong.items():
+        where = jobs[0] if len(jobs) == 1 else f"{len(jobs)} jobs, e.g. {jobs[0]}"
+        sys.stderr.write(f"error: {message} ({where})\n")
+    count = sum(len(jobs) for jobs in wrong.values())
+    raise UserError(f"{count} of {total} jobs are wrong, so none was started")

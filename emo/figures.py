@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ TOKENS = {"prompt_last": "last prompt token", "reply_mean": "mean over the reply
 
 Figure = tuple[Path, str]
 
+# Figures of the directions last drawn in this process: a sweep over strengths would draw the same ones in every job.
+_drawn: dict[tuple[str, str, str], tuple[str, bytes, str]] = {}
+
 
 def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any], folder: Path) -> list[Figure]:
     """Write the figures of a run into ``folder``; returns (path, caption), the most telling first."""
@@ -66,14 +70,28 @@ def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any],
         path = layer_curves(bands, "decoder block", "delta-s (residual units)", title, "arm", folder / "delta_s.png")
         figures.append((path, CAPTIONS["delta_s"]))
     if shape["probes"]:
-        figures.append(_probe(job, shape["probes"], where, folder))
+        figures.append(_once(job, _probe, shape, where, folder))
     if shape["scatter"]:
-        figures.append(_scatter(job, shape["scatter"], where, folder))
-    figures.append(_cosines(job, shape, where, folder))
+        figures.append(_once(job, _scatter, shape, where, folder))
+    figures.append(_once(job, _cosines, shape, where, folder))
     return figures
 
 
-def _probe(job: Job, probes: dict[str, Any], where: str, folder: Path) -> Figure:
+def _once(job: Job, make: Callable[..., Figure], shape: dict[str, Any], where: str, folder: Path) -> Figure:
+    """Draw a figure of the directions, or write the one that an earlier job of this sweep drew of the same ones."""
+    key = (job.directions_address, make.__name__, where)
+    if key not in _drawn:
+        if any(address != job.directions_address for address, *_ in _drawn):
+            _drawn.clear()
+        path, caption = make(job, shape, where, folder)
+        _drawn[key] = (path.name, path.read_bytes(), caption)
+    name, image, caption = _drawn[key]
+    (folder / name).write_bytes(image)
+    return folder / name, caption
+
+
+def _probe(job: Job, shape: dict[str, Any], where: str, folder: Path) -> Figure:
+    probes = shape["probes"]
     curves = {"raw states": np.array(probes["raw"]), "within-group differences": np.array(probes["difference"])}
     title = (
         f"Linear probes for emotion: {where}, fitted on {probes['n_train']} states, "
@@ -83,9 +101,9 @@ def _probe(job: Job, probes: dict[str, Any], where: str, folder: Path) -> Figure
     return path, CAPTIONS["probes"]
 
 
-def _scatter(job: Job, rows: list[dict[str, Any]], where: str, folder: Path) -> Figure:
+def _scatter(job: Job, shape: dict[str, Any], where: str, folder: Path) -> Figure:
     panels = {}
-    for row in rows:
+    for row in shape["scatter"]:
         points = np.array(row["points"])
         labels = job.names * (len(points) // len(job.names))
         kind = "within-group difference" if row["difference"] else "raw state"

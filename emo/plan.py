@@ -1,0 +1,160 @@
+"""The jobs of a sweep before and after they run: addresses, what is done, the list on disk, what failed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from emo import cli, console
+from emo.config import Config
+from emo.errors import UserError, refuse
+from emo.pipeline import Job
+from emo.result import find_result
+from emo.store import writable
+from emo.summarize import summarize_sweep
+from emo.table import EARLIER, SWEEP_FILE, axes_of, flatten, label, read_any, read_sweep, value_of
+
+
+class Planned(NamedTuple):
+    """One job of a sweep."""
+
+    overrides: list[str]  # as Hydra takes them
+    config: Config
+    address: str  # of its result
+
+    @property
+    def folder(self) -> Path:
+        """Where its result goes."""
+        return Path(self.config.paths.outputs) / self.config.name / self.address[:16]
+
+
+class Plan(NamedTuple):
+    """A sweep: its jobs in the order in which they run, and the line that continues it."""
+
+    jobs: list[Planned]
+    axes: list[str]
+    command: str
+
+    @property
+    def root(self) -> Path:
+        """The folder of the sweep."""
+        return self.jobs[0].folder.parent
+
+    @property
+    def id(self) -> str:
+        """Eight hex digits that name this set of jobs."""
+        return hashlib.sha256("".join(sorted(job.address for job in self.jobs)).encode()).hexdigest()[:8]
+
+    def listing(self) -> dict[str, Any]:
+        """Return what is kept of the sweep on disk: its line, its axes and its jobs."""
+        rows = [
+            {"address": job.address, "settings": self.settings(job), "overrides": job.overrides} for job in self.jobs
+        ]
+        return {"id": self.id, "command": self.command, "axes": self.axes, "jobs": rows}
+
+    def settings(self, job: Planned) -> dict[str, Any]:
+        """Return the swept values of a job."""
+        flat = flatten(asdict(job.config))
+        return {axis: value_of(flat, axis) for axis in self.axes}
+
+
+def make(configs: Sequence[tuple[list[str], Config]], command: str) -> Plan:
+    """Return the plan of a sweep; jobs of one model stand together, equal jobs stand there once.
+
+    Raises:
+        UserError: jobs that cannot run here; all of them are named.
+    """
+    jobs: dict[str, Planned] = {}
+    models: dict[str, int] = {}
+    order: dict[str, int] = {}
+    wrong: dict[str, list[str]] = {}
+    for words, config in configs:
+        try:
+            job = Job(config)
+            job.check()
+            address = job.result_address
+        except UserError as error:
+            wrong.setdefault(str(error), []).append(" ".join(words))
+            continue
+        jobs.setdefault(address, Planned(words, config, address))
+        order[address] = models.setdefault(str(job.spec), len(models))
+    refuse(wrong, len(configs))
+    roots = {job.folder.parent for job in jobs.values()}
+    if len(roots) > 1:
+        raise UserError("name, paths.outputs: one value is needed for all jobs of a sweep; its table lies in one folder")
+    if len(jobs) < len(configs):
+        console.note(f"{len(configs)} combinations are {len(jobs)} different jobs")
+    sorted_jobs = sorted(jobs.values(), key=lambda job: order[job.address])
+    return Plan(sorted_jobs, axes_of([asdict(config) for _, config in configs]), command)
+
+
+def announce(plan: Plan) -> list[Planned]:
+    """Say how much there is to do, leave the list of jobs on disk, and return those that are not done.
+
+    Raises:
+        UserError: the sweep's folder cannot be written.
+    """
+    writable(plan.root)
+    waiting = [job for job in plan.jobs if find_result(plan.root.parent, plan.root.name, job.address) is None]
+    failed = sum((read_any(job.folder) or {}).get("status") == "failed" for job in waiting)
+    console.say(
+        f"{len(plan.jobs)} jobs: {len(waiting)} to run, {len(plan.jobs) - len(waiting)} already done"
+        + (f" ({failed} failed before and run again)" if failed else "")
+    )
+    _keep_earlier(plan)
+    plan.root.mkdir(parents=True, exist_ok=True)
+    scratch = plan.root / f".{SWEEP_FILE}.{os.getpid()}"
+    scratch.write_text(json.dumps(plan.listing(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    scratch.replace(plan.root / SWEEP_FILE)
+    return waiting
+
+
+def conclude(plan: Plan) -> bool:
+    """Write and show the table of a sweep, then everything that failed; returns whether something did."""
+    c = plan.jobs[0].config
+    summarize_sweep(plan.root, c.tracker)
+    failures = []
+    for job in plan.jobs:
+        result = read_any(job.folder)
+        if result is None or result["status"] != "done":
+            failures.append((job, "nothing was written" if result is None else str(result.get("error"))))
+    for job, error in failures:
+        console.warn(f"failed: {label(plan.settings(job)) or 'the only job'}: {error}")
+        console.say(f"  alone: {cli.command(job.overrides)}")
+    if failures:
+        console.say(f"{len(failures)} of {len(plan.jobs)} jobs failed; only these run again: {plan.command}")
+    return bool(failures)
+
+
+def place(root: Path, address: str) -> str:
+    """Return ``[2/6] intervention.alpha=1`` of a job in the sweep whose list lies in ``root``."""
+    sweep = read_sweep(root)
+    for i, job in enumerate(sweep["jobs"] if sweep else [], start=1):
+        if job["address"] == address:
+            return f"[{i}/{len(sweep['jobs']) if sweep else i}] {label(job['settings'])}"
+    return f"[{address[:16]}]"
+
+
+def _keep_earlier(plan: Plan) -> None:
+    """Move the table of another sweep of the same name aside: nothing that was measured is overwritten."""
+    old = read_sweep(plan.root)
+    if old is None or old.get("id") == plan.id:
+        return
+    aside = plan.root / EARLIER / str(old["id"])
+    aside.mkdir(parents=True, exist_ok=True)
+    for path in plan.root.iterdir():
+        if path.is_file() and path.suffix in (".csv", ".jsonl", ".json", ".png"):
+            path.replace(aside / path.name)
+    report = plan.root / "report.html"
+    if report.is_file():
+        text = report.read_text(encoding="utf-8")
+        for job in old["jobs"]:  # its links now start two folders further down
+            text = text.replace(f'href="{job["address"][:16]}/', f'href="../../{job["address"][:16]}/')
+        (aside / report.name).write_text(text, encoding="utf-8")
+        report.unlink()
+    console.note(f"the table of another sweep of this name is now in {aside}")

@@ -1,0 +1,94 @@
+"""The table of a sweep: results.csv, results.jsonl, figures, report.html, and its view in W&B."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emo import console, tracking
+from emo.config import Config, TrackerConfig
+from emo.plots.sweep import draw_sweep
+from emo.sweep_report import Row, console_rows, write_sweep_report
+from emo.table import job_folders, label, load_results, read_any, read_sweep
+
+CONSOLE_ROWS = 30  # the report and results.csv have all
+
+
+def summarize_sweep(root: Path, tracker: TrackerConfig) -> None:
+    """Write and print the table of the sweep in ``root`` from the results on disk; nothing where none is done."""
+    sweep = read_sweep(root)
+    folders = job_folders(root, sweep)
+    results = {folder: read_any(folder) for folder in folders}
+    if not any(result and result["status"] == "done" for result in results.values()):
+        console.warn(f"{root}: no job is done, so there is no table")
+        return
+    frame = load_results(root)
+    axes = frame.attrs["axes"]
+    names = [label(job["settings"]) or job["address"][:16] for job in sweep["jobs"]] if sweep else [folder.name for folder in folders]
+    rows = [_row(folder, name, results[folder]) for folder, name in zip(folders, names, strict=True)]
+    title = f"{root.name}: {', '.join(axes) or 'one job'}"
+    _write(root, frame, title, sweep["command"] if sweep else f"python run.py task=summarize runs={root}", rows)
+    columns, cells = console_rows(frame, axes, CONSOLE_ROWS)
+    console.table("test: mean [95 % interval over scenarios]", columns, cells)
+    console.say(f"table: {root / 'results.csv'}")
+    console.say(f"report: {root / 'report.html'}")
+    if tracker.name == "wandb":
+        track(root, frame, tracker)
+
+
+def group_of(root: Path, tracker: TrackerConfig, job: str | None = None) -> str:
+    """Return the W&B group of a sweep, its name and the eight digits of its set of jobs; of a single job, its name."""
+    sweep = read_sweep(root)
+    inside = sweep is not None and (job is None or any(row["address"][:16] == job for row in sweep["jobs"]))
+    return tracker.group or (f"{root.name}-{sweep['id']}" if sweep and inside else root.name)
+
+
+def track_point(folder: Path, config: Config) -> None:
+    """Log the finished job in ``folder`` to W&B, once per group."""
+    _point(folder, config.tracker, group_of(folder.parent, config.tracker, folder.name), Path(config.paths.store))
+
+
+def track(root: Path, frame: pd.DataFrame, tracker: TrackerConfig) -> None:
+    """Log a sweep to W&B: points that are not there yet, its curves and its table."""
+    group = group_of(root, tracker)
+    for folder in job_folders(root, read_sweep(root)):
+        result = read_any(folder)
+        if result is not None and result["status"] == "done":
+            _point(folder, tracker, group, Path(result["config"]["paths"]["store"]))
+    tracking.log_curves(frame, frame.attrs["axes"], tracker, group, root)
+    tracking.log_compare(frame, frame.attrs["axes"], tracker, group, root)
+    console.say(f"W&B ({tracker.mode}): group {group} in {root / 'wandb'}")
+
+
+def _point(folder: Path, tracker: TrackerConfig, group: str, store: Path) -> None:
+    result = read_any(folder) or {}
+    directions = store / "directions" / str(result.get("directions"))[:16] / "tensors.safetensors"
+    tracking.log_point(folder, tracker, group, folder.parent, directions if directions.is_file() else None)
+
+
+def _write(root: Path, frame: pd.DataFrame, title: str, command: str, rows: list[Row]) -> None:
+    """Write all files of the table beside the old ones, then rename them."""
+    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
+    try:
+        frame.to_csv(scratch / "results.csv", index=False)
+        lines = (json.dumps(row, ensure_ascii=False) for row in json.loads(frame.to_json(orient="records")))
+        (scratch / "results.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        figures = draw_sweep(frame, frame.attrs["axes"], title, scratch)
+        notes = ["Every number is measured on the test split; intervals resample scenarios (2,000 draws by default)."]
+        write_sweep_report(scratch, title, command, frame, frame.attrs["axes"], rows, figures, notes)
+        for path in scratch.iterdir():
+            os.replace(path, root / path.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _row(folder: Path, name: str, result: dict[str, Any] | None) -> Row:
+    if result is None:
+        return Row(name, "missing", folder.name, None, None)
+    return Row(name, result["status"], folder.name, result["wall_s"], result.get("error"))

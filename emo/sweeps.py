@@ -1,0 +1,116 @@
+"""Sweeps: every job is composed and checked before the first starts, and nothing finished runs twice.
+
+What is done is read from disk: a job is done when the result of its address is there, under this name or
+another. So an interrupted or failed sweep goes on by typing the same line again, under every launcher.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from emo import cli, console, validate
+from emo.config import Config
+from emo.errors import UserError, refuse
+
+PRESETS = validate.REPOSITORY / "sweeps"
+MANY = 20  # jobs whose checking takes long enough to be shown
+
+
+def register_presets(folder: Path = PRESETS) -> None:
+    """Make ``folder/*.yaml`` the options of the config group ``sweeps``, from whatever directory one starts.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            node = OmegaConf.load(path)
+        except Exception as error:  # the reader of YAML has many
+            raise UserError(f"{path}: no valid YAML ({' '.join(str(error).split())[:160]})") from None
+        ConfigStore.instance().store(group="sweeps", name=path.stem, node=node, package="_global_", provider=str(path))
+
+
+def sweep(loader: Any, master: Any, launcher: Any, params: list[str], typed: list[str]) -> list[Any]:
+    """Run, or look after, the jobs of a sweep (`task` decides).
+
+    Args:
+        loader: Hydra's configuration loader.
+        master: the composed configuration of the sweep itself.
+        launcher: Hydra's launcher of the jobs.
+        params: a preset's overrides, ``KEY=VALUE,VALUE``.
+        typed: those of the command line; they replace a preset's.
+
+    Raises:
+        UserError: at least one job is wrong; nothing was started.
+        SystemExit: 1 where a job failed.
+    """
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *typed])
+    [combinations] = BasicSweeper.split_arguments(overrides, None)
+    console.setup(str(OmegaConf.select(master, "console", default="rich")))
+    configs = _compose(loader, master, combinations)
+    from emo import plan, tasks  # load torch: not before every job is known to be well-formed
+
+    task = configs[0][1].task
+    if task == "prefetch":
+        tasks.prefetch([config for _, config in configs])
+        return []
+    made = plan.make(configs, _command(typed))
+    if task == "status":
+        tasks.show_status(made.root, made.listing())
+        return []
+    if task == "summarize":
+        tasks.summarize([made.root], configs[0][1])
+        return []
+    waiting = plan.announce(made)
+    if waiting:
+        _make_importable()
+        try:
+            launcher.launch([job.overrides for job in waiting], initial_job_idx=0)
+        except Exception:  # a worker that died; what the others did is on disk
+            traceback.print_exc()
+    if plan.conclude(made):
+        raise SystemExit(cli.FAILED)
+    return []
+
+
+def _make_importable() -> None:
+    """Let worker processes of a launcher find the package, from whatever directory they start."""
+    here, others = str(validate.REPOSITORY), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, others] if others else [here])
+
+
+def _command(typed: Sequence[str]) -> str:
+    """Return the line that continues this sweep."""
+    preset = any(word.startswith("sweeps=") for word in typed)
+    return cli.command(typed if preset else ["-m", *typed])
+
+
+def _compose(loader: Any, master: Any, combinations: Sequence[list[str]]) -> list[tuple[list[str], Config]]:
+    """Return every job's configuration; all that is wrong is said at once."""
+    made: list[tuple[list[str], Config]] = []
+    wrong: dict[str, list[str]] = {}
+    shown = console.progress("checking", len(combinations), "jobs") if len(combinations) > MANY else nullcontext()
+    with shown as counter:
+        for words in combinations:
+            if counter is not None:
+                counter.advance()
+            try:
+                made.append((words, validate.to_config(loader.load_sweep_config(master, words))))
+            except UserError as error:
+                wrong.setdefault(str(error), []).append(" ".join(words))
+            except Exception as error:
+                if not cli.is_refusal(error):
+                    raise
+                wrong.setdefault(str(cli.explain(error)), []).append(" ".join(words))
+    refuse(wrong, len(combinations))
+    return made

@@ -1,0 +1,185 @@
+"""Results read back from disk: one result, all results below a folder, and the table of a sweep.
+
+The table has one row per job, arm and metric; every key in which the jobs differ (the axes) is a column.
+A key that follows from another (what a model's file brings along) is no axis of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emo import console
+from emo.config import RUNTIME_KEYS
+from emo.errors import UserError
+
+# The key that names a group's option: it stands for all that the option brings along.
+OPTIONS = {
+    "model.name": "model",
+    "dataset.name": "dataset",
+    "elicitation.template": "elicitation",
+    "intervention.kind": "intervention",
+    "evaluator.name": "evaluator",
+}
+ALWAYS = ("model", "dataset", "intervention")  # columns of every table, swept or not
+VALUES = ("arm", "metric", "value", "ci_lo", "ci_hi", "n")
+SWEEP_FILE = "sweep.json"
+EARLIER = "earlier"  # holds the tables of other sweeps of the same name
+VARIANT = re.compile(r"(?P<arm>[^@]+)@(?P<key>\w+)=(?P<value>.+)")
+
+
+def read_result(folder: Path, address: str | None = None) -> dict[str, Any] | None:
+    """Return a finished result (of ``address``, where given), or None; a damaged one is missing, with one warning."""
+    result = read_any(folder)
+    if result is None or result["status"] != "done" or address not in (None, result["address"]):
+        return None
+    return result
+
+
+def read_any(folder: Path) -> dict[str, Any] | None:
+    """Return the result.json of a job that is done or failed, or None; a damaged one is missing, with one warning."""
+    path = folder / "result.json"
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if not {"status", "address", "config", "arms"} <= result.keys():
+            raise KeyError("keys are missing")
+        return dict(result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        console.warn(f"{path} is damaged; that job counts as not done and is computed again")
+        return None
+
+
+def load_results(folder: str | Path) -> pd.DataFrame:
+    """Return the finished results below ``folder`` as a table, one row per job, arm and metric.
+
+    Args:
+        folder: of one job, of a sweep (its own jobs only, in their order), or any folder above several.
+
+    Returns:
+        Columns ``job`` (16 hex digits), ``model``, ``dataset``, ``intervention``, one per swept key, ``arm``,
+        ``metric`` (with its ``/emotion`` suffix), ``value``, ``ci_lo``, ``ci_hi`` (95 %), ``n``. Of an arm such
+        as ``steer@alpha=0.5`` the column ``intervention.alpha`` holds 0.5. ``attrs["axes"]`` lists the swept keys.
+
+    Raises:
+        UserError: no such folder, or no finished result in it.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; type the folder of a run or of a sweep, e.g. outputs/run")
+    sweep = read_sweep(root)
+    found = [result for path in job_folders(root, sweep) if (result := read_result(path)) is not None]
+    if not found:
+        raise UserError(f"{root}: no finished result in it; type python run.py task=status to see what there is")
+    configs = [result["config"] for result in found]
+    return to_table(found, sweep["axes"] if sweep else axes_of(configs))
+
+
+def read_sweep(root: Path) -> dict[str, Any] | None:
+    """Return the list of jobs that a sweep left in its folder, or None."""
+    try:
+        sweep = json.loads((root / SWEEP_FILE).read_text(encoding="utf-8"))
+        return dict(sweep) if isinstance(sweep["axes"], list) and sweep["jobs"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def job_folders(root: Path, sweep: dict[str, Any] | None) -> list[Path]:
+    """Return the folders of a sweep's jobs in their order, or of all results below ``root``."""
+    if sweep is not None:
+        root = root.parent.parent if root.parent.name == EARLIER else root
+        return [root / job["address"][:16] for job in sweep["jobs"]]
+    if (root / "result.json").is_file():
+        return [root]
+    return sorted(path.parent for path in root.rglob("result.json") if ".writing-" not in str(path))
+
+
+def to_table(results: Sequence[dict[str, Any]], axes: Sequence[str]) -> pd.DataFrame:
+    """Return the table of `load_results` for results and their axes."""
+    rows = []
+    for result in results:
+        config = flatten(result["config"])
+        fixed = {"job": result["address"][:16]}
+        fixed |= {axis: value_of(config, axis) for axis in dict.fromkeys([*ALWAYS, *axes])}
+        for arm, metrics in result["arms"].items():
+            own = _own(arm)
+            for metric, x in metrics.items():
+                lo, hi = x["ci"] or (None, None)
+                measured = {"arm": arm, "metric": metric, "value": x["value"], "ci_lo": lo, "ci_hi": hi, "n": x["n"]}
+                rows.append(fixed | own | measured)
+    several = [key for row in rows for key in row if key.startswith("intervention.")]
+    axes = list(dict.fromkeys([*axes, *several]))
+    frame = pd.DataFrame(rows, columns=["job", *dict.fromkeys([*ALWAYS, *axes]), *VALUES])
+    for axis in axes:
+        frame[axis] = _column(frame[axis])
+    for column in ("value", "ci_lo", "ci_hi"):
+        frame[column] = frame[column].astype(float)
+    frame.attrs["axes"] = [axis for axis in axes if frame[axis].nunique() > 1 or axis not in ALWAYS]
+    return frame
+
+
+def axes_of(configs: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the keys in which configurations differ, without those that follow from the ones before them."""
+    flat = [flatten(config) for config in configs]
+    keys = [*OPTIONS, *(key for config in flat[:1] for key in config if key not in OPTIONS)]
+    kept: list[str] = []
+    for key in keys:
+        seen: dict[tuple[str, ...], set[str]] = {}
+        for config in flat:
+            seen.setdefault(tuple(_show(config.get(k)) for k in kept), set()).add(_show(config.get(key)))
+        if any(len(values) > 1 for values in seen.values()):
+            kept.append(key)
+    return [OPTIONS.get(key, key) for key in kept]
+
+
+def value_of(config: dict[str, Any], axis: str) -> Any:
+    """Return an axis' value in a flattened configuration: numbers stay numbers, lists become text."""
+    key = next((key for key, name in OPTIONS.items() if name == axis), axis)
+    value = config.get(key)
+    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else _show(value)
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested configuration by dotted key, without the keys that no result depends on."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if not prefix and key in RUNTIME_KEYS:
+            continue
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def label(settings: dict[str, Any]) -> str:
+    """Return swept values as they are typed: ``model=tiny_llama intervention.alpha=1``."""
+    return " ".join(f"{key}={_show(value)}" for key, value in settings.items())
+
+
+def base(arm: str) -> str:
+    """Return an arm's name without its variant: ``steer`` of ``steer@alpha=0.5``."""
+    return arm.partition("@")[0]
+
+
+def _own(arm: str) -> dict[str, float]:
+    """Return the swept value that an arm's own name holds."""
+    match = VARIANT.fullmatch(arm)
+    return {f"intervention.{match['key']}": float(match["value"])} if match else {}
+
+
+def _column(column: pd.Series) -> pd.Series:
+    """Return numbers where all values are numbers (a list of strengths: of no single one), else text."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    rest = [_show(value) for value in column[numbers.isna()]]
+    several = all(text.startswith("[") for text in rest)
+    return numbers if several and len(rest) < len(column) else column.map(_show)
+
+
+def _show(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ",".join(map(_show, value)) + "]"
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,99 @@
+"""Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads (`prefetch`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emo import console
+from emo.config import Config
+from emo.data import load_splits
+from emo.errors import UserError
+from emo.evaluators.encoder import encoder_folder
+from emo.models.load import describe, fetch
+from emo.summarize import summarize_sweep
+from emo.table import SWEEP_FILE, job_folders, label, read_any, read_sweep
+
+
+def run_task(config: Config) -> int:
+    """Run a task other than ``run``; returns the exit code.
+
+    Raises:
+        UserError: no finished runs where ``runs`` says, or something that a task needs is not there.
+    """
+    console.setup(config.console)
+    if config.task == "prefetch":
+        prefetch([config])
+    elif config.task == "status":
+        for root in roots(config):
+            show_status(root, read_sweep(root))
+    else:
+        summarize(roots(config), config)
+    return 0
+
+
+def roots(config: Config) -> list[Path]:
+    """Return the folders that ``runs`` names, or all under ``paths.outputs`` that hold results.
+
+    Raises:
+        UserError: there are none.
+    """
+    given = config.runs
+    if given is None:
+        outputs = Path(config.paths.outputs)
+        found = {path.parent for path in outputs.glob(f"*/{SWEEP_FILE}")}
+        found |= {path.parent.parent for path in outputs.glob("*/*/result.json")}
+        if not found:
+            raise UserError(f"{outputs}: no results in it; type python run.py, or runs=FOLDER")
+        return sorted(found)
+    folders = [Path(str(item)).expanduser() for item in (given if isinstance(given, list) else [given])]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"runs={folder}: no such folder (looked from {Path.cwd()}); type e.g. runs=outputs/alpha")
+    return folders
+
+
+def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
+    """Print what is done, failed or missing of a sweep, then the other results in its folder."""
+    jobs = {job["address"][:16]: label(job["settings"]) for job in sweep["jobs"]} if sweep else {}
+    jobs |= {path.name: "" for path in job_folders(root, None) if path.name not in jobs}
+    states, rows = {"done": 0, "failed": 0, "missing": 0}, []
+    for name, settings in jobs.items():
+        result = read_any(root / name)
+        state = "missing" if result is None else str(result["status"])
+        states[state] += 1
+        seconds = "-" if result is None else f"{result['wall_s']:.0f} s"
+        rows.append([settings or "(not of this sweep)", state, seconds, (result or {}).get("error") or name])
+    counts = ", ".join(f"{n} {state}" for state, n in states.items())
+    console.table(f"{root}: {len(jobs)} jobs: {counts}", ["job", "state", "took", "folder or error"], rows)
+    if sweep and any(row[1] != "done" for row in rows):
+        console.say(f"to go on: {sweep['command']}")
+
+
+def summarize(folders: Sequence[Path], config: Config) -> None:
+    """Write the tables of ``folders`` anew from the results on disk, and their W&B runs with ``tracker=wandb``."""
+    for root in folders:
+        summarize_sweep(root, config.tracker)
+
+
+def prefetch(configs: Sequence[Config]) -> None:
+    """Bring every model and dataset of ``configs`` to this machine, for compute nodes without a network.
+
+    Raises:
+        UserError: one cannot be had.
+    """
+    seen: set[str] = set()
+    for config in configs:
+        if config.model.name not in seen:
+            spec = describe(config.model, config.device, config.dtype)
+            fetch(spec)
+            console.say(f"model {config.model.name}: {spec.id} at commit {spec.commit[:12]} is on this machine")
+        data = f"{config.dataset.name} {config.dataset.path} {config.dataset.test_path}"
+        if data not in seen:
+            counts = load_splits(config.dataset, config.seed).scenarios()
+            console.say(f"dataset {config.dataset.name}: {sum(counts)} scenarios")
+        if config.evaluator.name != "projection" and "encoder" not in seen:
+            console.say(f"sentence encoder: {encoder_folder().parent.name} is installed")
+            seen.add("encoder")
+        seen |= {config.model.name, data}
