@@ -22,6 +22,7 @@ from emo.plots.theme import (
     grid,
     metric_label,
     need,
+    ratio_axis,
     sort_arms,
 )
 from emo.stats import Estimate
@@ -72,9 +73,7 @@ def _arm_panel(
         axes.plot(estimate.value, y, "o", markersize=7, color=colour, markerfacecolor=face)
     known = [e for e in estimates if e is not None and e.value is not None]
     ends = [x for e in known for x in e[:3] if x is not None]
-    if metric.partition("/")[0] == "ppl_ratio" and ends and min(ends) > 0 and max(ends) > 10 * min(ends):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    if ratio_axis(axes, "x", metric, ends):
         label = f"{label}, log scale"
     if neutral is not None:
         axes.axvline(neutral, color=INK, linewidth=1, linestyle=":")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 WIDTH = 8.0  # inches: 1040 px at DPI, still readable when a page shows it 900 px wide
 DPI = 130
@@ -39,6 +40,8 @@ ARMS = {
     "prompt_steer": "#009E73",
     "random": "#E8B26A",
     "shuffled": "#D7A3C1",
+    "prompt_random": "#A6761D",
+    "prompt_shuffled": "#8E4585",
 }
 # Where a legend stands: beside its panel, so that it hides no data and the layout makes room for it.
 BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
@@ -159,6 +162,20 @@ def grid(figure: Figure, count: int, columns: int, **kwargs: Any) -> list[Axes]:
 def footnote(figure: Figure, text: str) -> None:
     """Write a small grey line below the panels."""
     figure.supxlabel(text, fontsize=9, color=FAINT, x=0.01, ha="left")
+
+
+def spans_decades(metric: str, ends: Sequence[float]) -> bool:
+    """Return True for a perplexity ratio whose values and interval ends span more than a factor of ten."""
+    return metric.partition("/")[0] == "ppl_ratio" and bool(ends) and min(ends) > 0 and max(ends) > 10 * min(ends)
+
+
+def ratio_axis(axes: Axes, which: str, metric: str, ends: Sequence[float]) -> bool:
+    """Give axis ``which`` (x or y) of a metric that `spans_decades` a logarithmic scale; returns whether it did."""
+    if not spans_decades(metric, ends):
+        return False
+    axes.set(**{f"{which}scale": "log"})
+    getattr(axes, f"{which}axis").set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    return True
 
 
 def need(what: str, given: object) -> None:
