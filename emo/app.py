@@ -20,7 +20,7 @@ from emo.plan import place
 from emo.result import comparison_line, find_result, stand_in_line, write_failed, write_result
 from emo.stats import Estimate
 from emo.summarize import track_point
-from emo.summary import HEADLINE
+from emo.types import HEADLINE
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CONSOLE_COLUMNS = 6  # of the headline; the report has all
@@ -132,10 +132,10 @@ def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
     return shlex.join([*kept, *change])  # brackets quoted: some shells expand them
 
 
-def cell(x: dict[str, Any] | None) -> Estimate | str:
-    """Return a value of result.json as an estimate; a dash where nothing was measured."""
+def cell(x: dict[str, Any] | None) -> Estimate:
+    """Return a value of result.json as an estimate, empty where nothing was measured."""
     if x is None:
-        return "-"
+        return Estimate(None, None, None, 0)
     lo, hi = x["ci"] or (None, None)
     return Estimate(x["value"], lo, hi, x["n"])
 

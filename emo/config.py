@@ -161,4 +161,5 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
-RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "runs", "name", "task", "tracker")  # never part of an address
+# Never part of an address.
+RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "runs", "name", "task", "tracker")

@@ -96,6 +96,7 @@ class Job:
 
     @cached_property
     def directions_address(self) -> str:
+        """The address of the directions that this job uses."""
         c = self.config
         generated = c.directions.tokens == "reply_mean"
         return self._address(

@@ -86,7 +86,9 @@ def make(configs: Sequence[tuple[list[str], Config]], command: str) -> Plan:
     refuse(wrong, len(configs))
     roots = {job.folder.parent for job in jobs.values()}
     if len(roots) > 1:
-        raise UserError("name, paths.outputs: one value is needed for all jobs of a sweep; its table lies in one folder")
+        raise UserError(
+            "name, paths.outputs: a sweep needs one value for all of its jobs; its table lies in one folder"
+        )
     if len(jobs) < len(configs):
         console.note(f"{len(configs)} combinations are {len(jobs)} different jobs")
     sorted_jobs = sorted(jobs.values(), key=lambda job: order[job.address])

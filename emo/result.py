@@ -22,8 +22,9 @@ from emo.pipeline import Job
 from emo.report import write_report
 from emo.stats import Estimate
 from emo.store import peak_mb, versions
-from emo.summary import HEADLINE, comparisons, estimates, long_table, smallest_p
+from emo.summary import comparisons, estimates, long_table, smallest_p
 from emo.table import read_result
+from emo.types import HEADLINE
 
 SHOWN_SAMPLES = 10
 NOTES = {

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from emo.curves import Curve
-from emo.summary import HEADLINE
+from emo.types import HEADLINE
 
 SAMPLE_ROWS = 300  # rows of a job's table of replies, drawn evenly from all arms
 PARTS = (("value", ""), ("ci_lo", " lo"), ("ci_hi", " hi"))  # column of a results table -> suffix of a shown one

@@ -14,7 +14,9 @@ import pandas as pd
 from emo import console, tracking
 from emo.config import Config, TrackerConfig
 from emo.plots.sweep import draw_sweep
-from emo.sweep_report import Row, console_rows, write_sweep_report
+from emo.runs import run_config
+from emo.sweep_report import Row, write_sweep_report
+from emo.sweep_table import console_rows
 from emo.table import job_folders, label, load_results, read_any, read_sweep
 
 CONSOLE_ROWS = 30  # the report and results.csv have all
@@ -30,7 +32,7 @@ def summarize_sweep(root: Path, tracker: TrackerConfig) -> None:
         return
     frame = load_results(root)
     axes = frame.attrs["axes"]
-    names = [label(job["settings"]) or job["address"][:16] for job in sweep["jobs"]] if sweep else [folder.name for folder in folders]
+    names = [_settings_of(folder) or folder.name for folder in folders]
     rows = [_row(folder, name, results[folder]) for folder, name in zip(folders, names, strict=True)]
     title = f"{root.name}: {', '.join(axes) or 'one job'}"
     _write(root, frame, title, sweep["command"] if sweep else f"python run.py task=summarize runs={root}", rows)
@@ -57,19 +59,31 @@ def track_point(folder: Path, config: Config) -> None:
 def track(root: Path, frame: pd.DataFrame, tracker: TrackerConfig) -> None:
     """Log a sweep to W&B: points that are not there yet, its curves and its table."""
     group = group_of(root, tracker)
+    configs = {}
     for folder in job_folders(root, read_sweep(root)):
         result = read_any(folder)
         if result is not None and result["status"] == "done":
             _point(folder, tracker, group, Path(result["config"]["paths"]["store"]))
-    tracking.log_curves(frame, frame.attrs["axes"], tracker, group, root)
-    tracking.log_compare(frame, frame.attrs["axes"], tracker, group, root)
+            configs[folder.name] = run_config(result)
+    axes = frame.attrs["axes"]
+    tracking.log_curves(frame, axes, configs, tracker, group, root)
+    files = [root / "results.csv", *sorted(root.glob("*.png"))]
+    tracking.log_compare(frame, axes, configs, tracker, group, root, files)
     console.say(f"W&B ({tracker.mode}): group {group} in {root / 'wandb'}")
 
 
 def _point(folder: Path, tracker: TrackerConfig, group: str, store: Path) -> None:
     result = read_any(folder) or {}
     directions = store / "directions" / str(result.get("directions"))[:16] / "tensors.safetensors"
-    tracking.log_point(folder, tracker, group, folder.parent, directions if directions.is_file() else None)
+    kept = directions if directions.is_file() else None
+    tracking.log_point(folder, tracker, group, folder.parent, kept, _settings_of(folder))
+
+
+def _settings_of(folder: Path) -> str:
+    """Return the swept values of a job, where its folder's sweep has it in its list."""
+    sweep = read_sweep(folder.parent) or {"jobs": []}
+    found = [job["settings"] for job in sweep["jobs"] if job["address"][:16] == folder.name]
+    return label(found[0]) if found else ""
 
 
 def _write(root: Path, frame: pd.DataFrame, title: str, command: str, rows: list[Row]) -> None:

@@ -14,9 +14,6 @@ import pandas as pd
 from emo.pipeline import Job
 from emo.stats import Estimate, estimate, estimate_ratio, holm, paired
 
-# Columns of the main table, in order; whatever was not measured is left out.
-HEADLINE = ("logprob_margin", "delta_s_rel", "delta_s_last", "ppl_ratio", "degenerate", "kl", "cosine", "length")
-
 
 def long_table(job: Job) -> pd.DataFrame:
     """Return one row per arm, metric, sample and target emotion (seeds averaged): the values behind every estimate."""

@@ -15,7 +15,7 @@ import pandas as pd
 
 from emo.plots.theme import sort_arms
 from emo.stats import Estimate
-from emo.summary import HEADLINE
+from emo.types import HEADLINE
 
 # The most direct outcome first: the first of these that was measured is the main metric of a sweep.
 ORDER = tuple(dict.fromkeys(("clean_accuracy", "accuracy", *HEADLINE)))

@@ -31,3 +31,6 @@ class Tokens(StrEnum):
 
 
 NEUTRAL = "neutral"  # the emotion-free form of a prompt, a reply or a label
+
+# Columns of the main table, in order; whatever was not measured is left out.
+HEADLINE = ("logprob_margin", "delta_s_rel", "delta_s_last", "ppl_ratio", "degenerate", "kl", "cosine", "length")

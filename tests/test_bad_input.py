@@ -1,4 +1,4 @@
-"""Twenty further wrong requests, each one line and exit code 2 with nothing written, and three faults of the machine."""
+"""Twenty further wrong requests, each one line and exit code 2 with nothing written; faults of the machine."""
 
 from __future__ import annotations
 
@@ -140,9 +140,8 @@ def test_a_gated_model_without_a_token(tmp_path: Path, gated_hub: str) -> None:
 
 
 def test_wandb_online_without_a_key(tmp_path: Path) -> None:
-    line = refused(
-        tmp_path, "tracker=wandb", "tracker.mode=online", WANDB_API_KEY="", HOME=str(tmp_path), NETRC=str(tmp_path / "n")
-    )
+    away = {"WANDB_API_KEY": "", "HOME": str(tmp_path), "NETRC": str(tmp_path / "n")}
+    line = refused(tmp_path, "tracker=wandb", "tracker.mode=online", **away)
     assert "WANDB_API_KEY" in line and "tracker.mode=offline" in line
 
 
@@ -156,7 +155,7 @@ def test_a_preset_that_is_no_yaml_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_corrupted_artifact_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_corrupted_artifact_is_computed_again(tmp_path: Path) -> None:
     job = config(tmp_path)
     assert app.run_job(job) == 0
     [result] = (tmp_path / "run").glob("*/result.json")
