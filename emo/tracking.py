@@ -234,14 +234,13 @@ def _wandb() -> Any:
     """Return the module, which is imported here only: it takes a second and starts a process."""
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True))  # lines from outside a run, e.g. about keys
+    wandb.setup(wandb.Settings(silent=True))  # for all runs, and for lines from outside one, e.g. about keys
     return wandb
 
 
 def _settings(wandb: Any) -> Any:
     """Return settings of one run, made anew: an object that is used twice keeps the first run's id."""
     return wandb.Settings(
-        silent=True,
         console="off",
         reinit="create_new",  # never a run that somebody else left open
         init_timeout=INIT_TIMEOUT,

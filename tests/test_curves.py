@@ -108,3 +108,13 @@ def test_a_strength_chosen_on_dev_stands_on_no_curve() -> None:
     frame = table(*rows)
     [curve] = curves(frame, ("intervention.alpha",), configs(frame))
     assert [r["alpha"] for r in curve.history] == [1, 2]
+
+
+def test_steps_rise_and_a_number_wins_over_a_flat_line() -> None:
+    """A list of strengths beside a job of one: the one's own number stands, the list's fills the rest."""
+    rows = [row("b", "m", None, "none", 0.1), row("b", "m", 128.0, "steer@alpha=128", 2.0)]
+    rows += [row("b", "m", -3.0, "steer@alpha=-3", 3.0), row("a", "m", 7.0, "none", 0.7)]
+    frame = table(*reversed(rows))
+    [curve] = curves(frame, ("intervention.alpha",), configs(frame))
+    assert [r["alpha"] for r in curve.history] == [-3, 7, 128]
+    assert [r["curve/none/logprob_margin"] for r in curve.history] == [0.1, 0.7, 0.1]

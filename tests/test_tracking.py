@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.machinery import ModuleSpec
@@ -84,8 +85,11 @@ class Seen:
     def __init__(self, folder: Path) -> None:
         [file] = folder.glob("run-*.wandb")
         words = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file", file, folder.parent]
-        text = subprocess.run(list(map(str, words)), check=True, capture_output=True, text=True).stdout
-        self.folder, self.records = folder, [json.loads(line) for line in text.splitlines()]
+        self.folder, self.records = folder, []
+        end = time.monotonic() + 10
+        while not self.all("exit") and time.monotonic() < end:  # W&B writes on for some milliseconds after a run
+            text = subprocess.run(list(map(str, words)), check=False, capture_output=True, text=True).stdout
+            self.records = [json.loads(line) for line in text.splitlines()]
         [self.run] = self.all("run")
         self.config = self.run["config"]["update"]
         self.history = [record["item"] for record in self.all("history")]
