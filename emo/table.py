@@ -102,6 +102,8 @@ def job_folders(root: Path, sweep: dict[str, Any] | None) -> list[Path]:
 
 def to_table(results: Sequence[dict[str, Any]], axes: Sequence[str]) -> pd.DataFrame:
     """Return the table of `load_results` for results and their axes."""
+    variants = [key for result in results for arm in result["arms"] for key in _own(arm)]
+    axes = list(dict.fromkeys([*axes, *variants]))
     rows = []
     for result in results:
         config = flatten(result["config"])
@@ -113,8 +115,6 @@ def to_table(results: Sequence[dict[str, Any]], axes: Sequence[str]) -> pd.DataF
                 lo, hi = x["ci"] or (None, None)
                 measured = {"arm": arm, "metric": metric, "value": x["value"], "ci_lo": lo, "ci_hi": hi, "n": x["n"]}
                 rows.append(fixed | own | measured)
-    several = [key for row in rows for key in row if key.startswith("intervention.")]
-    axes = list(dict.fromkeys([*axes, *several]))
     frame = pd.DataFrame(rows, columns=["job", *dict.fromkeys([*ALWAYS, *axes]), *VALUES])
     for axis in axes:
         frame[axis] = _column(frame[axis])
