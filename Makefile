@@ -33,7 +33,7 @@ run: setup ## run one job: make run ARGS="KEY=VALUE ..."
 	@$(PY) run.py $(ARGS)
 
 test: setup ## the tests that need seconds
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m "not slow" $(ARGS)
 
 test-slow: setup ## the tests that need minutes or the real model
 	@$(PY) -m pytest -m slow $(ARGS)

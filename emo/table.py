@@ -30,6 +30,7 @@ ALWAYS = ("model", "dataset", "intervention")  # columns of every table, swept o
 VALUES = ("arm", "metric", "value", "ci_lo", "ci_hi", "n")
 SWEEP_FILE = "sweep.json"
 EARLIER = "earlier"  # holds the tables of other sweeps of the same name
+_warned: set[Path] = set()
 VARIANT = re.compile(r"(?P<arm>[^@]+)@(?P<key>\w+)=(?P<value>.+)")
 
 
@@ -52,7 +53,9 @@ def read_any(folder: Path) -> dict[str, Any] | None:
             raise KeyError("keys are missing")
         return dict(result)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        console.warn(f"{path} is damaged; that job counts as not done and is computed again")
+        if path not in _warned:  # several look at it before it is computed again
+            _warned.add(path)
+            console.warn(f"{path} is damaged; that job counts as not done and is computed again")
         return None
 
 

@@ -27,6 +27,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "device": "auto",
     "name": "other",
     "task": "status",
+    "runs": "outputs/run",
     "dtype": "bfloat16",
     "model.source": "tiny",
     "model.id": "qwen2",

@@ -16,7 +16,10 @@ from emo.validate import REPOSITORY, to_config
 
 CONF = REPOSITORY / "conf"
 NEEDS = {"model=hub": "model.id=OWNER/NAME", "dataset=jsonl": f"dataset.path={__file__}"}
-OPTIONS = [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))]
+PACKAGED = {"experiment", "cluster"}  # groups whose files set keys of others
+OPTIONS = [
+    f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in PACKAGED
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,6 +41,22 @@ def test_every_option_composes(option: str) -> None:
     assert written == name  # tables show the option's name
 
 
+def test_every_experiment_composes() -> None:
+    for path in sorted(CONF.glob("experiment/*.yaml")):
+        assert config(f"experiment={path.stem}", "model=llama32_3b").name == path.stem
+
+
+@pytest.mark.parametrize("preset", sorted((REPOSITORY / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_composes(preset: Path) -> None:
+    """Its file as overrides: Hydra's own keys say that it is a multirun, the rest are keys of a job."""
+    node = OmegaConf.load(preset)
+    assert node.hydra.mode == "MULTIRUN" and node.name == preset.stem
+    assert preset.read_text(encoding="utf-8").startswith("# ")
+    first = [f"{key}={str(values).split(',')[0]}" for key, values in node.hydra.sweeper.params.items()]
+    made = OmegaConf.merge(compose("config", overrides=first), {k: v for k, v in node.items() if k != "hydra"})
+    assert to_config(made).name == preset.stem
+
+
 def test_the_yaml_names_every_key_of_the_schema() -> None:
     composed = compose("config")
     missing = [key for key in known_keys() if OmegaConf.select(composed, key, default="?") == "?"]
@@ -46,7 +65,7 @@ def test_the_yaml_names_every_key_of_the_schema() -> None:
 
 def test_each_schema_section_is_a_group_or_in_the_primary_config() -> None:
     sections = {key.partition(".")[0] for key in known_keys() if "." in key}
-    assert sections == {*GROUPS, "generation", "paths"}
+    assert sections == {*GROUPS, "generation", "paths"} - PACKAGED
 
 
 def test_defaults_are_the_papers_except_for_the_demo_model() -> None:

@@ -14,7 +14,10 @@ from jobs import overrides, read_result, read_rows
 
 from emo.validate import REPOSITORY
 
-TOP = {"status", "address", "config", "versions", "arms", "comparisons", "smallest_p", "chosen", "wall_s", "peak_mb"}
+TOP = {
+    *("status", "address", "config", "versions", "arms", "comparisons", "smallest_p", "chosen", "wall_s", "peak_mb"),
+    *("model_family", "model_commit", "directions"),
+}
 ARMS = ["none", "prompt", "steer", "random", "shuffled"]
 METRICS = {
     *("delta_s", "delta_s_rel", "delta_s_last", "logprob_margin", "kl", "degenerate", "refusal", "cosine", "length"),
