@@ -29,6 +29,7 @@ from fake_judge import (
     judge,
     lines,
     match,
+    number,
 )
 
 from emo import console
@@ -107,16 +108,17 @@ def test_malformed_answers_are_asked_for_once_more_then_unjudged_and_not_kept(tm
 
 def test_three_in_ten_requests_fail(tmp_path):
     questions = [q for n in range(40) for q in (match(n), blind(n))]
-    with FakeJudge(failing(0.3, seed=5, hang=0.8)) as server:
-        one = judge(server, tmp_path, concurrency=16, timeout_s=0.4, retries=6)
+    with FakeJudge(failing(0.3, seed=5, hang=1.0)) as server:
+        one = judge(server, tmp_path, concurrency=16, timeout_s=0.5, retries=6)
         answers = one.ask(questions)
     right = [label for n in range(40) for label in (n % 2, SEVEN[n % 7])]
     for answer, label in zip(answers, right, strict=True):  # in order; a failure is None, never another label
         assert answer.label in (label, None)
     unjudged = sum(a.label is None for a in answers)
     assert one.usage.unjudged == unjudged <= 8
-    assert one.usage.questions == 80 and one.usage.requests == len(server.requests) > 80
-    assert one.usage.retries == len(server.requests) - 80
+    # On a busy machine a request may run into the timeout before the server has seen it.
+    assert one.usage.questions == 80 and one.usage.requests >= len(server.requests) > 80
+    assert one.usage.retries == one.usage.requests - 80
     kept = [row["key"] for row in lines(tmp_path)]
     assert len(kept) == len(set(kept)) == 80 - unjudged
     assert server.statuses[429] and server.statuses[500]
@@ -237,7 +239,7 @@ def test_nothing_listening(tmp_path):
 
 def test_a_server_that_dies_stops_the_run(tmp_path):
     def plan(request: Request) -> Response:
-        return honest(request) if len(server.requests) <= 10 else Response(200, "<html>down</html>")
+        return honest(request) if number(request) < 10 else Response(200, "<html>down</html>")
 
     with FakeJudge(plan) as server:
         with pytest.raises(UserError, match="20 times in a row"):
