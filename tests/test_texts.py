@@ -28,11 +28,16 @@ THEMES = {
     "living": "Housing/Living facilities",
     "travel": "Travel/Transportation",
 }
-SCENARIOS_PER_THEME = {"sev": 20, "sev_test": 5}
+SCENARIOS_PER_THEME = 20
 VALENCES = ("positive", "neutral", "negative")
 EMOTIONS = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
 STYLES = (*EMOTIONS, "neutral")
 FEW_SHOT_SETS = 12
+PROMPT_KINDS = (
+    "advice", "explanation", "small_talk", "code", "writing", "planning",
+    "recipe", "opinion", "definition", "maths", "travel", "language",
+)  # fmt: skip
+PROMPTS_PER_KIND = 5
 FIRST_PERSON = {"i", "me", "my", "mine", "myself", "we", "us", "our", "ours", "ourselves"}
 INTERJECTIONS = word_set(
     "ah aha alas argh bah bleh blimey bravo eek eurgh eww gosh ha hey hooray hurrah hurray huh no oh ooh oops ouch "
@@ -108,7 +113,7 @@ def emotion_words_in(text: str) -> set[str]:
     return parts & forbidden
 
 
-@pytest.mark.parametrize("name", ["sev", "sev_test", "replies", "few_shot"])
+@pytest.mark.parametrize("name", ["sev", "sev_test", "replies", "few_shot", "open_prompts"])
 def test_no_text_has_stray_whitespace_or_control_characters(name: str) -> None:
     raw = (TEXTS / f"{name}.jsonl").read_text(encoding="utf-8")
     assert raw.endswith("\n") and "\n\n" not in raw and "\r" not in raw and "\t" not in raw
@@ -120,13 +125,13 @@ def test_no_text_has_stray_whitespace_or_control_characters(name: str) -> None:
 def test_sev_fields_ids_and_counts(name: str) -> None:
     records = load(name)
     mark = "_t" if name == "sev_test" else "_"
-    expected = [f"{key}{mark}{i:02d}" for key in THEMES for i in range(SCENARIOS_PER_THEME[name])]
+    expected = [f"{key}{mark}{i:02d}" for key in THEMES for i in range(SCENARIOS_PER_THEME)]
     assert [r["skeleton_id"] for r in records] == expected
     for r in records:
         assert list(r) == ["skeleton_id", "theme", "scenario", "event"]
         assert tuple(r["event"]) == VALENCES
         assert r["theme"] == THEMES[r["skeleton_id"].split("_")[0]]
-    assert Counter(r["theme"] for r in records) == dict.fromkeys(THEMES.values(), SCENARIOS_PER_THEME[name])
+    assert Counter(r["theme"] for r in records) == dict.fromkeys(THEMES.values(), SCENARIOS_PER_THEME)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -264,6 +269,29 @@ def test_few_shot_replies(style: str) -> None:
     assert [s for s, n in starts.items() if n > 1] == []
     interjections = sum(words(text)[0] in INTERJECTIONS for text in texts)
     assert interjections <= 0.25 * len(texts)
+
+
+def test_open_prompt_fields_and_counts() -> None:
+    records = load("open_prompts")
+    assert all(list(r) == ["id", "kind", "prompt"] for r in records)
+    assert [r["kind"] for r in records] == [kind for kind in PROMPT_KINDS for _ in range(PROMPTS_PER_KIND)]
+    assert [r["id"] for r in records] == [f"open_{i:02d}" for i in range(len(records))]
+
+
+def test_open_prompts() -> None:
+    """Everyday requests, each of its own topic and wording, none taken from a scenario or an event."""
+    texts = [r["prompt"] for r in load("open_prompts")]
+    for text in texts:
+        assert 6 <= n_words(text) <= 40, (n_words(text), text)
+        assert 1 <= n_sentences(text) <= 2 and text[-1] in ".!?" and text[0].isupper(), text
+        assert not emotion_words_in(text), text
+    starts = Counter(tuple(words(text)[:4]) for text in texts)
+    assert [s for s, n in starts.items() if n > 1] == []
+    for a, b in combinations(texts, 2):
+        assert jaccard(content(a), content(b)) < 0.25, (a, b)
+    others = [text for name in SETS for text in sev_sentences(name)] + few_shot_sentences()
+    for a, b in product(texts, others):
+        assert not ngrams(a, 6) & ngrams(b, 6), (a, b)
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("refusals.txt", 20, 40), ("emotion_words.txt", 120, 220)])
