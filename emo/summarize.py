@@ -19,6 +19,7 @@ from emo.sweep_report import Row, write_sweep_report
 from emo.sweep_table import console_rows
 from emo.table import job_folders, label, load_results, read_any, read_sweep
 
+STATES = ".table.json"  # what report.html says of the jobs
 CONSOLE_ROWS = 30  # the report and results.csv have all
 
 
@@ -76,7 +77,8 @@ def _point(folder: Path, tracker: TrackerConfig, group: str, store: Path) -> Non
     result = read_any(folder) or {}
     directions = store / "directions" / str(result.get("directions"))[:16] / "tensors.safetensors"
     kept = directions if directions.is_file() else None
-    tracking.log_point(folder, tracker, group, folder.parent, kept, _settings_of(folder))
+    name = " ".join(word for word in _settings_of(folder).split() if not word.startswith("model="))
+    tracking.log_point(folder, tracker, group, folder.parent, kept, name)
 
 
 def _settings_of(folder: Path) -> str:
@@ -87,10 +89,16 @@ def _settings_of(folder: Path) -> str:
 
 
 def _write(root: Path, frame: pd.DataFrame, title: str, command: str, rows: list[Row]) -> None:
-    """Write all files of the table beside the old ones, then rename them."""
+    """Write all files of the table beside the old ones, then rename them; an unchanged table is left as it is."""
+    text = frame.to_csv(index=False)
+    states = json.dumps([[row.label, row.state] for row in rows])
+    written = root / "report.html"
+    if written.is_file() and _read(root / "results.csv") == text and _read(root / STATES) == states:
+        return
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
     try:
-        frame.to_csv(scratch / "results.csv", index=False)
+        (scratch / "results.csv").write_text(text, encoding="utf-8")
+        (scratch / STATES).write_text(states, encoding="utf-8")
         lines = (json.dumps(row, ensure_ascii=False) for row in json.loads(frame.to_json(orient="records")))
         (scratch / "results.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         figures = draw_sweep(frame, frame.attrs["axes"], title, scratch)
@@ -100,6 +108,10 @@ def _write(root: Path, frame: pd.DataFrame, title: str, command: str, rows: list
             os.replace(path, root / path.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _row(folder: Path, name: str, result: dict[str, Any] | None) -> Row:
