@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import shlex
+import statistics
 import time
 import traceback
 from pathlib import Path
@@ -108,7 +109,12 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     chosen = result["chosen"]
     if chosen:
         blocks = chosen["layers"]
-        console.say(f"strength chosen on dev: alpha {chosen['alpha']:g}, blocks {blocks[0]}-{blocks[-1]}")
+        several = isinstance(chosen["alpha"], list)
+        alphas = dict(zip(config.emotions.names, chosen["alpha"], strict=True)) if several else chosen["alpha"]
+        shown = ", ".join(f"{e} {a:g}" for e, a in alphas.items()) if several else f"{alphas:g}"
+        console.say(
+            f"strength chosen on dev ({chosen['metric']}): alpha {shown}, blocks {blocks[0]}-{blocks[-1]}"
+        )
     console.say(f"report: {folder / 'report.html'}")
     console.say(f"took {result['wall_s']:.0f} s")
     console.say(f"next, try: {next_command(command, config, result)}")
@@ -118,7 +124,8 @@ def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
     """Return the line that a researcher would type after this one: what was typed, with the next step in place."""
     chosen, kind = result["chosen"], config.intervention.kind
     if chosen and kind == "steer":
-        alphas = ",".join(f"{chosen['alpha'] * k:g}" for k in (0.5, 1, 2))
+        middle = chosen["alpha"] if not isinstance(chosen["alpha"], list) else statistics.median(chosen["alpha"])
+        alphas = ",".join(f"{middle * k:g}" for k in (0.5, 1, 2))
         blocks = chosen["layers"]
         change = [f"intervention.alpha=[{alphas}]", f"intervention.layers={blocks[0]}-{blocks[-1]}"]
     elif kind in ("none", "prompt"):

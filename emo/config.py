@@ -51,7 +51,8 @@ class ElicitationConfig:
 
     template: str = MISSING  # paper | persona | few_shot
     separator: str = "newline"  # newline | space: between scenario and event, and system sentences
-    accept: str = "all"  # all: every reply counts
+    accept: str = "all"  # all: every reply counts | judged: only those that express the emotion, by ``judge``
+    judge: str = "classifier"  # classifier | none: labels replies for acceptance and for choosing strengths
     groups: str = "complete"  # complete: only groups with every emotion accepted | available
 
 
@@ -78,6 +79,7 @@ class SelectConfig:
 
     alpha: list[float] = MISSING  # strengths tried, in units of ``dose``
     layers: list[str] = MISSING  # layer ranges tried
+    per: str = "model"  # model: one strength | emotion: one strength per emotion, at the layers chosen for all
     prompts: int | None = None  # at most so many dev prompts; null: all
     max_degenerate: float = 0.2  # largest share of degenerate replies
     max_ppl_ratio: float = 3.0  # largest perplexity ratio to unedited replies
@@ -108,7 +110,7 @@ class ControlConfig:
 class EvaluatorConfig:
     """What is measured, and with what resampling."""
 
-    name: str = MISSING  # margin (replies are generated) | projection (nothing is generated)
+    name: str = MISSING  # classifier (labels replies offline) | margin (no labels) | projection (no replies)
     bootstrap: int = 2000  # draws over scenarios for a 95 % interval
     kl_tokens: int = 20  # tokens of the unedited reply on which KL is measured
     min_distinct3: float = 0.5  # a reply with fewer distinct word 3-grams (share) is degenerate

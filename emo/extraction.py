@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from emo.capture import states
 from emo.config import Config
+from emo.console import note
 from emo.data import Sample, spread
 from emo.directions import MLP, Moments
 from emo.errors import UserError
@@ -18,11 +20,18 @@ from emo.prefixes import Text
 from emo.prompts import prompt_ids
 from emo.store import Artifact
 
+Labeller = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # `emo.labels.label_rows`
 GROUPS_AT_ONCE = 48  # groups whose states are held while their emotions are contrasted: bounds memory
 
 
-def extract(lm: LM, config: Config, samples: Sequence[Sample]) -> Artifact:
+def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labeller) -> Artifact:
     """Find the directions of every emotion on the extraction samples.
+
+    Args:
+        lm: the model.
+        config: of the job.
+        samples: extraction samples; with ``accept: judged`` a state counts only if its own reply is labelled right.
+        labeller: labels replies.
 
     Returns:
         Tensors v (e, l, 2, d) unit directions, shuffled (s, e, l, 2, d), norms (e, l, 2) before normalising,
@@ -38,14 +47,16 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample]) -> Artifact:
     forms: list[str | None] = [*names, None] if how.baseline == "neutral" else list(names)
     prompts = [prompt_ids(lm, config.elicitation, samples, form) for form in forms]
     kept: list[Tensor] = []
+    accepted: list[bool] = []
     wanted = set(spread(samples, how.probe_groups))
     # Groups whose prompts begin alike are taken together: their common tokens are forwarded once.
     order = sorted(range(len(samples)), key=lambda i: prompts[0][i])
     for start in range(0, len(order), GROUPS_AT_ONCE):
         part = order[start : start + GROUPS_AT_ONCE]
         label = f"capture: groups {start + 1}-{start + len(part)} of {len(order)}"
-        found = _group_states(lm, config, [[ids[i] for ids in prompts] for i in part], label)
+        found = _group_states(lm, config, [[ids[i] for ids in prompts] for i in part], label, labeller)
         for i, group in zip(part, found, strict=True):
+            accepted += [s is not None for s in group[: len(names)]]
             by_emotion, neutral = group[: len(names)], group[len(names) :]
             used = moments.add(samples[i].id, by_emotion, neutral[0] if neutral else None)
             present = [s[:, MLP] for s in by_emotion if s is not None]
@@ -62,20 +73,36 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample]) -> Artifact:
     v, shuffled, norms = moments.directions()
     probe_states = torch.stack(kept) if kept else torch.zeros(0)
     tensors = {"v": v, "shuffled": shuffled, "norms": norms, "probe_states": probe_states}
-    return Artifact(tensors, meta={"groups": moments.groups, "of": len(samples)})
+    share = sum(accepted) / len(accepted)
+    if config.elicitation.accept == "judged":
+        note(f"accepted: {sum(accepted)} of {len(accepted)} replies ({share:.0%}), {moments.groups} groups used")
+    return Artifact(tensors, meta={"groups": moments.groups, "of": len(samples), "accepted": share})
 
 
-def _group_states(lm: LM, config: Config, groups: list[list[list[int]]], label: str) -> list[list[Tensor | None]]:
-    """Return states (l, 2, d) per group and form; None where the reply is empty."""
+def _group_states(
+    lm: LM, config: Config, groups: list[list[list[int]]], label: str, labeller: Labeller
+) -> list[list[Tensor | None]]:
+    """Return states (l, 2, d) per group and form; None where the reply is empty, or judged not to express its emotion.
+
+    The neutral form, which stands last, is not judged.
+    """
+    names, judged = list(config.emotions.names), config.elicitation.accept == "judged"
+    width = len(groups[0])
     flat = [ids for group in groups for ids in group]
     texts = [Text(ids) for ids in flat]
-    if config.directions.tokens == "reply_mean":
+    refused: set[int] = set()
+    if judged or config.directions.tokens == "reply_mean":
         rows, limit = [Row(i) for i in range(len(flat))], config.generation.max_new_tokens
         replies = generate(lm, flat, rows, [], limit, config.batch_size, f"{label}, replies")
-        texts = [Text([*ids, *reply], len(reply)) for ids, reply in zip(flat, replies, strict=True)]
-    usable = [i for i, text in enumerate(texts) if text.span]
+        if judged:
+            words = [lm.tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in replies]
+            found = labeller([{"sample": i, "emotion": None, "seed": 0, "reply": text} for i, text in enumerate(words)])
+            targets = [*names, None][:width] * len(groups)
+            refused = {i for i, row in enumerate(found) if targets[i] is not None and row["label"] != targets[i]}
+        if config.directions.tokens == "reply_mean":
+            texts = [Text([*ids, *reply], len(reply)) for ids, reply in zip(flat, replies, strict=True)]
+    usable = [i for i, text in enumerate(texts) if text.span and i not in refused]
     out: list[Tensor | None] = [None] * len(flat)
     for k, x in states(lm, [texts[i] for i in usable], config.batch_size, label):
         out[usable[k]] = x
-    width = len(groups[0])
     return [out[start : start + width] for start in range(0, len(out), width)]

@@ -8,8 +8,6 @@ computes the unedited arms once; missing ones share a batch.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -19,48 +17,24 @@ from typing import Any
 from torch import Tensor
 
 from emo import tracking
-from emo.config import RUNTIME_KEYS, Config
-from emo.data import Sample, load_splits, spread
+from emo.addresses import Addresses, digest
+from emo.data import spread
 from emo.directions import MLP
 from emo.evaluators.encoder import encoder_folder
 from emo.evaluators.margin import stand_ins
 from emo.extraction import extract
 from emo.interventions.arms import Arm, Bank, random_directions
-from emo.layers import parse_layers
+from emo.labels import check_labels, label_rows, labeller_address
 from emo.measure import Measure
 from emo.models.lm import LM
-from emo.models.load import describe, load
+from emo.models.load import load
 from emo.selection import Choice, choose
-from emo.store import Artifact, Store, address, writable
+from emo.store import Artifact, writable
 from emo.texts import digest_of, words_digest
 
-VERSIONS = {
-    "directions": 1,
-    "selection": 1,
-    "states": 1,
-    "projections": 1,
-    "replies": 1,
-    "margins": 1,
-    "damage": 1,
-    "result": 1,
-}
 
-
-class Job:
+class Job(Addresses):
     """The stages of one configuration."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.store = Store(config.paths.store)
-        self.spec = describe(config.model, config.device, config.dtype)
-        self.splits = load_splits(config.dataset, config.seed)
-        self.names = list(config.emotions.names)
-        given = config.intervention
-        n = self.spec.n_layers
-        self.layers = None if given.layers == "auto" else parse_layers(given.layers, n)
-        self.layer_choices = {
-            spec: parse_layers(spec, n, key="intervention.select.layers") for spec in given.select.layers
-        }
 
     def check(self) -> None:
         """Check what the job needs from this machine beyond the model, before anything runs.
@@ -72,6 +46,7 @@ class Job:
         writable(Path(paths.outputs) / self.config.name, Path(paths.store))
         if self.config.evaluator.name != "projection":
             encoder_folder()
+        check_labels(self.config)
         tracking.check(self.config.tracker)
 
     @property
@@ -79,75 +54,9 @@ class Job:
         """The model; its weights are read on first use, once per process."""
         return load(self.spec)
 
-    # --- addresses ------------------------------------------------------------------------------
-
-    @cached_property
-    def _model(self) -> dict[str, str]:
-        return {"commit": self.spec.commit, "id": self.spec.id, "dtype": self.spec.dtype, "chat": self.spec.chat}
-
-    @cached_property
-    def _asking(self) -> dict[str, Any]:
-        c = self.config.elicitation
-        pool = digest_of("few_shot.jsonl") if c.template == "few_shot" else None
-        return {"template": c.template, "separator": c.separator, "pool": pool, "emotions": self.names}
-
-    def _address(self, stage: str, **inputs: object) -> str:
-        return address(stage, VERSIONS[stage], model=self._model, asking=self._asking, **inputs)
-
-    @cached_property
-    def directions_address(self) -> str:
-        """The address of the directions that this job uses."""
-        c = self.config
-        generated = c.directions.tokens == "reply_mean"
-        return self._address(
-            "directions",
-            samples=_digest(self.splits.extract),
-            directions=asdict(c.directions),
-            elicitation=asdict(c.elicitation),
-            reply_tokens=c.generation.max_new_tokens if generated else None,
-            shuffles=c.control.seeds,
-            seed=c.seed,
-        )
-
-    @property
-    def tuned(self) -> bool:
-        """Whether strength or layers are chosen on dev."""
-        steered = self.config.intervention.kind not in ("none", "prompt")
-        return steered and (self.config.intervention.alpha == "auto" or self.layers is None)
-
-    @cached_property
-    def _selection_key(self) -> str:
-        c = self.config
-        given = asdict(c.intervention)
-        given |= {"kind": "steer", "layers": self.layers, "select_layers": self.layer_choices}
-        thresholds = [c.evaluator.min_distinct3, c.evaluator.min_distinct4, c.evaluator.max_nonwords]
-        return self._address(
-            "selection",
-            directions=self.directions_address,
-            samples=_digest(self.dev_samples),
-            intervention=given,
-            generation=asdict(c.generation),
-            thresholds=[*thresholds, words_digest()],
-            intervals=[c.evaluator.bootstrap, c.seed],
-            texts=digest_of("replies.jsonl"),
-        )
-
-    @cached_property
-    def result_address(self) -> str:
-        """The address of the job's result: what decides whether it is already done."""
-        config = asdict(self.config)
-        for key in (*RUNTIME_KEYS, "dtype"):
-            config.pop(key)
-        for section, keys in {
-            "model": ("name", "revision", "device_map"),
-            "dataset": ("name", "path", "test_path"),
-        }.items():
-            for key in keys:
-                config[section].pop(key)
-        config["intervention"]["layers"] = self.layers
-        config["intervention"]["select"]["layers"] = self.layer_choices
-        texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
-        return self._address("result", config=config, data=self.splits.digest, versions=VERSIONS, texts=texts)
+    def label(self, replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the classifier's labels of replies."""
+        return label_rows(self.store, self.names, replies)
 
     # --- directions -----------------------------------------------------------------------------
 
@@ -156,7 +65,10 @@ class Job:
         """Tensors v (e,l,2,d), shuffled (s,e,l,2,d), norms (e,l,2), and probe_states (g,e,l,d) of the first groups."""
         config = {"directions": asdict(self.config.directions), "groups": len(self.splits.extract)}
         return self.store.get_or_compute(
-            "directions", self.directions_address, config, lambda: extract(self.lm, self.config, self.splits.extract)
+            "directions",
+            self.directions_address,
+            config,
+            lambda: extract(self.lm, self.config, self.splits.extract, self.label),
         )
 
     @cached_property
@@ -166,11 +78,6 @@ class Job:
         return Bank(v, shuffled, random_directions(self.config.control.seeds, v.shape[1], v.shape[2], self.config.seed))
 
     # --- strength -------------------------------------------------------------------------------
-
-    @cached_property
-    def dev_samples(self) -> list[Sample]:
-        """Dev samples used for choosing strengths, spread over scenarios and outcomes."""
-        return [self.splits.dev[i] for i in spread(self.splits.dev, self.config.intervention.select.prompts)]
 
     @cached_property
     def selection(self) -> Choice | None:
@@ -191,16 +98,16 @@ class Job:
             for spec, layers in ranges.items()
             for alpha in (alphas if isinstance(alphas, list) else [alphas])
         ]
-        return choose(measure, tried, given.select, self.config.seed, self.config.evaluator.bootstrap).to_artifact()
+        draws, labeller = self.config.evaluator.bootstrap, self.label if self.judge else None
+        return choose(measure, tried, given.select, self.config.seed, draws, labeller).to_artifact()
 
-    def _steering(self, name: str, kind: str, alpha: float, layers: Sequence[int]) -> Arm:
+    def _steering(self, name: str, kind: str, alpha: float | list[float], layers: Sequence[int]) -> Arm:
         c = self.config
         seeds = c.control.seeds if kind.endswith(("random", "shuffled")) else 1
         decoding = "steering" if c.generation.decoding == "paper" else "plain"
         given = c.intervention
-        return Arm(
-            name, kind, float(alpha), tuple(layers), given.dose, given.tokens, float(given.decay), seeds, decoding
-        )
+        strength = tuple(map(float, alpha)) if isinstance(alpha, list) else float(alpha)
+        return Arm(name, kind, strength, tuple(layers), given.dose, given.tokens, float(given.decay), seeds, decoding)
 
     @cached_property
     def arms(self) -> list[Arm]:
@@ -220,7 +127,7 @@ class Job:
         alpha = c.intervention.alpha
         if alpha == "auto":
             alpha = chosen.alpha if chosen else 0.0
-        several = isinstance(alpha, list)
+        several = isinstance(c.intervention.alpha, list)
         return unedited + [
             self._steering(f"{kind}@alpha={a:g}" if several else kind, kind, a, layers)
             for kind in kinds
@@ -252,9 +159,9 @@ class Job:
         keys = {}
         for name, arm in by_name.items():
             needs = on_directions or arm.kind.endswith(("steer", "shuffled"))
-            keys[name] = self._address(
+            keys[name] = self.address(
                 stage,
-                samples=_digest(self.splits.test),
+                samples=digest(self.splits.test),
                 arm=arm.key(),
                 directions=self.directions_address if needs else None,
                 seed=self.config.seed if arm.kind.endswith("random") else None,
@@ -266,7 +173,7 @@ class Job:
     @cached_property
     def prompted(self) -> Artifact:
         """Test states under the emotion prompts: proj (n*e, l, e), and states (g,e,l,d) of the first groups."""
-        key = self._address("states", samples=_digest(self.splits.test), directions=self.directions_address)
+        key = self.address("states", samples=digest(self.splits.test), directions=self.directions_address)
         config = {"samples": len(self.splits.test), "probe_groups": self.config.directions.probe_groups}
         return self.store.get_or_compute("states", key, config, self._read_prompted)
 
@@ -314,6 +221,19 @@ class Job:
         return {name: artifact.rows for name, artifact in made.items()}
 
     @cached_property
+    def labels(self) -> dict[str, list[dict[str, Any]]]:
+        """What the evaluator calls every reply of every arm; empty where it labels none."""
+        labeller = labeller_address(self.config)
+        if labeller is None:
+            return {}
+
+        def compute(arms: list[Arm]) -> dict[str, Artifact]:
+            return {arm.name: Artifact(rows=self.label(self.replies[arm.name])) for arm in arms}
+
+        inputs: dict[str, object] = {"max_new_tokens": self.config.generation.max_new_tokens, "labeller": labeller}
+        return {name: made.rows for name, made in self._per_arm("labels", self.arms, inputs, compute).items()}
+
+    @cached_property
     def margins(self) -> dict[str, list[dict[str, Any]]]:
         """Log-probability margins of held-out replies, every arm."""
 
@@ -340,7 +260,3 @@ class Job:
         }
         made = self._per_arm("damage", self.arms, inputs, compute)
         return {name: artifact.rows for name, artifact in made.items()}
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()

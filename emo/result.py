@@ -40,6 +40,10 @@ NOTES = {
         "ppl_ratio compares replies under the unedited model; it falls again when replies loop, so read it with "
         "the degenerate share."
     ),
+    "labels": (
+        "Labels are the offline classifier's (seven classes, of known error: see the calibration figure); the share of "
+        "a class among replies of arm none is its chance level."
+    ),
     "neutral": "Arm none is the neutral form of the elicitation template; steered arms edit that prompt.",
     "bounds": "No strength tried on dev stayed within the damage bounds; the least damaging one was used.",
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
@@ -170,9 +174,10 @@ def _sample_rows(job: Job) -> list[dict[str, Any]]:
     samples = {s.id: s._asdict() for s in job.splits.test}
     rows = []
     for arm, replies in job.replies.items():
-        for reply, measured in zip(replies, job.damage[arm], strict=True):
+        labels = job.labels.get(arm) or [{}] * len(replies)
+        for reply, measured, label in zip(replies, job.damage[arm], labels, strict=True):
             sample = samples[reply["sample"]]
-            own = {k: v for k, v in reply.items() if k != "ids"}
+            own = {k: v for k, v in reply.items() if k != "ids"} | label
             scene = {k: sample[k] for k in ("theme", "valence", "scenario", "event")}
             rows.append({"arm": arm, **own, **measured, **scene})
     return rows
@@ -188,14 +193,24 @@ def _report_samples(job: Job) -> list[dict[str, Any]]:
     for n in range(count):
         sample, emotion = test[n * len(test) // count], names[n % len(names)]
         replies = [
-            {"arm": arm.name, "text": reply["reply"], "degenerate": measured["degenerate"]}
+            {"arm": arm.name, "text": reply["reply"], "degenerate": measured["degenerate"], "label": _label(label)}
             for arm in job.arms
-            for reply, measured in zip(job.replies[arm.name], job.damage[arm.name], strict=True)
+            for reply, measured, label in zip(
+                job.replies[arm.name],
+                job.damage[arm.name],
+                job.labels.get(arm.name) or [{}] * len(job.replies[arm.name]),
+                strict=True,
+            )
             if reply["sample"] == sample.id and reply["emotion"] in (emotion, None) and reply["seed"] == 0
         ]
         scene = {"scenario": sample.scenario, "event": sample.event, "valence": sample.valence}
         out.append({**scene, "emotion": emotion, "replies": replies})
     return out
+
+
+def _label(row: dict[str, Any]) -> str:
+    """Return a label with its probability, or nothing where replies are not labelled."""
+    return f"{row['label']} {row['p']:.0%}" if row.get("label") else ""
 
 
 def _chosen(job: Job) -> dict[str, Any] | None:
@@ -220,13 +235,14 @@ def _facts(job: Job) -> dict[str, str]:
     }
     steered = next((arm for arm in job.arms if arm.steered), None)
     if steered is not None:
-        alphas = ", ".join(f"{a:g}" for a in sorted({arm.alpha for arm in job.arms if arm.steered}))
+        strengths = sorted({arm.strength(e) for arm in job.arms if arm.steered for e in range(len(job.names))})
+        alphas = ", ".join(f"{a:g}" for a in strengths)
         blocks = f"{len(steered.layers)} blocks, {steered.layers[0]}-{steered.layers[-1]}"
         how = "chosen on dev" if job.tuned else "as given"
         facts["intervention"] = f"{c.intervention.kind}, alpha {alphas} ({steered.dose}), {blocks}, {how}"
         if steered.dose != "raw":  # of unit vectors: rms = |h| / sqrt(d)
             unit = 1.0 if steered.dose == "rel" else job.bank.directions.shape[-1] ** -0.5
-            doses = sorted({abs(arm.alpha) * unit for arm in job.arms if arm.steered})
+            doses = sorted({abs(alpha) * unit for alpha in strengths})
             facts["dose"] = f"{', '.join(f'{dose:.1%}' for dose in doses)} of the state's norm in every edited block"
     return facts
 
@@ -237,6 +253,7 @@ def _notes(job: Job) -> list[str]:
         "delta_s": any(arm.steered for arm in job.arms),
         "neutral": True,
         "ppl": replied,
+        "labels": bool(job.labels),
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
         "bounds": job.selection is not None and not job.selection.feasible,
         "embedded": job.spec.source == "embedded",

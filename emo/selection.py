@@ -1,13 +1,14 @@
 """Choosing strength and layers on the dev split (methods 4.5).
 
-The candidate with the largest log-probability margin is taken whose replies stay within the damage
-bounds (share of degenerate replies, perplexity ratio). Margins are cheap and come first; replies are then
-written in order of falling margin until one candidate passes, which is the same choice as writing them all.
+Every candidate's dev replies are written and labelled; the one with the largest clean_accuracy among those within
+the damage bounds (share of degenerate replies, perplexity ratio) is taken, of equals the one with the larger
+log-probability margin. Where no classifier knows the emotions, the margin alone decides: margins are cheap and
+come first, replies are then written in order of falling margin until one candidate passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,32 +16,45 @@ import numpy as np
 from emo.config import SelectConfig
 from emo.console import note, warn
 from emo.interventions.arms import Arm
+from emo.labels import hits
 from emo.measure import Measure
-from emo.stats import estimate
+from emo.stats import Estimate, estimate
 from emo.store import Artifact
+
+Rows = list[dict[str, Any]]
+Labeller = Callable[[Rows], Rows]  # replies -> `emo.labels.label_rows`
 
 
 class Choice(NamedTuple):
     """What was chosen, and the table of what was tried."""
 
-    alpha: float
+    alpha: float | list[float]  # one per emotion where they were chosen so
     layers: tuple[int, ...]
     feasible: bool  # False: no candidate stayed within the bounds; the least damaging was taken
-    tried: list[dict[str, Any]]
+    metric: str  # that was maximised: clean_accuracy | logprob_margin
+    tried: Rows
 
     def to_artifact(self) -> Artifact:
         """Return the choice as an artifact."""
-        return Artifact(rows=self.tried, meta={"alpha": self.alpha, "layers": self.layers, "feasible": self.feasible})
+        meta = {"alpha": self.alpha, "layers": self.layers, "feasible": self.feasible, "metric": self.metric}
+        return Artifact(rows=self.tried, meta=meta)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Choice:
         """Return the choice that `to_artifact` wrote."""
         meta = artifact.meta
-        return cls(meta["alpha"], tuple(meta["layers"]), meta["feasible"], artifact.rows)
+        return cls(meta["alpha"], tuple(meta["layers"]), meta["feasible"], meta["metric"], artifact.rows)
 
 
-def choose(measure: Measure, tried: Sequence[Arm], bounds: SelectConfig, seed: int, draws: int) -> Choice:
-    """Return the candidate with the largest dev margin within ``bounds``.
+def choose(
+    measure: Measure,
+    tried: Sequence[Arm],
+    bounds: SelectConfig,
+    seed: int,
+    draws: int,
+    labeller: Labeller | None = None,
+) -> Choice:
+    """Return the best candidate within ``bounds``.
 
     Args:
         measure: the dev split.
@@ -48,40 +62,100 @@ def choose(measure: Measure, tried: Sequence[Arm], bounds: SelectConfig, seed: i
         bounds: largest degenerate share and perplexity ratio.
         seed: of the bootstrap behind the printed intervals.
         draws: bootstrap draws.
+        labeller: labels replies; None: the margin decides.
     """
     scenario = {s.id: s.scenario_id for s in measure.samples}
+
+    def interval(values: Sequence[float | None], rows: Rows) -> Estimate:
+        kept = [np.nan if v is None else v for v in values]
+        return estimate(kept, [scenario[r["sample"]] for r in rows], draws, seed)
+
+    margin = {name: interval([r["margin"] for r in rows], rows) for name, rows in measure.margin(tried).items()}
     table: dict[str, dict[str, Any]] = {}
-    for name, rows in measure.margin(tried).items():
-        found = estimate([r["margin"] for r in rows], [scenario[r["sample"]] for r in rows], draws, seed)
-        layers, alpha = name.rsplit("/", 1)
-        table[name] = {
-            "alpha": float(alpha), "layers": layers, "margin": found.value, "lo": found.lo, "hi": found.hi,
+    for arm in tried:
+        layers, strength = arm.name.rsplit("/", 1)
+        x = margin[arm.name]
+        table[arm.name] = {
+            "alpha": float(strength), "layers": layers, "score": x.value, "lo": x.lo, "hi": x.hi, "margin": x.value,
             "degenerate": None, "ppl_ratio": None, "feasible": None, "chosen": False,
         }  # fmt: skip
+    unedited = _measured(measure, [Arm("none", "none")])["none"][1]
+    base = _mean_nll(unedited)
     arms = {arm.name: arm for arm in tried}
-    none = Arm("none", "none")
-    unedited = _damage(measure, none)
+    labelled: dict[str, tuple[Rows, Rows]] = {}
     best = None
-    for name in sorted(table, key=lambda n: -table[n]["margin"]):
-        rows = _damage(measure, arms[name])
-        nll = [r["nll"] for r in rows if r["nll"] is not None]
-        base = [r["nll"] for r in unedited if r["nll"] is not None]
-        ratio = float(np.exp(np.mean(nll) - np.mean(base))) if nll and base else None
-        degenerate = float(np.mean([r["degenerate"] for r in rows]))
-        feasible = ratio is not None and degenerate <= bounds.max_degenerate and ratio <= bounds.max_ppl_ratio
-        table[name] |= {"degenerate": degenerate, "ppl_ratio": ratio, "feasible": feasible}
-        if feasible:
-            best = name
-            break
+    if labeller is not None:
+        for name, (replies, damage) in _measured(measure, tried).items():
+            labels = labeller(replies)
+            labelled[name] = labels, damage
+            right = [
+                hits(row, row["emotion"], d["degenerate"])["clean_accuracy"]
+                for row, d in zip(labels, damage, strict=True)
+            ]
+            x = interval(right, labels)
+            table[name] |= {"score": x.value, "lo": x.lo, "hi": x.hi} | _bounds(damage, base, bounds)
+        fine = [name for name, row in table.items() if row["feasible"]]
+        best = max(fine, key=lambda n: (table[n]["score"], table[n]["margin"]), default=None)
+    else:
+        for name in sorted(table, key=lambda n: -table[n]["margin"]):
+            damage = _measured(measure, [arms[name]])[name][1]
+            table[name] |= _bounds(damage, base, bounds)
+            if table[name]["feasible"]:
+                best = name
+                break
     if best is None:
-        best = min(table, key=lambda n: (table[n]["degenerate"], table[n]["ppl_ratio"] or np.inf))
+        seen = [name for name, row in table.items() if row["degenerate"] is not None]
+        best = min(seen, key=lambda n: (table[n]["degenerate"], table[n]["ppl_ratio"] or np.inf))
         bound = f"degenerate <= {bounds.max_degenerate:g} and ppl_ratio <= {bounds.max_ppl_ratio:g}"
         warn(f"on dev no strength keeps {bound}; the least damaging is used: add smaller intervention.select.alpha")
     row = table[best]
     row["chosen"] = True
-    note(f"chosen on dev: alpha {row['alpha']:g}, layers {row['layers']} (margin {row['margin']:.2f} nats per token)")
-    return Choice(row["alpha"], arms[best].layers, bool(row["feasible"]), list(table.values()))
+    metric = "logprob_margin" if labeller is None else "clean_accuracy"
+    note(f"chosen on dev: alpha {row['alpha']:g}, layers {row['layers']} ({metric} {row['score']:.2f})")
+    alpha: float | list[float] = row["alpha"]
+    if labeller is not None and bounds.per == "emotion":
+        same = {name: labelled[name] for name, r in table.items() if r["layers"] == row["layers"]}
+        alpha = [_alpha_of(e, same, table, base, bounds, best) for e in measure.names]
+        note("per emotion: " + ", ".join(f"{e} {a:g}" for e, a in zip(measure.names, alpha, strict=True)))
+    return Choice(alpha, arms[best].layers, bool(row["feasible"]), metric, list(table.values()))
 
 
-def _damage(measure: Measure, arm: Arm) -> list[dict[str, Any]]:
-    return measure.damage([arm], measure.reply([arm]), None)[arm.name]
+def _alpha_of(
+    emotion: str,
+    labelled: dict[str, tuple[Rows, Rows]],
+    table: dict[str, dict[str, Any]],
+    base: float,
+    bounds: SelectConfig,
+    default: str,
+) -> float:
+    """Return the strength with the largest clean_accuracy of one emotion within the bounds; else the one for all."""
+    scores = {}
+    for name, (labels, damage) in labelled.items():
+        own = [(a, d) for a, d in zip(labels, damage, strict=True) if a["emotion"] == emotion]
+        if _bounds([d for _, d in own], base, bounds)["feasible"]:
+            right = [hits(a, emotion, d["degenerate"])["clean_accuracy"] or 0.0 for a, d in own]
+            scores[name] = float(np.mean(right))
+            table[name][f"score/{emotion}"] = scores[name]
+    chosen = max(scores, key=lambda n: (scores[n], -abs(table[n]["alpha"])), default=default)
+    return float(table[chosen]["alpha"])
+
+
+def _bounds(damage: Rows, base: float, bounds: SelectConfig) -> dict[str, Any]:
+    """Return degenerate share, perplexity ratio and whether both are within the bounds."""
+    nll = _mean_nll(damage)
+    ratio = float(np.exp(nll - base)) if np.isfinite(nll - base) else None
+    degenerate = float(np.mean([row["degenerate"] for row in damage]))
+    feasible = ratio is not None and degenerate <= bounds.max_degenerate and ratio <= bounds.max_ppl_ratio
+    return {"degenerate": degenerate, "ppl_ratio": ratio, "feasible": feasible}
+
+
+def _mean_nll(rows: Rows) -> float:
+    values = [row["nll"] for row in rows if row["nll"] is not None]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _measured(measure: Measure, arms: Sequence[Arm]) -> dict[str, tuple[Rows, Rows]]:
+    """Return replies and damage of every arm."""
+    replies = measure.reply(arms)
+    damage = measure.damage(arms, replies, None)
+    return {arm.name: (replies[arm.name], damage[arm.name]) for arm in arms}

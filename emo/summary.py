@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emo.labels import hits
 from emo.pipeline import Job
 from emo.stats import Estimate, estimate, estimate_ratio, holm, paired
 
@@ -19,7 +20,7 @@ def long_table(job: Job) -> pd.DataFrame:
     """Return one row per arm, metric, sample and target emotion (seeds averaged): the values behind every estimate."""
     parts = [_projection_rows(job)]
     if job.config.evaluator.name != "projection":
-        parts += [_margin_rows(job), _damage_rows(job)]
+        parts += [_label_rows(job), _margin_rows(job), _damage_rows(job)]
     frame = pd.DataFrame([row for part in parts for row in part])
     samples = {s.id: s for s in job.splits.test}
     frame["scenario"] = [samples[i].scenario_id for i in frame["sample"]]
@@ -83,6 +84,19 @@ def _margin_rows(job: Job) -> Iterator[dict[str, Any]]:
     for arm, rows in job.margins.items():
         for row in _per_target(job, rows, ("margin",)).to_dict("records"):
             yield {"arm": arm, "metric": "logprob_margin", "value": row["margin"], **_place(row)}
+
+
+def _label_rows(job: Job) -> Iterator[dict[str, Any]]:
+    for arm, rows in job.labels.items():
+        scored = []
+        for row, measured in zip(rows, job.damage[arm], strict=True):
+            for target in job.names if row["emotion"] is None else [row["emotion"]]:
+                found = hits(row, target, measured["degenerate"])
+                scored.append({"sample": row["sample"], "emotion": target, **found})
+        keys = ("accuracy", "clean_accuracy", "forced_accuracy")
+        for row in _per_target(job, scored, keys).to_dict("records"):
+            for key in keys:
+                yield {"arm": arm, "metric": key, "value": row[key], **_place(row)}
 
 
 def _damage_rows(job: Job) -> Iterator[dict[str, Any]]:
@@ -163,10 +177,11 @@ def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]
 def comparisons(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return every edited target arm against none and its controls: paired difference, interval, p, Holm-adjusted p.
 
-    On the margin where it was measured, else on the projection at the last block: outcomes that the vectors do
-    not define. p is that of sign flips of scenario means (methods 4.4).
+    On clean accuracy where replies are labelled, else on the margin, else on the projection at the last block:
+    outcomes that the vectors do not define. p is that of sign flips of scenario means (methods 4.4).
     """
-    metric = "logprob_margin" if (frame["metric"] == "logprob_margin").any() else "delta_s_last"
+    measured = set(frame["metric"])
+    metric = next(m for m in ("clean_accuracy", "logprob_margin", "delta_s_last") if m in measured)
     table = frame[frame["metric"] == metric].set_index(["arm", "sample", "emotion"])
     rows: list[dict[str, Any]] = []
     for arm in job.arms:

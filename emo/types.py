@@ -33,4 +33,7 @@ class Tokens(StrEnum):
 NEUTRAL = "neutral"  # the emotion-free form of a prompt, a reply or a label
 
 # Columns of the main table, in order; whatever was not measured is left out.
-HEADLINE = ("logprob_margin", "delta_s_rel", "delta_s_last", "ppl_ratio", "degenerate", "kl", "cosine", "length")
+HEADLINE = (
+    *("accuracy", "clean_accuracy", "forced_accuracy", "ppl_ratio", "degenerate", "logprob_margin", "delta_s_rel"),
+    *("delta_s_last", "kl", "cosine", "length"),
+)

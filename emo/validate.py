@@ -28,15 +28,17 @@ CHOICES = {
     "dataset.name": ("sev", "sev_test", "jsonl"),
     "elicitation.template": ("paper", "persona", "few_shot"),
     "elicitation.separator": ("newline", "space"),
-    "elicitation.accept": ("all",),
+    "elicitation.accept": ("all", "judged"),
+    "elicitation.judge": ("classifier", "none"),
     "elicitation.groups": ("complete", "available"),
     "generation.decoding": ("same", "paper"),
     "directions.baseline": ("emotions_mean", "neutral"),
     "directions.tokens": ("prompt_last", "reply_mean"),
     "intervention.kind": ("none", "prompt", "steer", "prompt_steer", "random", "shuffled"),
+    "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),
     "intervention.tokens": ("every_step", "prompt_last", "all"),
-    "evaluator.name": ("margin", "projection"),
+    "evaluator.name": ("classifier", "margin", "projection"),
     "tracker.name": ("none", "wandb"),
     "tracker.mode": ("offline", "online"),
 }
@@ -121,6 +123,8 @@ def _check(config: Config) -> None:
     if config.dataset.themes is not None:
         _subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
     _files(config)
+    if config.elicitation.accept == "judged" and config.elicitation.judge == "none":
+        raise UserError("elicitation.accept=judged: nothing judges; type elicitation.judge=classifier")
     alpha = config.intervention.alpha
     if alpha != "auto":
         _alpha("intervention.alpha", alpha, "a number, a list of numbers or auto")

@@ -150,9 +150,9 @@ def test_cosine_figure(tmp_path, e):
 @pytest.mark.parametrize("feasible", [True, False, None])
 @pytest.mark.parametrize("alphas", [[1.0], [-1.0, 0.0, 8.0], [0.25, 1.0, 8.0]])
 def test_selection_figure(tmp_path, feasible, alphas):
-    row = {"margin": 0.1, "lo": None, "hi": None, "degenerate": None, "ppl_ratio": None, "chosen": False}
+    row = {"score": 0.1, "lo": None, "hi": None, "degenerate": None, "ppl_ratio": None, "chosen": False}
     rows = [row | {"alpha": a, "layers": layers, "feasible": feasible} for a in alphas for layers in ("all", "7")]
-    rows[0] |= {"margin": None} if feasible is None else {"lo": 0.0, "hi": 0.2, "degenerate": 0.1, "chosen": feasible}
+    rows[0] |= {"score": None} if feasible is None else {"lo": 0.0, "hi": 0.2, "degenerate": 0.1, "chosen": feasible}
     assert is_png(selection_figure(rows, "t", tmp_path / "s.png"))
 
 

@@ -28,7 +28,7 @@ class Arm:
     Attributes:
         name: as printed, e.g. ``steer@alpha=0.5``.
         kind: none | prompt | steer | random | shuffled, and each of the last three under the emotion prompt (prompt_*).
-        alpha: strength in units of ``dose``; 0 for unsteered arms.
+        alpha: strength in units of ``dose``, one or one per emotion; 0 for unsteered arms.
         layers: edited blocks.
         dose: rms | rel | raw.
         tokens: which positions are edited.
@@ -39,7 +39,7 @@ class Arm:
 
     name: str
     kind: str
-    alpha: float = 0.0
+    alpha: float | tuple[float, ...] = 0.0
     layers: tuple[int, ...] = ()
     dose: str = "rms"
     tokens: str = "every_step"
@@ -59,8 +59,13 @@ class Arm:
 
     def conditions(self, emotions: int) -> list[tuple[int, int | None]]:
         """Return (seed, emotion index) of every condition; the emotion is None where the arm has none."""
-        per_emotion: list[int | None] = [None] if self.kind in ("none", "random") else list(range(emotions))
+        alike = self.kind == "none" or (self.kind == "random" and not isinstance(self.alpha, tuple))
+        per_emotion: list[int | None] = [None] if alike else list(range(emotions))
         return [(seed, e) for seed in range(self.seeds) for e in per_emotion]
+
+    def strength(self, emotion: int | None) -> float:
+        """Return the strength for an emotion (index)."""
+        return self.alpha[emotion or 0] if isinstance(self.alpha, tuple) else self.alpha
 
     def key(self) -> dict[str, Any]:
         """Return what the arm's results depend on (its name is not part of it)."""
@@ -104,19 +109,19 @@ def plan(arms: Sequence[Arm], bank: Bank, skip_layer: int | None = None) -> Plan
     vectors = torch.cat([bank.directions, shuffled, bank.random])
     cond: dict[tuple[str, int, int | None], int] = {}
     which: list[int] = []
-    owner: list[Arm] = []
+    owner: list[tuple[Arm, float]] = []
     steered = [arm for arm in arms if arm.steered]
     for arm in steered:
         for seed, emotion in arm.conditions(e):
             cond[arm.name, seed, emotion] = len(which)
-            owner.append(arm)
+            owner.append((arm, arm.strength(emotion)))
             if arm.kind.endswith("random"):
                 which.append(e + len(shuffled) + seed)
             else:
                 which.append((e * (1 + seed) if arm.kind.endswith("shuffled") else 0) + (emotion or 0))
     edits = []
     for layer in sorted({layer for arm in steered for layer in arm.layers} - {skip_layer}):
-        strength = torch.tensor([arm.alpha if layer in arm.layers else 0.0 for arm in owner])
+        strength = torch.tensor([alpha if layer in arm.layers else 0.0 for arm, alpha in owner])
         op = Add(vectors[:, layer].contiguous(), torch.tensor(which), strength, steered[0].dose)
         edits.append(Edit(Site.RESID_POST, layer, op, Tokens(steered[0].tokens), steered[0].decay))
     return Plan(edits, cond)

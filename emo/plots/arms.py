@@ -92,16 +92,17 @@ def _arm_panel(
         axes.set_title(metric, loc="left")
 
 
-def selection_figure(rows: Sequence[Row], title: str, path: Path) -> Path:
+def selection_figure(rows: Sequence[Row], title: str, path: Path, metric: str = "logprob_margin") -> Path:
     """Draw how a strength was chosen: margin against alpha, one line per layer range, with the damage below.
 
     Args:
         rows: one per setting tried: ``alpha`` (in units of the dose), ``layers`` (name of the range),
-            ``margin`` with ``lo`` and ``hi`` (log-probability, nats per token), ``degenerate`` (share of
+            ``score`` with ``lo`` and ``hi`` (in the unit of ``metric``), ``degenerate`` (share of
             replies), ``ppl_ratio`` (to unedited replies), ``feasible`` (True: within the damage bound, False:
             breaks it, None: not checked) and ``chosen``. Any number may be None.
         title: model, emotion or split, and n.
         path: PNG to write.
+        metric: what ``score`` is.
 
     Raises:
         ValueError: no rows.
@@ -116,9 +117,9 @@ def selection_figure(rows: Sequence[Row], title: str, path: Path) -> Path:
         for i, name in enumerate(ranges):
             own = [row for row in rows if str(row["layers"]) == name]
             own.sort(key=lambda row: float(row["alpha"]))
-            for panel, key in zip(axes, ("margin", *damage), strict=True):
+            for panel, key in zip(axes, ("score", *damage), strict=True):
                 _range_line(panel, own, key, OTHERS[i % len(OTHERS)], SHAPES[i % len(SHAPES)])
-        axes[0].set_ylabel("log-prob. margin\n(nats per token)")
+        axes[0].set_ylabel(metric_label(metric)[0].replace(" (", "\n("))
         for panel, key in zip(axes[1:], damage, strict=True):
             panel.set_ylabel(metric_label(key)[0].replace(" (", "\n("))
             panel.margins(y=0.15)
@@ -134,7 +135,7 @@ def _range_line(axes: Axes, rows: list[Row], key: str, colour: str, shape: str) 
     axes.plot(alphas, values, color=colour, linewidth=1.2, alpha=0.6)
     for row in seen:
         x, y = row["alpha"], row[key]
-        if key == "margin" and row.get("lo") is not None and row.get("hi") is not None:
+        if key == "score" and row.get("lo") is not None and row.get("hi") is not None:
             axes.plot([x, x], [row["lo"], row["hi"]], color=colour, linewidth=1.2, alpha=0.6)
         edge = NOT_CHECKED if row["feasible"] is None else colour
         face = {True: colour, False: "white", None: NOT_CHECKED}[row["feasible"]]

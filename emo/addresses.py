@@ -1,0 +1,140 @@
+"""The addresses of one job: what each stage depends on, known before anything runs.
+
+An address holds the stage's version, its part of the configuration, the addresses of the stages before it, and the
+digests of data and texts; never where or how fast the job runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+from emo.config import RUNTIME_KEYS, Config
+from emo.data import Sample, load_splits, spread
+from emo.evaluators.classifier import classifier_address
+from emo.labels import labeller_address
+from emo.layers import parse_layers
+from emo.models.load import describe
+from emo.store import Store, address
+from emo.texts import digest_of, words_digest
+
+VERSIONS = {
+    "directions": 1,
+    "selection": 1,
+    "states": 1,
+    "projections": 1,
+    "replies": 1,
+    "labels": 1,
+    "margins": 1,
+    "damage": 1,
+    "result": 1,
+}
+
+
+class Addresses:
+    """One configuration with its data and its model's description, and the address of every stage."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.store = Store(config.paths.store)
+        self.spec = describe(config.model, config.device, config.dtype)
+        self.splits = load_splits(config.dataset, config.seed)
+        self.names = list(config.emotions.names)
+        given = config.intervention
+        n = self.spec.n_layers
+        self.layers = None if given.layers == "auto" else parse_layers(given.layers, n)
+        self.layer_choices = {
+            spec: parse_layers(spec, n, key="intervention.select.layers") for spec in given.select.layers
+        }
+
+    @cached_property
+    def _model(self) -> dict[str, str]:
+        return {"commit": self.spec.commit, "id": self.spec.id, "dtype": self.spec.dtype, "chat": self.spec.chat}
+
+    @cached_property
+    def _asking(self) -> dict[str, Any]:
+        c = self.config.elicitation
+        pool = digest_of("few_shot.jsonl") if c.template == "few_shot" else None
+        return {"template": c.template, "separator": c.separator, "pool": pool, "emotions": self.names}
+
+    def address(self, stage: str, **inputs: object) -> str:
+        """Return the address of a stage of this model and these prompts."""
+        return address(stage, VERSIONS[stage], model=self._model, asking=self._asking, **inputs)
+
+    @cached_property
+    def directions_address(self) -> str:
+        """The address of the directions that this job uses."""
+        c = self.config
+        generated, judged = c.directions.tokens == "reply_mean", c.elicitation.accept == "judged"
+        return self.address(
+            "directions",
+            samples=digest(self.splits.extract),
+            directions=asdict(c.directions),
+            elicitation=asdict(c.elicitation),
+            reply_tokens=c.generation.max_new_tokens if generated or judged else None,
+            judge=self.judge if judged else None,
+            shuffles=c.control.seeds,
+            seed=c.seed,
+        )
+
+    @cached_property
+    def judge(self) -> str | None:
+        """The address of what labels replies for acceptance and for strengths (never the evaluator); None: nothing."""
+        return classifier_address(self.names) if self.config.elicitation.judge == "classifier" else None
+
+    @property
+    def tuned(self) -> bool:
+        """Whether strength or layers are chosen on dev."""
+        steered = self.config.intervention.kind not in ("none", "prompt")
+        return steered and (self.config.intervention.alpha == "auto" or self.layers is None)
+
+    @cached_property
+    def _selection_key(self) -> str:
+        c = self.config
+        given = asdict(c.intervention)
+        given |= {"kind": "steer", "layers": self.layers, "select_layers": self.layer_choices}
+        thresholds = [c.evaluator.min_distinct3, c.evaluator.min_distinct4, c.evaluator.max_nonwords]
+        return self.address(
+            "selection",
+            directions=self.directions_address,
+            samples=digest(self.dev_samples),
+            intervention=given,
+            generation=asdict(c.generation),
+            thresholds=[*thresholds, words_digest()],
+            judge=self.judge,
+            intervals=[c.evaluator.bootstrap, c.seed],
+            texts=digest_of("replies.jsonl"),
+        )
+
+    @cached_property
+    def result_address(self) -> str:
+        """The address of the job's result: what decides whether it is already done."""
+        config = asdict(self.config)
+        for key in (*RUNTIME_KEYS, "dtype"):
+            config.pop(key)
+        for section, keys in {
+            "model": ("name", "revision", "device_map"),
+            "dataset": ("name", "path", "test_path"),
+        }.items():
+            for key in keys:
+                config[section].pop(key)
+        config["intervention"]["layers"] = self.layers
+        config["intervention"]["select"]["layers"] = self.layer_choices
+        texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
+        labels = [labeller_address(self.config), self.judge]
+        return self.address(
+            "result", config=config, data=self.splits.digest, versions=VERSIONS, texts=texts, labels=labels
+        )
+
+    @cached_property
+    def dev_samples(self) -> list[Sample]:
+        """Dev samples used for choosing strengths, spread over scenarios and outcomes."""
+        return [self.splits.dev[i] for i in spread(self.splits.dev, self.config.intervention.select.prompts)]
+
+
+def digest(value: object) -> str:
+    """Return the sha256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
