@@ -8,9 +8,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from emo.evaluators.classifier import Classifier
+
 
 def load_results(folder: str | Path) -> pd.DataFrame:
     """Return the finished results below ``folder`` as a table: `emo.table.load_results`."""
     from emo.table import load_results as load  # pandas only where it is needed
 
     return load(folder)
+
+
+def load_evaluator(name: str = "classifier", store: str | Path | None = None) -> Classifier:
+    """Return an evaluator whose ``label(texts)`` gives one emotion or ``neutral`` per text.
+
+    Args:
+        name: ``classifier``, the offline one; a judge or a hub model is asked through ``run.py``.
+        store: folder that keeps the fitted classifier; default: the store of ``outputs/`` in the repository.
+
+    Raises:
+        UserError: another name, or the sentence encoder is not installed.
+    """
+    from emo.errors import check_choice
+    from emo.evaluators.classifier import load_classifier
+    from emo.store import Store
+    from emo.validate import EKMAN6, REPOSITORY
+
+    check_choice("load_evaluator", name, ("classifier",))
+    return load_classifier(Store(store or REPOSITORY / "outputs" / "store"), EKMAN6)

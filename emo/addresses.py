@@ -33,6 +33,9 @@ VERSIONS = {
     "result": 1,
 }
 
+# How a judge is asked, which changes no answer.
+ASKING_KEYS = ("structured", "concurrency", "timeout_s", "retries", "price_input", "price_output")
+
 
 class Addresses:
     """One configuration with its data and its model's description, and the address of every stage."""
@@ -118,6 +121,7 @@ class Addresses:
         for section, keys in {
             "model": ("name", "revision", "device_map"),
             "dataset": ("name", "path", "test_path"),
+            "evaluator": ("base_url", *ASKING_KEYS),  # the address is in the labeller's
         }.items():
             for key in keys:
                 config[section].pop(key)

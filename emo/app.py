@@ -112,9 +112,7 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
         several = isinstance(chosen["alpha"], list)
         alphas = dict(zip(config.emotions.names, chosen["alpha"], strict=True)) if several else chosen["alpha"]
         shown = ", ".join(f"{e} {a:g}" for e, a in alphas.items()) if several else f"{alphas:g}"
-        console.say(
-            f"strength chosen on dev ({chosen['metric']}): alpha {shown}, blocks {blocks[0]}-{blocks[-1]}"
-        )
+        console.say(f"strength chosen on dev ({chosen['metric']}): alpha {shown}, blocks {blocks[0]}-{blocks[-1]}")
     console.say(f"report: {folder / 'report.html'}")
     console.say(f"took {result['wall_s']:.0f} s")
     console.say(f"next, try: {next_command(command, config, result)}")

@@ -110,7 +110,17 @@ class ControlConfig:
 class EvaluatorConfig:
     """What is measured, and with what resampling."""
 
-    name: str = MISSING  # classifier (labels replies offline) | margin (no labels) | projection (no replies)
+    name: str = MISSING  # classifier | hf_classifier | openai_judge | margin (no labels) | projection (no replies)
+    model: str | None = None  # of openai_judge: its name; of hf_classifier: hub repository
+    labels: dict[str, str] = field(default_factory=dict)  # of hf_classifier: its label -> emotion or neutral
+    base_url: str | None = None  # of openai_judge; null: OPENAI_BASE_URL, else api.openai.com
+    questions: list[str] = field(default_factory=lambda: ["blind", "match"])  # of openai_judge (methods 1.12)
+    structured: str = "auto"  # form of its answers: auto | json_schema | json_object | text
+    concurrency: int = 8  # requests in flight
+    timeout_s: float = 60.0  # seconds without a byte after which a request is given up
+    retries: int = 5  # repeats of a request that failed on its way
+    price_input: float | None = None  # USD per million input tokens, for the estimate of the cost
+    price_output: float | None = None  # USD per million output tokens
     bootstrap: int = 2000  # draws over scenarios for a 95 % interval
     kl_tokens: int = 20  # tokens of the unedited reply on which KL is measured
     min_distinct3: float = 0.5  # a reply with fewer distinct word 3-grams (share) is degenerate

@@ -8,18 +8,35 @@ from typing import Any
 
 import numpy as np
 
+from emo.accuracy import off_target
 from emo.directions import MLP
+from emo.evaluators.classifier import load_classifier
 from emo.pipeline import Job
-from emo.plots import arms_figure, cosine_figure, layer_curves, pca_figure, probe_figure, selection_figure
+from emo.plots import (
+    accuracy_figure,
+    arms_figure,
+    calibration_figure,
+    confusion_figure,
+    cosine_figure,
+    layer_curves,
+    off_target_figure,
+    pca_figure,
+    probe_figure,
+    selection_figure,
+)
 from emo.stats import Estimate
 from emo.summary import layer_bands
 
 CAPTIONS = {
     "arms": "Every arm on the test prompts; dots are means, bars 95 % intervals over scenarios.",
-    "selection": (
-        "Settings tried on the dev split only. Replies are written in order of falling margin until one setting "
-        "stays within the damage bounds."
+    "accuracy": (
+        "Share of test replies whose label is the target: of seven classes, of seven and not degenerate, of the six "
+        "emotions alone; bars are 95 % intervals over scenarios, the line is chance."
     ),
+    "off_target": "Rows: the emotion that was asked for or added; columns: what the replies are labelled, in shares.",
+    "classifier": "Cross-validated on the shipped reply corpus, scenario by scenario: rows true, columns labelled.",
+    "calibration": "How often a label of a given confidence is right, cross-validated; on the diagonal it is honest.",
+    "selection": "Settings tried on the dev split only; filled ones stay within the damage bounds, the star is used.",
     "delta_s": (
         "Change of the projection of resid_post on the direction, at the last prompt token, against no intervention; "
         "bands are 95 % intervals over scenarios."
@@ -37,7 +54,7 @@ CAPTIONS = {
         "baseline what all emotions share makes them positive."
     ),
 }
-PANELS = ("logprob_margin", "delta_s_rel", "delta_s_last", "ppl_ratio", "degenerate")
+PANELS = ("accuracy", "clean_accuracy", "logprob_margin", "delta_s_rel", "delta_s_last", "ppl_ratio", "degenerate")
 
 TOKENS = {"prompt_last": "last prompt token", "reply_mean": "mean over the reply"}
 
@@ -58,9 +75,10 @@ def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any],
             found, panels, f"Arms on test: {where}, {n} prompts x {len(job.names)} emotions", folder / "arms.png"
         )
         figures.append((path, CAPTIONS["arms"]))
+    figures += _accuracy(job, found, where, folder)
     if job.selection is not None:
         title = f"Strength chosen on dev: {where}, {len(job.dev_samples)} prompts x {len(job.names)} emotions"
-        path = selection_figure(job.selection.tried, title, folder / "selection.png")
+        path = selection_figure(job.selection.tried, title, folder / "selection.png", job.selection.metric)
         figures.append((path, CAPTIONS["selection"]))
     bands = layer_bands(job)
     if bands:
@@ -74,6 +92,30 @@ def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any],
     if shape["scatter"]:
         figures.append(_once(job, _scatter, shape, where, folder))
     figures.append(_once(job, _cosines, shape, where, folder))
+    return figures
+
+
+def _accuracy(job: Job, found: dict[str, dict[str, Estimate]], where: str, folder: Path) -> list[Figure]:
+    """Draw what the replies are labelled, and how far the labels can be trusted."""
+    if not job.labels:
+        return []
+    arms = list(found)
+    title = f"Accuracy by emotion: {where}, labels of evaluator={job.config.evaluator.name}"
+    figures = [(accuracy_figure(found, arms, job.names, title, folder / "accuracy.png"), CAPTIONS["accuracy"])]
+    matrices = {arm: off_target(rows, job.names).matrix for arm, rows in job.labels.items()}
+    path = off_target_figure(matrices, job.names, f"Target emotion against label: {where}", folder / "off_target.png")
+    figures.append((path, CAPTIONS["off_target"]))
+    if job.config.evaluator.name == "classifier":
+        made = load_classifier(job.store, job.names)
+        report, n = made.report, made.report["n"]
+        path = confusion_figure(
+            np.array(report["confusion"]), list(made.names), f"The classifier on {n} replies of held-out scenarios",
+            folder / "classifier.png",
+        )  # fmt: skip
+        figures.append((path, CAPTIONS["classifier"]))
+        title = f"Calibration of the classifier, {n} replies of held-out scenarios"
+        path = calibration_figure(report["calibration"], report["calibration_error"], title, folder / "calibration.png")
+        figures.append((path, CAPTIONS["calibration"]))
     return figures
 
 

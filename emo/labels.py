@@ -1,8 +1,9 @@
-"""What an evaluator calls the replies: labels, and from them accuracy (methods 4.3).
+"""What an evaluator calls the replies: labels, and from them accuracy (methods 1.12, 4.3).
 
     accuracy        = the label (emotions and neutral) equals the target
     clean_accuracy  = that, and the reply is not degenerate
-    forced_accuracy = the likeliest of the emotions alone equals the target
+    forced_accuracy = the likeliest of the emotions alone equals the target (not for a judge, which gives no chances)
+    match           = a judge that was told the target says that the style matches it
 
 A reply without a label (an evaluator that failed on it) is unjudged: counted, and in no mean. A reply of an arm
 without a target counts once for every emotion.
@@ -13,17 +14,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from emo.config import Config
+import numpy as np
+
+from emo.config import Config, EvaluatorConfig
 from emo.errors import UserError
 from emo.evaluators.classifier import classes, classifier_address, load_classifier
-from emo.store import Store
+from emo.store import Store, address
 from emo.types import NEUTRAL
 
-LABELLERS = ("classifier",)  # evaluators that label replies
+Rows = list[dict[str, Any]]
+LABELLERS = ("classifier", "hf_classifier", "openai_judge")  # evaluators that label replies
+VERSION = 1
 
 
-def check_labels(config: Config) -> None:
-    """Raise `UserError` where the classifier is to label replies and does not know one of the emotions."""
+def check_labels(config: Config, store: Store) -> None:
+    """Check that the replies of this job can be labelled, before any is written.
+
+    Raises:
+        UserError: the classifier does not know one of the emotions, or a judge has no key.
+    """
     unknown = [name for name in config.emotions.names if name not in classes()]
     asked = {"evaluator": config.evaluator.name, "elicitation.judge": config.elicitation.judge}
     for key, value in asked.items():
@@ -32,39 +41,110 @@ def check_labels(config: Config) -> None:
             raise UserError(
                 f"{key}=classifier: no class {', '.join(unknown)} in it; it knows {', '.join(classes())}; type {other}"
             )
+    if config.evaluator.name == "openai_judge":
+        _judge(config.evaluator, store).check()
+    if config.evaluator.name == "hf_classifier":
+        missing = [name for name in config.emotions.names if name not in config.evaluator.labels.values()]
+        if config.evaluator.model is None or missing:
+            raise UserError(
+                "evaluator=hf_classifier needs evaluator.model=OWNER/NAME and its labels as "
+                f"evaluator.labels={{LABEL:emotion,...}}, at least one for {', '.join(missing) or 'each emotion'}"
+            )
 
 
 def labeller_address(config: Config) -> str | None:
     """Return the address of what labels this job's replies, or None where nothing does."""
-    return classifier_address(config.emotions.names) if config.evaluator.name in LABELLERS else None
+    e = config.evaluator
+    if e.name not in LABELLERS:
+        return None
+    if e.name == "classifier":
+        return classifier_address(config.emotions.names)
+    if e.name == "hf_classifier":
+        return address("hf_classifier", VERSION, model=e.model, labels=e.labels)
+    from emo.evaluators.openai_judge import PROMPTS_VERSION, JudgeSettings
+
+    url = JudgeSettings(model=e.model or "", base_url=e.base_url).url()
+    return address("openai_judge", VERSION, model=e.model, url=url, texts=PROMPTS_VERSION, questions=e.questions)
 
 
-def label_rows(store: Store, names: Sequence[str], replies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row per reply: sample, emotion, seed, label, forced (among the emotions), p (of the label).
+def label_all(store: Store, config: Config, replies: dict[str, Rows]) -> dict[str, Rows]:
+    """Return the rows of `label_rows` for the replies of several arms, by the job's evaluator.
 
     Args:
-        store: holds the classifier.
-        names: the emotions.
-        replies: rows with sample, emotion (None: no target), seed and reply.
+        store: holds what the evaluator keeps: the fitted classifier, a judge's answers.
+        config: of the job.
+        replies: per arm, rows with sample, emotion (None: no target), seed and reply.
     """
+    flat = [row for rows in replies.values() for row in rows]
+    if config.evaluator.name == "openai_judge":
+        made = _judged(store, config, flat)
+    elif config.evaluator.name == "hf_classifier":
+        from emo.evaluators.hf_classifier import probabilities
+
+        labels = config.evaluator.labels
+        names, p = probabilities(str(config.evaluator.model), labels, [row["reply"] for row in flat])
+        made = _from_chances(names, p, flat)
+    else:
+        made = label_rows(store, config.emotions.names, flat)
+    ends = [int(end) for end in np.cumsum([len(rows) for rows in replies.values()])]
+    return {arm: made[end - len(rows) : end] for (arm, rows), end in zip(replies.items(), ends, strict=True)}
+
+
+def label_rows(store: Store, names: Sequence[str], replies: Rows) -> Rows:
+    """Return one row per reply by the offline classifier: sample, emotion, seed, label, forced, p (of the label)."""
     if not replies:
         return []
     made = load_classifier(store, names)
-    p = made.probabilities([row["reply"] for row in replies])
-    emotions = [i for i, name in enumerate(made.names) if name != NEUTRAL]
+    return _from_chances(made.names, made.probabilities([row["reply"] for row in replies]), replies)
+
+
+def _from_chances(names: Sequence[str], p: np.ndarray, replies: Rows) -> Rows:
+    emotions = [i for i, name in enumerate(names) if name != NEUTRAL]
     rows = []
     for reply, chances in zip(replies, p, strict=True):
-        best = int(chances.argmax()) if reply["reply"].strip() else made.names.index(NEUTRAL)
+        label = names[int(chances.argmax())] if reply["reply"].strip() else NEUTRAL
         forced = max(emotions, key=lambda i: chances[i])
-        keys = {key: reply[key] for key in ("sample", "emotion", "seed")}
-        rows.append(keys | {"label": made.names[best], "forced": made.names[forced], "p": float(chances[best])})
+        rows.append(_keys(reply) | {"label": label, "forced": names[forced], "p": float(chances.max())})
+    return rows
+
+
+def _keys(reply: dict[str, Any]) -> dict[str, Any]:
+    return {key: reply[key] for key in ("sample", "emotion", "seed")}
+
+
+def _judge(e: EvaluatorConfig, store: Store) -> Any:
+    from emo.evaluators.openai_judge import Judge, JudgeSettings
+
+    settings = JudgeSettings(
+        e.model or "", e.base_url, e.structured, e.concurrency, e.timeout_s, e.retries, e.price_input, e.price_output
+    )
+    return Judge(settings, store.root / "judge")
+
+
+def _judged(store: Store, config: Config, replies: Rows) -> Rows:
+    """Ask the blind question about every reply, and the match question where a reply has a target."""
+    from emo.evaluators.openai_judge import Question
+
+    names, kinds = tuple(config.emotions.names), config.evaluator.questions
+    asked = []
+    for i, row in enumerate(replies):
+        if "blind" in kinds:
+            asked.append((i, Question("blind", None, row["reply"], names)))
+        if "match" in kinds and row["emotion"] is not None:
+            asked.append((i, Question("match", row["emotion"], row["reply"], names)))
+    answers = _judge(config.evaluator, store).ask([question for _, question in asked])
+    rows = [_keys(row) | {"label": None, "forced": None, "p": None, "match": None} for row in replies]
+    for (i, question), answer in zip(asked, answers, strict=True):
+        rows[i]["label" if question.kind == "blind" else "match"] = answer.label
     return rows
 
 
 def hits(row: dict[str, Any], target: str, degenerate: bool) -> dict[str, float | None]:
     """Return the accuracies of one labelled reply against ``target``, 0 or 1; None where it is unjudged."""
-    if row["label"] is None:
-        return {"accuracy": None, "clean_accuracy": None, "forced_accuracy": None}
-    right = row["label"] == target
-    forced = None if row["forced"] is None else float(row["forced"] == target)
-    return {"accuracy": float(right), "clean_accuracy": float(right and not degenerate), "forced_accuracy": forced}
+    right = None if row["label"] is None else float(row["label"] == target)
+    return {
+        "accuracy": right,
+        "clean_accuracy": None if right is None else right * (not degenerate),
+        "forced_accuracy": None if row["forced"] is None else float(row["forced"] == target),
+        "match": None if row.get("match") is None else float(row["match"]),
+    }

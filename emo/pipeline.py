@@ -24,7 +24,7 @@ from emo.evaluators.encoder import encoder_folder
 from emo.evaluators.margin import stand_ins
 from emo.extraction import extract
 from emo.interventions.arms import Arm, Bank, random_directions
-from emo.labels import check_labels, label_rows, labeller_address
+from emo.labels import check_labels, label_all, label_rows, labeller_address
 from emo.measure import Measure
 from emo.models.lm import LM
 from emo.models.load import load
@@ -46,7 +46,7 @@ class Job(Addresses):
         writable(Path(paths.outputs) / self.config.name, Path(paths.store))
         if self.config.evaluator.name != "projection":
             encoder_folder()
-        check_labels(self.config)
+        check_labels(self.config, self.store)
         tracking.check(self.config.tracker)
 
     @property
@@ -228,7 +228,8 @@ class Job(Addresses):
             return {}
 
         def compute(arms: list[Arm]) -> dict[str, Artifact]:
-            return {arm.name: Artifact(rows=self.label(self.replies[arm.name])) for arm in arms}
+            made = label_all(self.store, self.config, {arm.name: self.replies[arm.name] for arm in arms})
+            return {name: Artifact(rows=rows) for name, rows in made.items()}
 
         inputs: dict[str, object] = {"max_new_tokens": self.config.generation.max_new_tokens, "labeller": labeller}
         return {name: made.rows for name, made in self._per_arm("labels", self.arms, inputs, compute).items()}

@@ -25,6 +25,7 @@ def write_report(
     seconds: float,
     versions: Mapping[str, str],
     facts: Mapping[str, Any] | None = None,
+    tables: str = "",
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -41,6 +42,7 @@ def write_report(
             are shown.
         seconds: wall time of the run.
         versions: package -> version.
+        tables: further sections, as HTML.
         facts: what was run, as name -> value (model, dataset, intervention, n ...), shown first.
 
     Raises:
@@ -52,6 +54,7 @@ def write_report(
         _summary(summary_rows, columns),
         page.section("Notes", page.items(notes)),
         page.section("Figures", "".join(page.figure(path, caption) for path, caption in figures)),
+        tables,
         page.section(
             f"Sample replies ({min(len(samples), SHOWN)} of {len(samples)} prompts)",
             "".join(_sample(i, sample) for i, sample in enumerate(samples[:SHOWN], start=1)),
@@ -87,5 +90,6 @@ def _sample(number: int, sample: Mapping[str, Any]) -> str:
 
 def _reply(reply: Mapping[str, Any]) -> str:
     text = page.text(reply["text"]) if str(reply["text"]).strip() else '<span class="small">(empty)</span>'
+    label = f' <span class="small">{page.text(reply["label"])}</span>' if reply.get("label") else ""
     mark, kind = (' <span class="mark">degenerate</span>', ' class="degenerate"') if reply["degenerate"] else ("", "")
-    return f'<tr><th>{page.text(reply["arm"])}{mark}</th><td{kind} dir="auto">{text}</td></tr>\n'
+    return f'<tr><th>{page.text(reply["arm"])}{label}{mark}</th><td{kind} dir="auto">{text}</td></tr>\n'

@@ -14,8 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 
+from emo.accuracy import off_target
+from emo.accuracy_page import accuracy_section
 from emo.figures import draw
 from emo.geometry import geometry
 from emo.pipeline import Job
@@ -24,7 +27,8 @@ from emo.stats import Estimate
 from emo.store import peak_mb, versions
 from emo.summary import comparisons, estimates, long_table, smallest_p
 from emo.table import read_result
-from emo.types import HEADLINE
+from emo.types import HEADLINE, NEUTRAL
+from emo.validate import VALENCES
 
 SHOWN_SAMPLES = 10
 NOTES = {
@@ -72,6 +76,12 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         figures = draw(job, found, shape, scratch)
         result = _header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
+        off = {arm: off_target(rows, job.names) for arm, rows in job.labels.items()}
+        unjudged = {arm: x.unjudged for arm, x in off.items()}
+        if off:
+            classes = [*job.names, NEUTRAL]
+            result["off_target"] = {"labels": classes, "arms": {arm: _shares(x.matrix) for arm, x in off.items()}}
+            result["unjudged"] = unjudged
         result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job)}
         _write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
@@ -89,6 +99,9 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             seconds=result["wall_s"],
             versions=result["versions"],
             facts=_facts(job),
+            tables=accuracy_section(
+                found, list(found), job.names, VALENCES, job.spec.id, _published_set(job), unjudged
+            ),
         )
         publish(scratch, folder, job.result_address)
     finally:
@@ -206,6 +219,18 @@ def _report_samples(job: Job) -> list[dict[str, Any]]:
         scene = {"scenario": sample.scenario, "event": sample.event, "valence": sample.valence}
         out.append({**scene, "emotion": emotion, "replies": replies})
     return out
+
+
+def _shares(matrix: np.ndarray) -> list[list[float | None]]:
+    return [[None if np.isnan(x) else round(float(x), 6) for x in row] for row in matrix]
+
+
+def _published_set(job: Job) -> str:
+    """Return the name under which the paper has numbers for this test set, or one under which it has none."""
+    d = job.config.dataset
+    if d.path is not None or d.test_path is not None:
+        return "own"
+    return "sev_test" if d.name == "sev" else d.name
 
 
 def _label(row: dict[str, Any]) -> str:

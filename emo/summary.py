@@ -93,7 +93,7 @@ def _label_rows(job: Job) -> Iterator[dict[str, Any]]:
             for target in job.names if row["emotion"] is None else [row["emotion"]]:
                 found = hits(row, target, measured["degenerate"])
                 scored.append({"sample": row["sample"], "emotion": target, **found})
-        keys = ("accuracy", "clean_accuracy", "forced_accuracy")
+        keys = ("accuracy", "clean_accuracy", "forced_accuracy", "match")
         for row in _per_target(job, scored, keys).to_dict("records"):
             for key in keys:
                 yield {"arm": arm, "metric": key, "value": row[key], **_place(row)}

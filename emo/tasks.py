@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from emo import console
-from emo.config import Config
+from emo.config import RUNTIME_KEYS, Config
 from emo.data import load_splits
 from emo.errors import UserError
 from emo.evaluators.encoder import encoder_folder
+from emo.labels import LABELLERS
 from emo.models.load import describe, fetch
+from emo.pipeline import Job
 from emo.summarize import summarize_sweep
-from emo.table import SWEEP_FILE, job_folders, label, read_any, read_sweep
+from emo.table import SWEEP_FILE, job_folders, label, read_any, read_result, read_sweep
 
 
 def run_task(config: Config) -> int:
@@ -25,6 +30,8 @@ def run_task(config: Config) -> int:
     console.setup(config.console)
     if config.task == "prefetch":
         prefetch([config])
+    elif config.task == "judge":
+        return judge(roots(config), config)
     elif config.task == "status":
         for root in roots(config):
             show_status(root, read_sweep(root))
@@ -75,6 +82,31 @@ def summarize(folders: Sequence[Path], config: Config) -> None:
     """Write the tables of ``folders`` anew from the results on disk, and their W&B runs with ``tracker=wandb``."""
     for root in folders:
         summarize_sweep(root, config.tracker)
+
+
+def judge(folders: Sequence[Path], config: Config) -> int:
+    """Label the replies of finished runs with ``config.evaluator``: the same jobs, of which only labels are missing.
+
+    Raises:
+        UserError: the evaluator labels nothing, or no finished run has replies.
+    """
+    from emo.app import run_job
+
+    if config.evaluator.name not in LABELLERS:
+        raise UserError(f"task=judge evaluator={config.evaluator.name}: labels nothing; type {', '.join(LABELLERS)}")
+    found = [read_result(path) for root in folders for path in job_folders(root, None)]
+    finished = [r["config"] for r in found if r is not None and r["config"]["evaluator"]["name"] != "projection"]
+    if not finished:
+        raise UserError("task=judge: no finished run with replies; type runs=FOLDER, e.g. runs=outputs/run")
+    jobs: dict[str, Config] = {}
+    now = asdict(config)
+    changed = {key: now[key] for key in (*RUNTIME_KEYS, "evaluator") if key != "name"} | {"task": "run"}
+    for old in finished:
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), old, changed))
+        assert isinstance(made, Config)
+        jobs[Job(made).result_address] = made
+    console.say(f"judging the replies of {len(jobs)} runs with evaluator={config.evaluator.name}")
+    return max(run_job(job, in_sweep=True) for job in jobs.values())
 
 
 def prefetch(configs: Sequence[Config]) -> None:

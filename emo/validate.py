@@ -20,7 +20,7 @@ VALENCES = ("positive", "neutral", "negative")
 CONTROLS = ("random", "shuffled")
 
 CHOICES = {
-    "task": ("run", "status", "summarize", "prefetch"),
+    "task": ("run", "status", "summarize", "prefetch", "judge"),
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "model.source": ("hub", "embedded", "tiny"),
@@ -38,7 +38,7 @@ CHOICES = {
     "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),
     "intervention.tokens": ("every_step", "prompt_last", "all"),
-    "evaluator.name": ("classifier", "margin", "projection"),
+    "evaluator.name": ("classifier", "hf_classifier", "openai_judge", "margin", "projection"),
     "tracker.name": ("none", "wandb"),
     "tracker.mode": ("offline", "online"),
 }
@@ -120,6 +120,7 @@ def _check(config: Config) -> None:
     _subset("emotions.names", config.emotions.names, EKMAN6, at_least=2)
     _subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
     _subset("control.arms", config.control.arms, CONTROLS, at_least=0)
+    _subset("evaluator.questions", config.evaluator.questions, ("blind", "match"), at_least=1)
     if config.dataset.themes is not None:
         _subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
     _files(config)

@@ -201,7 +201,7 @@ def test_a_model_without_temperature(tmp_path):
     assert [r.form for r in server.requests] == ["json_schema"] * 2
 
 
-@pytest.mark.parametrize(("status", "advice"), [(401, "OPENAI_API_KEY"), (403, "judge.model"), (404, "/v1")])
+@pytest.mark.parametrize(("status", "advice"), [(401, "OPENAI_API_KEY"), (403, "evaluator.model"), (404, "/v1")])
 def test_refusals_stop_at_the_first_request(tmp_path, status, advice):
     with FakeJudge(lambda _: Response(status, '{"error": {"message": "no such thing"}}')) as server:
         with pytest.raises(UserError, match=advice) as caught:

@@ -172,7 +172,7 @@ def test_two_processes_on_one_store(swept: tuple[Path, str], tmp_path: Path) -> 
 def test_a_preset_from_another_directory_with_axes_of_ones_own(tmp_path: Path) -> None:
     """A key of the preset is replaced, another added; jobs of one model stand together whatever varies slowest."""
     words = [sys.executable, str(REPOSITORY / "run.py"), f"paths.outputs={tmp_path / 'outputs'}", "sweeps=smoke",
-             "intervention.alpha=2", "evaluator=projection", "dataset.limit=2,3"]  # fmt: skip
+             "intervention.alpha=2", "evaluator=projection", "elicitation.judge=none", "dataset.limit=2,3"]  # fmt: skip
     first = run(tmp_path, words=[*words, "task=status"])
     assert first.returncode == 0 and not (tmp_path / "outputs").exists()
     assert "4 jobs: 0 done, 0 failed, 4 missing" in first.stdout

@@ -1,6 +1,8 @@
 """The offline classifier of replies: which emotion, or neutral, does the style express (methods 4.3)?
 
-Sentence embeddings (all-MiniLM-L6-v2, unit length) of the shipped reply corpus, a multinomial logistic regression
+Features x of a reply: its sentence embedding (all-MiniLM-L6-v2, unit length), which knows what words mean, beside its
+character n-grams (tf-idf, unit length), which know how it is said: the encoder was trained to overlook style. On them
+a multinomial logistic regression
 
     p(c | x) = softmax(T * (W x + b))_c
 
@@ -18,12 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.sparse import csr_matrix, hstack
 from scipy.special import log_softmax, softmax
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import GroupKFold
 
-from emo.console import note
+from emo.console import note, progress
 from emo.evaluators.encoder import embed
 from emo.store import Artifact, Store, address
 from emo.texts import CORPUS, digest_of, encoder_version, read_jsonl
@@ -32,21 +36,27 @@ from emo.types import NEUTRAL
 VERSION = 1
 PENALTY = 10.0  # inverse strength of the ridge on W; flat between 3 and 30
 FOLDS = 10
+NGRAMS: dict[str, Any] = {  # within words, with their borders
+    "analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 2, "max_features": 20_000, "sublinear_tf": True,
+}  # fmt: skip
 BINS = 10  # of the calibration curve
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A fitted classifier: W (c, d) and b (c,), already multiplied by T; ``report`` is what cross-validation found."""
+    """A fitted classifier: W (c, features) and b (c,), times T; ``report`` is what cross-validation found."""
 
     names: tuple[str, ...]
+    ngrams: TfidfVectorizer
     weight: np.ndarray
     bias: np.ndarray
     report: dict[str, Any]
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Return p(c | text): (n, c), in the order of ``names``."""
-        return np.asarray(softmax(embed(texts).numpy() @ self.weight.T + self.bias, axis=1))
+        return np.asarray(
+            softmax(_features(self.ngrams, embed(texts).numpy(), texts) @ self.weight.T + self.bias, axis=1)
+        )
 
     def label(self, texts: Sequence[str]) -> list[str]:
         """Return the likeliest class of every text, an emotion or neutral; an empty text is neutral."""
@@ -57,7 +67,7 @@ class Classifier:
 def classifier_address(names: Sequence[str]) -> str:
     """Return the address of the classifier of these emotions and neutral."""
     corpus = {name: digest_of(name) for name in CORPUS}
-    settings = {"penalty": PENALTY, "folds": FOLDS, "encoder": encoder_version()}
+    settings = {"penalty": PENALTY, "folds": FOLDS, "encoder": encoder_version(), "ngrams": NGRAMS}
     return address("classifier", VERSION, names=sorted(names), corpus=corpus, settings=settings)
 
 
@@ -70,9 +80,10 @@ def load_classifier(store: Store, names: Sequence[str]) -> Classifier:
     """
     key = classifier_address(names)
     made = store.get_or_compute("classifier", key, {"names": list(names)}, lambda: _fit(names))
-    return Classifier(
-        tuple(made.meta["names"]), made.tensors["weight"].numpy(), made.tensors["bias"].numpy(), made.meta["report"]
-    )
+    ngrams = TfidfVectorizer(**NGRAMS, vocabulary={row["ngram"]: i for i, row in enumerate(made.rows)})
+    ngrams.idf_ = np.array([row["idf"] for row in made.rows])
+    weight, bias = made.tensors["weight"].numpy(), made.tensors["bias"].numpy()
+    return Classifier(tuple(made.meta["names"]), ngrams, weight, bias, made.meta["report"])
 
 
 def classes() -> list[str]:
@@ -87,24 +98,42 @@ def _corpus() -> list[dict[str, Any]]:
 def _fit(names: Sequence[str]) -> Artifact:
     wanted = [*names, NEUTRAL]
     rows = [row for row in _corpus() if row["emotion"] in wanted]
-    x = embed([row["text"] for row in rows]).numpy()
+    texts = [str(row["text"]) for row in rows]
+    x = embed(texts).numpy()
     y = np.array([wanted.index(row["emotion"]) for row in rows])
     groups = [row["scenario_id"] for row in rows]
-    model = LogisticRegression(C=PENALTY, max_iter=2000)
-    logits = cross_val_predict(model, x, y, groups=groups, cv=GroupKFold(FOLDS), method="decision_function")
-    logits = logits if logits.ndim == 2 else np.stack([-logits, logits], 1)
+    logits = np.zeros((len(rows), len(wanted)))
+    with progress("classifier: cross-validation", FOLDS, "folds") as bar:
+        for train, held in GroupKFold(FOLDS).split(x, y, groups):
+            ngrams, weight, bias = _train(x[train], [texts[i] for i in train], y[train], len(wanted))
+            logits[held] = _features(ngrams, x[held], [texts[i] for i in held]) @ weight.T + bias
+            bar.advance()
     scale = _temperature(logits, y)
-    model.fit(x, y)
-    weight, bias = (model.coef_, model.intercept_) if len(wanted) > 2 else _both(model)
+    ngrams, weight, bias = _train(x, texts, y, len(wanted))
     report = _report(softmax(scale * logits, axis=1), y, wanted) | {"temperature": scale, "n": len(rows)}
     note(f"classifier: fitted on {len(rows)} replies, cross-validated accuracy {report['accuracy']:.1%} (by scenario)")
+    order = sorted(ngrams.vocabulary_, key=ngrams.vocabulary_.__getitem__)
+    kept = [{"ngram": ngram, "idf": float(idf)} for ngram, idf in zip(order, ngrams.idf_, strict=True)]
     tensors = {"weight": torch.tensor(scale * weight), "bias": torch.tensor(scale * bias)}
-    return Artifact(tensors, meta={"names": wanted, "report": report})
+    return Artifact(tensors, kept, meta={"names": wanted, "report": report})
 
 
-def _both(model: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
-    """Return one row per class where two classes share one."""
-    return np.concatenate([-model.coef_, model.coef_]), np.concatenate([-model.intercept_, model.intercept_])
+def _train(
+    x: np.ndarray, texts: Sequence[str], y: np.ndarray, classes_: int
+) -> tuple[TfidfVectorizer, np.ndarray, np.ndarray]:
+    """Return n-grams, W and b fitted on embeddings (n, d) and texts with class indices (n,)."""
+    ngrams = TfidfVectorizer(**NGRAMS).fit(texts)
+    model = LogisticRegression(C=PENALTY, max_iter=2000).fit(_features(ngrams, x, texts), y)
+    if classes_ > 2:
+        return ngrams, model.coef_, model.intercept_
+    return (  # two classes share one row
+        ngrams, np.concatenate([-model.coef_, model.coef_]), np.concatenate([-model.intercept_, model.intercept_])
+    )  # fmt: skip
+
+
+def _features(ngrams: TfidfVectorizer, embeddings: np.ndarray, texts: Sequence[str]) -> csr_matrix:
+    """Return (n, d + n-grams): both halves have unit length."""
+    return hstack([csr_matrix(embeddings), ngrams.transform(texts)]).tocsr()
 
 
 def _temperature(logits: np.ndarray, y: np.ndarray) -> float:

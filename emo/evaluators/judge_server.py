@@ -34,9 +34,9 @@ REJECTED = (400, 422, 500, 501)  # what servers say to a form that they do not k
 FATAL = {
     401: "check OPENAI_API_KEY (export OPENAI_API_KEY=...)",
     402: "the account has no credit left",
-    403: "the key may not use this model: check OPENAI_API_KEY and judge.model",
-    404: "check judge.model, and that judge.base_url ends as the server wants it, mostly in /v1",
-    405: "check judge.base_url: it ends mostly in /v1",
+    403: "the key may not use this model: check OPENAI_API_KEY and evaluator.model",
+    404: "check evaluator.model, and that evaluator.base_url ends as the server wants it, mostly in /v1",
+    405: "check evaluator.base_url: it ends mostly in /v1",
 }
 NO_KEY = "EMPTY"  # what local servers are sent where no key is set
 SHORTEST_SECRET = 8  # characters; a shorter key is a placeholder like "none", and scrubbing it would garble texts
@@ -59,7 +59,7 @@ class JudgeSettings:
     price_output: float | None = None  # USD per million output tokens
 
     def __post_init__(self) -> None:
-        check_choice("judge.structured", self.structured, ("auto", *FORMS))
+        check_choice("evaluator.structured", self.structured, ("auto", *FORMS))
         prices = [p for p in (self.price_input, self.price_output) if p is not None]
         for key, value, good, allowed in (
             ("model", self.model, bool(self.model.strip()), "the name of a model, e.g. gpt-4o-mini"),
@@ -69,7 +69,7 @@ class JudgeSettings:
             ("price_*", prices, all(0 <= p < math.inf for p in prices), "USD per million tokens, from 0"),
         ):
             if not good:
-                raise UserError(f"judge.{key}={value}: give {allowed}")
+                raise UserError(f"evaluator.{key}={value}: give {allowed}")
 
     def url(self) -> str:
         """Return the address in use; raises `UserError` where it is none."""
@@ -82,10 +82,10 @@ class JudgeSettings:
             good = private = False
         if private:  # it would end up in messages
             raise UserError(
-                "judge.base_url: an address with a password or query; type export OPENAI_API_KEY=... instead"
+                "evaluator.base_url: an address with a password or query; type export OPENAI_API_KEY=... instead"
             )
         if not good:
-            raise UserError(f"judge.base_url={url}: no address; give one like http://localhost:8000/v1")
+            raise UserError(f"evaluator.base_url={url}: no address; give one like http://localhost:8000/v1")
         return url
 
 
@@ -126,7 +126,7 @@ class Server:
         if not key and self.url == DEFAULT_URL:
             raise UserError(
                 "judge: OPENAI_API_KEY is not set; type export OPENAI_API_KEY=..., "
-                "or give judge.base_url=http://localhost:8000/v1 for a server of your own"
+                "or give evaluator.base_url=http://localhost:8000/v1 for a server of your own"
             )
         if not (key.isascii() and key.isprintable()) or " " in key:  # as a header it would raise an error that shows it
             raise UserError(
@@ -236,8 +236,8 @@ class Server:
         self._lost += 1
         if failure.status == 0 and not self.answered:
             raise UserError(
-                f"judge.base_url={self.url}: nothing answers there ({failure.words}); start the server, "
-                "correct the address, or raise judge.timeout_s"
+                f"evaluator.base_url={self.url}: nothing answers there ({failure.words}); start the server, "
+                "correct the address, or raise evaluator.timeout_s"
             )
         if self._lost >= (LOST_LATER if self.answered else LOST_AT_FIRST):
             raise UserError(

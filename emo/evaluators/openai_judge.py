@@ -27,10 +27,11 @@ from typing import NamedTuple
 
 from emo.console import Counter, progress, say, warn
 from emo.errors import UserError
-from emo.evaluators.judge_questions import VERSION, Question, check, digest, messages, read
+from emo.evaluators.judge_questions import VERSION as PROMPTS_VERSION
+from emo.evaluators.judge_questions import Question, check, digest, messages, read
 from emo.evaluators.judge_server import Completion, Failure, JudgeSettings, Server
 
-__all__ = ["Answer", "Judge", "JudgeSettings", "Question", "Usage"]
+__all__ = ["PROMPTS_VERSION", "Answer", "Judge", "JudgeSettings", "Question", "Usage"]
 
 LARGE = 200  # questions to ask from which a run announces its size and cost first
 CHARACTERS_PER_TOKEN = 4
@@ -207,7 +208,7 @@ class _Book:
 
     def __init__(self, folder: Path, url: str, model: str) -> None:
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", model)[:40]
-        mark = hashlib.sha256(json.dumps([url, model, VERSION]).encode()).hexdigest()[:16]
+        mark = hashlib.sha256(json.dumps([url, model, PROMPTS_VERSION]).encode()).hexdigest()[:16]
         self.path = folder / f"{name}-{mark}.jsonl"
 
     def read(self) -> dict[str, Answer]:
