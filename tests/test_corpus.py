@@ -31,6 +31,7 @@ THEMES = {
 MIN_PER_CLASS = 150
 SHORT = 12
 LEAST_SHARE = 0.15
+CHAT_LIKE = {"c"}  # keeps to the one or two full sentences of a chat model, so the shares of lengths leave it out
 FEWEST_WORDS, MOST_WORDS = 5, 45
 NEAREST = 0.9
 TYPOGRAPHIC = "\u2018\u2019\u201c\u201d\u2010\u2011\u2012\u2013\u2014\u2026\u00a0"
@@ -102,11 +103,13 @@ def test_lengths_vary(emotion: str) -> None:
     assert max(lengths) <= MOST_WORDS
     sentences = [len(re.findall(r"[.!?]+(?=\s|$)", text)) for text in texts]
     assert max(sentences) <= 2
+    mixed = [i for i, record in enumerate(of(emotion)) if record["id"][1] not in CHAT_LIKE]
+    lengths, sentences = [lengths[i] for i in mixed], [sentences[i] for i in mixed]
     short = [length <= SHORT for length in lengths]
     pair = [not brief and count == 2 for brief, count in zip(short, sentences, strict=True)]
     medium = [not brief and not two for brief, two in zip(short, pair, strict=True)]
     for kind in (short, medium, pair):
-        assert sum(kind) >= LEAST_SHARE * len(texts)
+        assert sum(kind) >= LEAST_SHARE * len(mixed)
 
 
 def test_replies_are_plain() -> None:
