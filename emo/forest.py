@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import DynamicCache
 
 from emo.hooks import Cursor
 from emo.models.lm import LM
@@ -51,7 +51,7 @@ class Forest:
 
     def __init__(self, lm: LM, cursor: Cursor | None = None) -> None:
         self.lm, self.cursor = lm, cursor
-        self.cache = DynamicCache()
+        self.cache = transformers.DynamicCache()
         self.position = self.branch = torch.empty(0, 0, dtype=torch.long, device=lm.device)
 
     @torch.inference_mode()

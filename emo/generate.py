@@ -13,13 +13,8 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import (
-    LogitsProcessorList,
-    MinNewTokensLengthLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-)
 
 from emo.console import progress
 from emo.forest import TRUNK, Block, Forest
@@ -184,7 +179,7 @@ def _choose(
     rows: Sequence[Row],
     replies: list[list[int]],
     planter: Planter,
-    processors: dict[int, LogitsProcessorList],
+    processors: dict[int, transformers.LogitsProcessorList],
 ) -> dict[int, int]:
     tree = [b for b, columns in enumerate(last) for _ in columns]
     column = [c for columns in last for c in columns]
@@ -197,16 +192,18 @@ def _choose(
     return dict(zip(order, logits.argmax(-1).tolist(), strict=True))
 
 
-def _processors(lm: LM, row: Row, prompt_length: int) -> LogitsProcessorList:
+def _processors(lm: LM, row: Row, prompt_length: int) -> transformers.LogitsProcessorList:
     if row.decoding == "plain":
-        return LogitsProcessorList()
+        return transformers.LogitsProcessorList()
     how = DECODINGS[row.decoding]
     stop = sorted(lm.stop_ids())
-    return LogitsProcessorList(
+    return transformers.LogitsProcessorList(
         [
-            RepetitionPenaltyLogitsProcessor(how.repetition_penalty),
-            NoRepeatNGramLogitsProcessor(how.no_repeat_ngram),
-            MinNewTokensLengthLogitsProcessor(prompt_length, how.min_new_tokens, stop, device=str(lm.device)),
+            transformers.RepetitionPenaltyLogitsProcessor(how.repetition_penalty),
+            transformers.NoRepeatNGramLogitsProcessor(how.no_repeat_ngram),
+            transformers.MinNewTokensLengthLogitsProcessor(
+                prompt_length, how.min_new_tokens, stop, device=str(lm.device)
+            ),
         ]
     )
 

@@ -3,7 +3,7 @@
 Probes are ridge classifiers on standardised resid_post states at the last prompt token, fitted on
 extraction scenarios and scored (macro F1) on held-out test scenarios: once on raw states, once on
 within-group differences. A difference uses all the states of its test group, so its F1 answers an easier
-question; every caption says so.
+question; every caption says so. scikit-learn takes seconds to import, so only what fits a probe does.
 """
 
 from __future__ import annotations
@@ -11,11 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.linear_model import RidgeClassifier
-from sklearn.metrics import f1_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 SEPARATED = 0.9  # macro F1 from which raw states count as separated
@@ -41,6 +36,11 @@ def probe(train: Tensor, test: Tensor) -> Probes:
 
 
 def _f1(train: Tensor, test: Tensor) -> float:
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.metrics import f1_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     emotions = train.shape[1]
     model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=1.0))
     model.fit(train.flatten(0, 1).numpy(), np.tile(np.arange(emotions), len(train)))
@@ -50,6 +50,8 @@ def _f1(train: Tensor, test: Tensor) -> float:
 
 def scatter(states: Tensor, layer: int, difference: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the first two principal components (groups * e, 2) of one block and their variance shares (2,)."""
+    from sklearn.decomposition import PCA
+
     x = states[:, :, layer]
     x = x - x.mean(1, keepdim=True) if difference else x
     pca = PCA(2, svd_solver="full")

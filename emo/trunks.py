@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import DynamicCache
 
 from emo.forest import PADDING, TRUNK, Block, Forest
 from emo.hooks import Cursor
@@ -71,7 +71,7 @@ def _together(lm: LM, cursor: Cursor, keys: Sequence[tuple[int, ...]], trunks: S
     for b, ids in enumerate(keys):
         forest.position[b, width - len(ids) :] = torch.arange(len(ids), device=lm.device)
         forest.branch[b, width - len(ids) :] = TRUNK
-    cache: DynamicCache = forest.cache
+    cache: transformers.DynamicCache = forest.cache
     some = next(trunk for trunk in trunks if trunk)
     for layer, (k, v) in enumerate(some):
         whole = [x.new_zeros(len(keys), x.shape[0], width, x.shape[2]) for x in (k, v)]

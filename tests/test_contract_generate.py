@@ -137,7 +137,7 @@ def test_the_model_is_unedited_between_two_rows(models: dict[str, LM]) -> None:
     plain = twin.scores(lm, [9], 1)
     for _ in teacher_forced(lm, PROMPTS, rows, edits, 1):
         assert twin.hooks_left(lm) == 0
-        assert torch.equal(twin.scores(lm, [9], 1), plain)
+        assert torch.allclose(twin.scores(lm, [9], 1), plain, atol=1e-5)  # an edit moves them by more than 0.1
 
 
 @pytest.mark.parametrize("ids", [prompt(12, 3), prompt(30, 4)], ids=len)

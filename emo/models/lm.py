@@ -6,8 +6,8 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
 
 from emo.errors import UserError
 from emo.models.families import Family, Side, family_of
@@ -37,7 +37,7 @@ class LM:
     Sizes: ``n_layers`` blocks, ``d`` residual width, ``h`` heads of width ``p``, ``f`` FFN width.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, spec: ModelSpec) -> None:
+    def __init__(self, model: transformers.PreTrainedModel, tokenizer: Any, spec: ModelSpec) -> None:
         self.model, self.tokenizer, self.spec = model, tokenizer, spec
         self.config = model.config
         self.family: Family = family_of(self.config.model_type)
@@ -80,7 +80,7 @@ class LM:
             ) from None
 
     def hidden(
-        self, ids: Tensor, positions: Tensor, key_positions: Tensor, visible: Tensor, cache: DynamicCache
+        self, ids: Tensor, positions: Tensor, key_positions: Tensor, visible: Tensor, cache: transformers.DynamicCache
     ) -> Tensor:
         """Run the blocks and the final norm.
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from emo.config import ModelConfig
 from emo.console import note
@@ -61,12 +60,12 @@ def _describe(
         hf, folder, commit = tiny.tiny_config(model_id), "", f"tiny-{model_id}-transformers-{transformers.__version__}"
     elif source == "embedded":
         path, commit = embedded.embedded_folder()
-        hf, folder = AutoConfig.from_pretrained(path), str(path)
+        hf, folder = transformers.AutoConfig.from_pretrained(path), str(path)
     else:
         found = hub_commit(model_id, revision)
         commit, local, folder = found.commit, found.local, model_id
         with hub_errors(model_id):
-            hf = AutoConfig.from_pretrained(model_id, revision=commit, local_files_only=local)
+            hf = transformers.AutoConfig.from_pretrained(model_id, revision=commit, local_files_only=local)
     text = hf.get_text_config()
     resolved = dtype
     if dtype == "auto":  # half precision products are a hundred times slower than float32 on a CPU
@@ -110,16 +109,16 @@ def fetch(spec: ModelSpec) -> None:
             snapshot_download(spec.id, revision=spec.commit, allow_patterns=FILES)
 
 
-def _from_pretrained(spec: ModelSpec) -> tuple[PreTrainedModel, Any]:
+def _from_pretrained(spec: ModelSpec) -> tuple[transformers.PreTrainedModel, Any]:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     options: dict[str, Any] = {"dtype": DTYPES[spec.dtype], "trust_remote_code": False}
     files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
     with hub_errors(spec.id):
-        config = AutoConfig.from_pretrained(spec.folder, **files)
+        config = transformers.AutoConfig.from_pretrained(spec.folder, **files)
         if family_of(config.model_type).eager:
             options["attn_implementation"] = "eager"
         if spec.device_map is not None:
             options["device_map"] = spec.device_map
-        tokenizer = AutoTokenizer.from_pretrained(spec.folder, **files)
-        return AutoModelForCausalLM.from_pretrained(spec.folder, **files, **options), tokenizer
+        tokenizer = transformers.AutoTokenizer.from_pretrained(spec.folder, **files)
+        return transformers.AutoModelForCausalLM.from_pretrained(spec.folder, **files, **options), tokenizer

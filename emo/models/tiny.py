@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from emo.errors import check_choice
 from emo.models.families import family_of
@@ -32,7 +32,7 @@ _EXTRA: dict[str, dict[str, Any]] = {
 FAMILY_NAMES = tuple(_EXTRA)
 
 
-def tiny_tokenizer(family: str = "llama") -> PreTrainedTokenizerFast:
+def tiny_tokenizer(family: str = "llama") -> transformers.PreTrainedTokenizerFast:
     """Return a byte-level tokenizer with a chat template (on gemma2 one without a system role)."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<pad>", "<|im_start|>", "<|im_end|>"]
@@ -40,7 +40,7 @@ def tiny_tokenizer(family: str = "llama") -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="<pad>", bos_token="<|im_start|>", eos_token="<|im_end|>"
     )
     if family != "gpt2":
@@ -54,7 +54,7 @@ def tiny_config(family: str) -> Any:
     vocab = len(tiny_tokenizer(family))
     tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     if family == "gpt2":
-        return AutoConfig.for_model(
+        return transformers.AutoConfig.for_model(
             "gpt2",
             n_layer=BLOCKS,
             n_embd=WIDTH,
@@ -74,16 +74,16 @@ def tiny_config(family: str) -> Any:
         "max_position_embeddings": 2048,
         **tokens,
     }
-    return AutoConfig.for_model("gemma3_text" if family == "gemma3" else family, **shared | _EXTRA[family])
+    return transformers.AutoConfig.for_model("gemma3_text" if family == "gemma3" else family, **shared | _EXTRA[family])
 
 
-def tiny_model(family: str, seed: int = 0) -> PreTrainedModel:
+def tiny_model(family: str, seed: int = 0) -> transformers.PreTrainedModel:
     """Return a float32 model with random weights, biases and norms included, in eval mode."""
     config = tiny_config(family)
     kwargs = {"attn_implementation": "eager"} if family_of(config.model_type).eager else {}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **kwargs)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, **kwargs)
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if weight.ndim == 1:  # norms and biases: random too, or a dropped one would go unseen
