@@ -31,7 +31,7 @@ THEMES = {
 MIN_PER_CLASS = 150
 SHORT = 12
 LEAST_SHARE = 0.15
-CHAT_LIKE = {"c"}  # keeps to the one or two full sentences of a chat model, so the shares of lengths leave it out
+CHAT_LIKE = {"b", "c", "d"}  # keep to the full sentences of a chat model, so the shares of lengths leave them out
 FEWEST_WORDS, MOST_WORDS = 5, 45
 NEAREST = 0.9
 TYPOGRAPHIC = "\u2018\u2019\u201c\u201d\u2010\u2011\u2012\u2013\u2014\u2026\u00a0"
@@ -102,7 +102,7 @@ def test_lengths_vary(emotion: str) -> None:
     assert min(lengths) >= FEWEST_WORDS
     assert max(lengths) <= MOST_WORDS
     sentences = [len(re.findall(r"[.!?]+(?=\s|$)", text)) for text in texts]
-    assert max(sentences) <= 2
+    assert max(sentences) <= 4
     mixed = [i for i, record in enumerate(of(emotion)) if record["id"][1] not in CHAT_LIKE]
     lengths, sentences = [lengths[i] for i in mixed], [sentences[i] for i in mixed]
     short = [length <= SHORT for length in lengths]
