@@ -1,9 +1,9 @@
 """Choosing strength and layers on the dev split (methods 4.5).
 
 Every candidate's dev replies are written and labelled; the one with the largest clean_accuracy among those within
-the damage bounds (share of degenerate replies, perplexity ratio) is taken, of equals the one with the larger
-log-probability margin. Where no classifier knows the emotions, the margin alone decides: margins are cheap and
-come first, replies are then written in order of falling margin until one candidate passes.
+the damage bounds (share of degenerate replies, perplexity ratio) is taken, of equals the weakest. Where no
+classifier knows the emotions, the log-probability margin decides: margins are cheap and come first, replies are then
+written in order of falling margin until one candidate passes.
 """
 
 from __future__ import annotations
@@ -70,13 +70,14 @@ def choose(
         kept = [np.nan if v is None else v for v in values]
         return estimate(kept, [scenario[r["sample"]] for r in rows], draws, seed)
 
-    margin = {name: interval([r["margin"] for r in rows], rows) for name, rows in measure.margin(tried).items()}
+    margins = measure.margin(tried) if labeller is None else {}
     table: dict[str, dict[str, Any]] = {}
     for arm in tried:
         layers, strength = arm.name.rsplit("/", 1)
-        x = margin[arm.name]
+        rows = margins.get(arm.name, [])
+        x = interval([r["margin"] for r in rows], rows)
         table[arm.name] = {
-            "alpha": float(strength), "layers": layers, "score": x.value, "lo": x.lo, "hi": x.hi, "margin": x.value,
+            "alpha": float(strength), "layers": layers, "score": x.value, "lo": x.lo, "hi": x.hi,
             "degenerate": None, "ppl_ratio": None, "feasible": None, "chosen": False,
         }  # fmt: skip
     unedited = _measured(measure, [Arm("none", "none")])["none"][1]
@@ -95,9 +96,9 @@ def choose(
             x = interval(right, labels)
             table[name] |= {"score": x.value, "lo": x.lo, "hi": x.hi} | _bounds(damage, base, bounds)
         fine = [name for name, row in table.items() if row["feasible"]]
-        best = max(fine, key=lambda n: (table[n]["score"], table[n]["margin"]), default=None)
+        best = max(fine, key=lambda n: (table[n]["score"], -abs(table[n]["alpha"])), default=None)
     else:
-        for name in sorted(table, key=lambda n: -table[n]["margin"]):
+        for name in sorted(table, key=lambda n: -table[n]["score"]):
             damage = _measured(measure, [arms[name]])[name][1]
             table[name] |= _bounds(damage, base, bounds)
             if table[name]["feasible"]:

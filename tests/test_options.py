@@ -157,7 +157,7 @@ def test_strength_and_layers_chosen_on_dev(tmp_path: Path) -> None:
     chosen = run(config(tmp_path, *LITTLE, *words))["chosen"]
     assert len(chosen["tried"]) == 4
     [row] = [row for row in chosen["tried"] if row["chosen"]]
-    assert (row["alpha"], row["margin"]) == (chosen["alpha"], max(r["margin"] for r in chosen["tried"]))
+    assert (row["alpha"], row["score"]) == (chosen["alpha"], max(r["score"] for r in chosen["tried"]))
     assert chosen["layers"] == ([0] if row["layers"] == "bottom" else [2, 3])
 
 
