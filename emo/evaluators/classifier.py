@@ -1,8 +1,8 @@
 """The offline classifier of replies: which emotion, or neutral, does the style express (methods 4.3)?
 
 Features x of a reply: its sentence embedding (all-MiniLM-L6-v2, unit length), which knows what words mean, beside its
-character n-grams (tf-idf, unit length), which know how it is said: the encoder was trained to overlook style. On them
-a multinomial logistic regression
+word and character n-grams (tf-idf, unit length), which know how it is said: the encoder was trained to overlook
+style. On them a multinomial logistic regression
 
     p(c | x) = softmax(T * (W x + b))_c
 
@@ -35,10 +35,16 @@ from emo.types import NEUTRAL
 
 VERSION = 1
 PENALTY = 10.0  # inverse strength of the ridge on W; flat between 3 and 30
-FOLDS = 10
-NGRAMS: dict[str, Any] = {  # within words, with their borders
+FOLDS = 5
+WORDS: dict[str, Any] = {  # single words, pairs, and the marks between them
+    "token_pattern": r"(?u)\b\w[\w']*\b|[!?.,]", "ngram_range": (1, 2), "min_df": 2, "max_features": 10_000,
+    "sublinear_tf": True,
+}  # fmt: skip
+LETTERS: dict[str, Any] = {  # within words, with their borders
     "analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 2, "max_features": 20_000, "sublinear_tf": True,
 }  # fmt: skip
+NGRAMS = (WORDS, LETTERS)
+WEIGHTS = (2.0, 1.0)  # of the two, beside the embedding's 1: style is mostly wording
 BINS = 10  # of the calibration curve
 
 
@@ -47,7 +53,7 @@ class Classifier:
     """A fitted classifier: W (c, features) and b (c,), times T; ``report`` is what cross-validation found."""
 
     names: tuple[str, ...]
-    ngrams: TfidfVectorizer
+    ngrams: tuple[TfidfVectorizer, ...]
     weight: np.ndarray
     bias: np.ndarray
     report: dict[str, Any]
@@ -67,7 +73,7 @@ class Classifier:
 def classifier_address(names: Sequence[str]) -> str:
     """Return the address of the classifier of these emotions and neutral."""
     corpus = {name: digest_of(name) for name in CORPUS}
-    settings = {"penalty": PENALTY, "folds": FOLDS, "encoder": encoder_version(), "ngrams": NGRAMS}
+    settings = {"penalty": PENALTY, "folds": FOLDS, "encoder": encoder_version(), "ngrams": NGRAMS, "weights": WEIGHTS}
     return address("classifier", VERSION, names=sorted(names), corpus=corpus, settings=settings)
 
 
@@ -80,10 +86,13 @@ def load_classifier(store: Store, names: Sequence[str]) -> Classifier:
     """
     key = classifier_address(names)
     made = store.get_or_compute("classifier", key, {"names": list(names)}, lambda: _fit(names))
-    ngrams = TfidfVectorizer(**NGRAMS, vocabulary={row["ngram"]: i for i, row in enumerate(made.rows)})
-    ngrams.idf_ = np.array([row["idf"] for row in made.rows])
+    ngrams = []
+    for kind, settings in enumerate(NGRAMS):
+        rows = [row for row in made.rows if row["kind"] == kind]
+        ngrams.append(TfidfVectorizer(**settings, vocabulary={row["ngram"]: i for i, row in enumerate(rows)}))
+        ngrams[-1].idf_ = np.array([row["idf"] for row in rows])
     weight, bias = made.tensors["weight"].numpy(), made.tensors["bias"].numpy()
-    return Classifier(tuple(made.meta["names"]), ngrams, weight, bias, made.meta["report"])
+    return Classifier(tuple(made.meta["names"]), tuple(ngrams), weight, bias, made.meta["report"])
 
 
 def classes() -> list[str]:
@@ -112,17 +121,20 @@ def _fit(names: Sequence[str]) -> Artifact:
     ngrams, weight, bias = _train(x, texts, y, len(wanted))
     report = _report(softmax(scale * logits, axis=1), y, wanted) | {"temperature": scale, "n": len(rows)}
     note(f"classifier: fitted on {len(rows)} replies, cross-validated accuracy {report['accuracy']:.1%} (by scenario)")
-    order = sorted(ngrams.vocabulary_, key=ngrams.vocabulary_.__getitem__)
-    kept = [{"ngram": ngram, "idf": float(idf)} for ngram, idf in zip(order, ngrams.idf_, strict=True)]
+    kept = [
+        {"kind": kind, "ngram": ngram, "idf": float(made.idf_[i])}
+        for kind, made in enumerate(ngrams)
+        for ngram, i in sorted(made.vocabulary_.items(), key=lambda item: item[1])
+    ]
     tensors = {"weight": torch.tensor(scale * weight), "bias": torch.tensor(scale * bias)}
     return Artifact(tensors, kept, meta={"names": wanted, "report": report})
 
 
 def _train(
     x: np.ndarray, texts: Sequence[str], y: np.ndarray, classes_: int
-) -> tuple[TfidfVectorizer, np.ndarray, np.ndarray]:
+) -> tuple[tuple[TfidfVectorizer, ...], np.ndarray, np.ndarray]:
     """Return n-grams, W and b fitted on embeddings (n, d) and texts with class indices (n,)."""
-    ngrams = TfidfVectorizer(**NGRAMS).fit(texts)
+    ngrams = tuple(TfidfVectorizer(**settings).fit(texts) for settings in NGRAMS)
     model = LogisticRegression(C=PENALTY, max_iter=2000).fit(_features(ngrams, x, texts), y)
     if classes_ > 2:
         return ngrams, model.coef_, model.intercept_
@@ -131,9 +143,10 @@ def _train(
     )  # fmt: skip
 
 
-def _features(ngrams: TfidfVectorizer, embeddings: np.ndarray, texts: Sequence[str]) -> csr_matrix:
-    """Return (n, d + n-grams): both halves have unit length."""
-    return hstack([csr_matrix(embeddings), ngrams.transform(texts)]).tocsr()
+def _features(ngrams: Sequence[TfidfVectorizer], embeddings: np.ndarray, texts: Sequence[str]) -> csr_matrix:
+    """Return (n, d + n-grams): the embedding and both kinds of n-grams, each of unit length times its weight."""
+    counted = [weight * kind.transform(texts) for kind, weight in zip(ngrams, WEIGHTS, strict=True)]
+    return hstack([csr_matrix(embeddings), *counted]).tocsr()
 
 
 def _temperature(logits: np.ndarray, y: np.ndarray) -> float:
