@@ -235,7 +235,9 @@ def _published_set(job: Job) -> str:
 
 def _label(row: dict[str, Any]) -> str:
     """Return a label with its probability, or nothing where replies are not labelled."""
-    return f"{row['label']} {row['p']:.0%}" if row.get("label") else ""
+    if not row.get("label"):
+        return ""
+    return str(row["label"]) if row["p"] is None else f"{row['label']} {row['p']:.0%}"
 
 
 def _chosen(job: Job) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import pytest
 from jobs import config
 
 from emo import measure, pipeline
+from emo.addresses import ASKING_KEYS
 from emo.cli import known_keys
 from emo.config import RUNTIME_KEYS, Config
 from emo.models.load import load
@@ -43,6 +44,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "elicitation.separator": "space",
     "elicitation.accept": "judged",
     "elicitation.groups": "available",
+    "elicitation.judge": "classifier",
     "generation.decoding": "paper",
     "directions.baseline": "neutral",
     "directions.tokens": "reply_mean",
@@ -53,7 +55,11 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "intervention.select.alpha": [0.25],
     "intervention.select.layers": ["all"],
     "intervention.select.prompts": 2,
+    "intervention.select.per": "emotion",
     "control.arms": [],
+    "evaluator.model": "other",
+    "evaluator.labels": {"joy": "happiness"},
+    "evaluator.questions": ["blind"],
     "evaluator.name": "projection",
     "tracker.name": "wandb",
     "tracker.mode": "online",
@@ -72,6 +78,8 @@ UNCHANGED = {  # keys that change no number
     "dataset.name": "a label of the option; the address holds the sha256 of the files",
     "dataset.path": "the address holds the sha256 of the file",
     "dataset.test_path": "the address holds the sha256 of the file",
+    "evaluator.base_url": "the address of a judge's labels holds it, resolved",
+    **dict.fromkeys((f"evaluator.{key}" for key in ASKING_KEYS), "how a judge is asked, not what"),
 }
 KEYS = known_keys()
 SCIENTIFIC = [key for key in KEYS if key.partition(".")[0] not in RUNTIME_KEYS and key not in UNCHANGED]

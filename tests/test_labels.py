@@ -132,6 +132,7 @@ def test_one_strength_per_emotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ]
 
     monkeypatch.setattr("emo.pipeline.label_rows", per_candidate)
+    monkeypatch.setattr("emo.selection.hits", lambda row, target, _: hits(row, target, degenerate=False))
     job = Job(config(tmp_path, *AUTO, "intervention.select.per=emotion"))
     assert job.selection is not None and job.selection.alpha == [0.5, 2.0, 2.0]
     steer = next(arm for arm in job.arms if arm.kind == "steer")
