@@ -24,7 +24,7 @@ from emo.summarize import track_point
 from emo.types import HEADLINE
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CONSOLE_COLUMNS = 6  # of the headline; the report has all
+CONSOLE_COLUMNS = 7  # of the headline; the report has all
 
 
 def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = False) -> int:
@@ -148,6 +148,6 @@ def cell(x: dict[str, Any] | None) -> Estimate:
 def _short(result: dict[str, Any]) -> str:
     """Return one line for a job of a sweep: every arm's value of the first metric that was measured."""
     arms = result["arms"]
-    metric = next((m for m in HEADLINE if any(m in metrics for metrics in arms.values())), None)
+    metric = next((m for m in HEADLINE[1:] if any(m in metrics for metrics in arms.values())), None)
     values = ", ".join(f"{arm} {format_estimate(cell(m[metric]))}" for arm, m in arms.items() if metric in m)
     return f"  {metric}: {values} ({result['wall_s']:.0f} s)"

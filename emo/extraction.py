@@ -24,14 +24,14 @@ Labeller = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # `emo.labels
 GROUPS_AT_ONCE = 48  # groups whose states are held while their emotions are contrasted: bounds memory
 
 
-def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labeller) -> Artifact:
+def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labeller | None = None) -> Artifact:
     """Find the directions of every emotion on the extraction samples.
 
     Args:
         lm: the model.
         config: of the job.
         samples: extraction samples; with ``accept: judged`` a state counts only if its own reply is labelled right.
-        labeller: labels replies.
+        labeller: labels replies; needed with ``accept: judged`` only.
 
     Returns:
         Tensors v (e, l, 2, d) unit directions, shuffled (s, e, l, 2, d), norms (e, l, 2) before normalising,
@@ -74,13 +74,15 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
     probe_states = torch.stack(kept) if kept else torch.zeros(0)
     tensors = {"v": v, "shuffled": shuffled, "norms": norms, "probe_states": probe_states}
     share = sum(accepted) / len(accepted)
+    meta: dict[str, Any] = {"groups": moments.groups, "of": len(samples)}
     if config.elicitation.accept == "judged":
+        meta |= {"accepted": share}
         note(f"accepted: {sum(accepted)} of {len(accepted)} replies ({share:.0%}), {moments.groups} groups used")
-    return Artifact(tensors, meta={"groups": moments.groups, "of": len(samples), "accepted": share})
+    return Artifact(tensors, meta=meta)
 
 
 def _group_states(
-    lm: LM, config: Config, groups: list[list[list[int]]], label: str, labeller: Labeller
+    lm: LM, config: Config, groups: list[list[list[int]]], label: str, labeller: Labeller | None
 ) -> list[list[Tensor | None]]:
     """Return states (l, 2, d) per group and form; None where the reply is empty, or judged not to express its emotion.
 
@@ -94,7 +96,7 @@ def _group_states(
     if judged or config.directions.tokens == "reply_mean":
         rows, limit = [Row(i) for i in range(len(flat))], config.generation.max_new_tokens
         replies = generate(lm, flat, rows, [], limit, config.batch_size, f"{label}, replies")
-        if judged:
+        if judged and labeller is not None:
             words = [lm.tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in replies]
             found = labeller([{"sample": i, "emotion": None, "seed": 0, "reply": text} for i, text in enumerate(words)])
             targets = [*names, None][:width] * len(groups)

@@ -34,6 +34,6 @@ NEUTRAL = "neutral"  # the emotion-free form of a prompt, a reply or a label
 
 # Columns of the main table, in order; whatever was not measured is left out.
 HEADLINE = (
-    *("accuracy", "clean_accuracy", "forced_accuracy", "ppl_ratio", "degenerate", "logprob_margin", "delta_s_rel"),
-    *("delta_s_last", "kl", "cosine", "length"),
+    *("accuracy", "clean_accuracy", "logprob_margin", "delta_s_rel", "delta_s_last", "ppl_ratio", "degenerate"),
+    *("forced_accuracy", "match", "kl", "cosine", "length"),
 )

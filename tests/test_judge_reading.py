@@ -125,6 +125,6 @@ def test_half_an_emoji_can_be_sent():
     ],
 )  # fmt: skip
 def test_settings_out_of_range(tmp_path, wrong):
-    with pytest.raises(UserError, match=f"judge.{next(iter(wrong)).removesuffix('_input')}") as caught:
+    with pytest.raises(UserError, match=f"evaluator.{next(iter(wrong)).removesuffix('_input')}") as caught:
         Judge(JudgeSettings(**wrong), tmp_path)
     assert "hunter2" not in str(caught.value)

@@ -141,7 +141,7 @@ def test_tokens_decide_how_long_an_edit_lasts(lm: LM, prompts: list[list[int]], 
 @pytest.fixture
 def job_model(lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job of a test run on the planted model."""
-    monkeypatch.setattr(pipeline, "describe", lambda *_: planted.SPEC)
+    monkeypatch.setattr("emo.addresses.describe", lambda *_: planted.SPEC)
     monkeypatch.setattr(pipeline, "load", lambda _: lm)
 
 
@@ -188,7 +188,7 @@ def test_strength_and_layers_are_chosen_on_dev(tmp_path: Path, monkeypatch: pyte
     choice = job.selection
     assert choice is not None
     assert (choice.alpha, choice.layers, choice.feasible) == (1.0, (3, 4), True)
-    best = max(choice.tried, key=lambda row: row["margin"])
+    best = max(choice.tried, key=lambda row: row["score"])
     assert (best["alpha"], best["layers"], best["chosen"]) == (1.0, "3-4", True)
     assert len(choice.tried) == 6
     assert [m.replies_of for m in seen] == ["sev"]
