@@ -71,12 +71,13 @@ class Addresses:
     def directions_address(self) -> str:
         """The address of the directions that this job uses."""
         c = self.config
+        asked = {key: value for key, value in asdict(c.elicitation).items() if key != "judge"}  # its address is below
         generated, judged = c.directions.tokens == "reply_mean", c.elicitation.accept == "judged"
         return self.address(
             "directions",
             samples=digest(self.splits.extract),
             directions=asdict(c.directions),
-            elicitation=asdict(c.elicitation),
+            elicitation=asked,
             reply_tokens=c.generation.max_new_tokens if generated or judged else None,
             judge=self.judge if judged else None,
             shuffles=c.control.seeds,

@@ -280,7 +280,7 @@ def _notes(job: Job) -> list[str]:
         "delta_s": any(arm.steered for arm in job.arms),
         "neutral": True,
         "ppl": replied,
-        "labels": bool(job.labels),
+        "labels": job.config.evaluator.name == "classifier",
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
         "bounds": job.selection is not None and not job.selection.feasible,
         "embedded": job.spec.source == "embedded",

@@ -23,8 +23,11 @@ STATES = ".table.json"  # what report.html says of the jobs
 CONSOLE_ROWS = 30  # the report and results.csv have all
 
 
-def summarize_sweep(root: Path, tracker: TrackerConfig) -> None:
-    """Write and print the table of the sweep in ``root`` from the results on disk; nothing where none is done."""
+def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -> None:
+    """Write and print the table of the sweep in ``root`` from the results on disk; nothing where none is done.
+
+    ``anew`` draws and writes also what has not changed.
+    """
     sweep = read_sweep(root)
     folders = job_folders(root, sweep)
     results = {folder: read_any(folder) for folder in folders}
@@ -33,10 +36,13 @@ def summarize_sweep(root: Path, tracker: TrackerConfig) -> None:
         return
     frame = load_results(root)
     axes = frame.attrs["axes"]
-    names = [_settings_of(folder) or folder.name for folder in folders]
+    settings = {job["address"][:16]: label(job["settings"]) for job in sweep["jobs"]} if sweep else {}
+    names = [settings.get(folder.name) or folder.name for folder in folders]
     rows = [_row(folder, name, results[folder]) for folder, name in zip(folders, names, strict=True)]
     title = f"{root.name}: {', '.join(axes) or 'one job'}"
-    _write(root, frame, title, sweep["command"] if sweep else f"python run.py task=summarize runs={root}", rows)
+    command = sweep["command"] if sweep else f"python run.py task=summarize runs={root}"
+    if anew or not _unchanged(root, frame, rows):
+        _write(root, frame, title, command, rows)
     columns, cells = console_rows(frame, axes, CONSOLE_ROWS)
     console.table("test: mean [95 % interval over scenarios]", columns, cells)
     console.say(f"table: {root / 'results.csv'}")
@@ -89,16 +95,11 @@ def _settings_of(folder: Path) -> str:
 
 
 def _write(root: Path, frame: pd.DataFrame, title: str, command: str, rows: list[Row]) -> None:
-    """Write all files of the table beside the old ones, then rename them; an unchanged table is left as it is."""
-    text = frame.to_csv(index=False)
-    states = json.dumps([[row.label, row.state] for row in rows])
-    written = root / "report.html"
-    if written.is_file() and _read(root / "results.csv") == text and _read(root / STATES) == states:
-        return
+    """Write all files of the table beside the old ones, then rename them."""
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
     try:
-        (scratch / "results.csv").write_text(text, encoding="utf-8")
-        (scratch / STATES).write_text(states, encoding="utf-8")
+        (scratch / "results.csv").write_text(frame.to_csv(index=False), encoding="utf-8")
+        (scratch / STATES).write_text(_states(rows), encoding="utf-8")
         lines = (json.dumps(row, ensure_ascii=False) for row in json.loads(frame.to_json(orient="records")))
         (scratch / "results.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         figures = draw_sweep(frame, frame.attrs["axes"], title, scratch)
@@ -108,6 +109,16 @@ def _write(root: Path, frame: pd.DataFrame, title: str, command: str, rows: list
             os.replace(path, root / path.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _unchanged(root: Path, frame: pd.DataFrame, rows: list[Row]) -> bool:
+    """Whether the files in ``root`` show these results and states already: drawing them takes seconds."""
+    same = _read(root / "results.csv") == frame.to_csv(index=False) and _read(root / STATES) == _states(rows)
+    return same and (root / "report.html").is_file()
+
+
+def _states(rows: list[Row]) -> str:
+    return json.dumps([[row.label, row.state] for row in rows])
 
 
 def _read(path: Path) -> str | None:

@@ -64,6 +64,8 @@ def sweep(loader: Any, master: Any, launcher: Any, params: list[str], typed: lis
     if task == "prefetch":
         tasks.prefetch([config for _, config in configs])
         return []
+    if task == "judge":
+        raise UserError("task=judge: it labels finished runs; type runs=FOLDER, without -m and sweeps=")
     made = plan.make(configs, _command(typed))
     if task == "status":
         tasks.show_status(made.root, made.listing())

@@ -20,6 +20,9 @@ from emo.pipeline import Job
 from emo.summarize import summarize_sweep
 from emo.table import SWEEP_FILE, job_folders, label, read_any, read_result, read_sweep
 
+# Keys of the evaluator that say how replies are measured, not who labels them: a finished run keeps its own.
+MEASURING = ("bootstrap", "kl_tokens", "min_distinct3", "min_distinct4", "max_nonwords")
+
 
 def run_task(config: Config) -> int:
     """Run a task other than ``run``; returns the exit code.
@@ -81,7 +84,7 @@ def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
 def summarize(folders: Sequence[Path], config: Config) -> None:
     """Write the tables of ``folders`` anew from the results on disk, and their W&B runs with ``tracker=wandb``."""
     for root in folders:
-        summarize_sweep(root, config.tracker)
+        summarize_sweep(root, config.tracker, anew=True)
 
 
 def judge(folders: Sequence[Path], config: Config) -> int:
@@ -102,7 +105,8 @@ def judge(folders: Sequence[Path], config: Config) -> int:
     now = asdict(config)
     changed = {key: now[key] for key in (*RUNTIME_KEYS, "evaluator") if key != "name"} | {"task": "run"}
     for old in finished:
-        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), old, changed))
+        kept = {"evaluator": {key: old["evaluator"][key] for key in MEASURING}}
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), old, changed, kept))
         assert isinstance(made, Config)
         jobs[Job(made).result_address] = made
     console.say(f"judging the replies of {len(jobs)} runs with evaluator={config.evaluator.name}")
@@ -117,8 +121,9 @@ def prefetch(configs: Sequence[Config]) -> None:
     """
     seen: set[str] = set()
     for config in configs:
-        if config.model.name not in seen:
-            spec = describe(config.model, config.device, config.dtype)
+        spec = describe(config.model, config.device, config.dtype)
+        model = f"{spec.id} {spec.commit}"  # not the option's name: model=hub stands for many
+        if model not in seen:
             fetch(spec)
             console.say(f"model {config.model.name}: {spec.id} at commit {spec.commit[:12]} is on this machine")
         data = f"{config.dataset.name} {config.dataset.path} {config.dataset.test_path}"
@@ -128,4 +133,4 @@ def prefetch(configs: Sequence[Config]) -> None:
         if config.evaluator.name != "projection" and "encoder" not in seen:
             console.say(f"sentence encoder: {encoder_folder().parent.name} is installed")
             seen.add("encoder")
-        seen |= {config.model.name, data}
+        seen |= {model, data}

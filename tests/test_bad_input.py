@@ -68,6 +68,7 @@ def refused(folder: Path, *words: str, **environment: str) -> str:
         (["tracker.mode=onlin"], "did you mean online?"),
         (["tracker.api_key=secret-1"], "export WANDB_API_KEY="),
         (["task=status", "runs=nowhere"], "runs=nowhere: no such folder"),
+        (["task=judge", "sweeps=smoke"], "type runs=FOLDER, without -m and sweeps="),
         (["task=sumarize"], "did you mean summarize?"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -16,9 +16,10 @@ from emo.app import run_job
 from emo.errors import UserError
 from emo.evaluators import classifier
 from emo.labels import hits, label_all
+from emo.models.lm import ModelSpec
 from emo.pipeline import Job
 from emo.store import Store
-from emo.tasks import run_task
+from emo.tasks import prefetch, run_task
 from emo.texts import read_jsonl
 
 EMOTIONS = ["anger", "sadness", "fear"]
@@ -198,6 +199,23 @@ def test_a_judge_labels_finished_runs(tmp_path: Path, server: FakeJudge, monkeyp
         assert not path.is_file() or b"sk-secret" not in path.read_bytes(), path
 
 
-def test_the_result_of_the_planted_job_is_read(tmp_path: Path) -> None:
+def test_prefetch_brings_every_model_of_one_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """model=hub is one option and many models."""
+    brought: list[str] = []
+    monkeypatch.setattr(
+        "emo.tasks.describe", lambda model, *_: ModelSpec("hub", "hub", model.id, "c", "", 1, *[""] * 4)
+    )
+    monkeypatch.setattr("emo.tasks.fetch", lambda spec: brought.append(spec.id))
+    made = [config(tmp_path, "model=hub", f"model.id={name}") for name in ("a/one", "a/two", "a/one")]
+    prefetch(made)
+    assert brought == ["a/one", "a/two"]
+
+
+def test_the_judge_of_strengths_is_no_part_of_directions_that_need_none(tmp_path: Path) -> None:
+    one, two = Job(config(tmp_path)), Job(config(tmp_path, "elicitation.judge=classifier"))
+    assert one.directions_address == two.directions_address and one.result_address != two.result_address
+
+
+def test_one_call_labels_and_reports(tmp_path: Path) -> None:
     assert run_job(config(tmp_path, *LABELLED)) == 0
     assert read_result(tmp_path)["arms"]["none"]["accuracy"]["n"] > 0
