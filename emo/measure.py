@@ -154,7 +154,7 @@ class Measure:
             )
             for k, value in zip(steered, found, strict=True):
                 kl[k] = value
-        scenes = embed([f"{s.scenario} {s.event}" for s in self.samples])
+        scenes = embed([s.text for s in self.samples])
         cosine = (embed([row["reply"] for _, _, row in flat]) * scenes[[e.sample for _, e, _ in flat]]).sum(-1)
         out: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
         for k, (arm, _, row) in enumerate(flat):

@@ -46,7 +46,8 @@ def messages(config: ElicitationConfig, sample: Sample, emotion: str | None, ind
         for exchange in sets[index % len(sets)]["exchanges"]:
             turns.append({"role": "user", "content": f"{exchange['scenario']}{gap}{exchange['event']}"})
             turns.append({"role": "assistant", "content": exchange["replies"][emotion or NEUTRAL]})
-    turns.append({"role": "user", "content": f"{sample.scenario}{gap}{sample.event}"})
+    asked = f"{sample.scenario}{gap}{sample.event}" if sample.event else sample.scenario
+    turns.append({"role": "user", "content": asked})
     return turns
 
 

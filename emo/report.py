@@ -79,12 +79,13 @@ def _summary(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _sample(number: int, sample: Mapping[str, Any]) -> str:
-    head = f"{number}. {sample['emotion']}, {sample['valence']} event"
+    event = f'<tr class="prompt"><th>event</th><td>{page.text(sample["event"])}</td></tr>\n' if sample["event"] else ""
+    head = f"{number}. {sample['emotion']}" + (f", {sample['valence']} event" if event else "")
     rows = "".join(_reply(reply) for reply in sample["replies"])
     return (
         f'<table class="sample"><thead><tr><th colspan="2">{page.text(head)}</th></tr></thead><tbody>'
         f'<tr class="prompt"><th>scenario</th><td>{page.text(sample["scenario"])}</td></tr>'
-        f'<tr class="prompt"><th>event</th><td>{page.text(sample["event"])}</td></tr>\n{rows}</tbody></table>\n'
+        f"{event}{rows}</tbody></table>\n"
     )
 
 

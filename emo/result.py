@@ -28,7 +28,6 @@ from emo.store import peak_mb, versions
 from emo.summary import comparisons, estimates, long_table, smallest_p
 from emo.table import read_result
 from emo.types import HEADLINE, NEUTRAL
-from emo.validate import VALENCES
 
 SHOWN_SAMPLES = 10
 NOTES = {
@@ -85,7 +84,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job)}
         _write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
-        c = job.config
+        c, told = job.config, list(dict.fromkeys(sample.valence for sample in job.splits.test))
         write_report(
             scratch,
             title=f"{c.intervention.kind} on {c.model.name}, {c.dataset.name}",
@@ -99,9 +98,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             seconds=result["wall_s"],
             versions=result["versions"],
             facts=_facts(job),
-            tables=accuracy_section(
-                found, list(found), job.names, VALENCES, job.spec.id, _published_set(job), unjudged
-            ),
+            tables=accuracy_section(found, list(found), job.names, told, job.spec.id, _published_set(job), unjudged),
         )
         publish(scratch, folder, job.result_address)
     finally:

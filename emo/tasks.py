@@ -1,4 +1,4 @@
-"""Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads (`prefetch`)."""
+"""Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads and fits (`prefetch`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from emo import console
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import load_splits
 from emo.errors import UserError
+from emo.evaluators import hf_classifier
+from emo.evaluators.classifier import load_classifier
 from emo.evaluators.encoder import encoder_folder
 from emo.labels import LABELLERS
 from emo.models.load import describe, fetch
 from emo.pipeline import Job
+from emo.store import Store
 from emo.summarize import summarize_sweep
 from emo.table import SWEEP_FILE, job_folders, label, read_any, read_result, read_sweep
 
@@ -114,7 +117,7 @@ def judge(folders: Sequence[Path], config: Config) -> int:
 
 
 def prefetch(configs: Sequence[Config]) -> None:
-    """Bring every model and dataset of ``configs`` to this machine, for compute nodes without a network.
+    """Bring every model, dataset and classifier of ``configs`` to this machine, for nodes without a network.
 
     Raises:
         UserError: one cannot be had.
@@ -132,5 +135,18 @@ def prefetch(configs: Sequence[Config]) -> None:
             console.say(f"dataset {config.dataset.name}: {sum(counts)} scenarios")
         if config.evaluator.name != "projection" and "encoder" not in seen:
             console.say(f"sentence encoder: {encoder_folder().parent.name} is installed")
-            seen.add("encoder")
-        seen |= {model, data}
+        judges = config.evaluator.name, config.evaluator.model, config.elicitation.judge
+        labeller = f"{config.emotions.names} {judges}"
+        if labeller not in seen:
+            _prefetch_labeller(config)
+        seen |= {model, data, labeller, *(["encoder"] if config.evaluator.name != "projection" else [])}
+
+
+def _prefetch_labeller(config: Config) -> None:
+    """Fit the classifier, or download the hub's, where ``config`` uses it."""
+    if "classifier" in (config.evaluator.name, config.elicitation.judge):
+        report = load_classifier(Store(config.paths.store), config.emotions.names).report
+        console.say(f"classifier: fitted on {report['n']} replies, cross-validated accuracy {report['accuracy']:.1%}")
+    if config.evaluator.name == "hf_classifier":
+        hf_classifier.load(str(config.evaluator.model))
+        console.say(f"classifier: {config.evaluator.model} is on this machine")

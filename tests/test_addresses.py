@@ -58,7 +58,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "intervention.select.per": "emotion",
     "control.arms": [],
     "evaluator.model": "other",
-    "evaluator.labels": {"joy": "happiness"},
+    "evaluator.labels": ["joy:happiness"],
     "evaluator.questions": ["blind"],
     "evaluator.name": "projection",
     "tracker.name": "wandb",

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emo.config import DatasetConfig
-from emo.data import VALENCES, Sample, Splits, load_splits
+from emo.config import DatasetConfig, ElicitationConfig
+from emo.data import OPEN, VALENCES, Sample, Splits, load_splits
 from emo.errors import UserError
+from emo.prompts import messages
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "golden" / "published_sev.jsonl"
 THEMES = ("Work/Job", "School", "Housing", "Travel")
@@ -83,6 +84,19 @@ def test_the_bundle_reports_on_its_own_file(seed: int, dev_fraction: float) -> N
     assert {s.scenario for s in splits.test} == {s.scenario for part in held_out[:3] for s in part}
     extract, dev, _ = splits.scenarios()
     assert dev == round(dev_fraction * (extract + dev))
+
+
+def test_open_prompts_are_tested_on_requests() -> None:
+    """Extraction and dev come from sev as always; the 60 requests tell no outcome and ignore themes and valences."""
+    given = DatasetConfig(name="open_prompts", themes=["work"], valences=["positive"])
+    splits = load_splits(given, 0)
+    sev = load_splits(DatasetConfig(name="sev", themes=["work"], valences=["positive"]), 0)
+    assert (splits.extract, splits.dev) == (sev.extract, sev.dev)
+    assert len(splits.test) == 60
+    assert {(s.valence, s.event) for s in splits.test} == {(OPEN, "")}
+    assert splits.test[0].text == splits.test[0].scenario
+    shown = messages(ElicitationConfig(template="paper"), splits.test[0], "anger", 0)
+    assert shown[-1] == {"role": "user", "content": splits.test[0].scenario}
 
 
 def test_60_20_20_by_theme(tmp_path: Path) -> None:

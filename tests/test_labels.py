@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import transformers
 from fake_judge import FakeJudge, completion
 from jobs import config, read_result, read_rows
 
 from emo import labels
 from emo.app import run_job
 from emo.errors import UserError
-from emo.evaluators import classifier
-from emo.labels import hits, label_all
+from emo.evaluators import classifier, hf_classifier
+from emo.labels import hits, label_all, labeller_address
 from emo.models.lm import ModelSpec
 from emo.pipeline import Job
 from emo.store import Store
@@ -197,6 +199,34 @@ def test_a_judge_labels_finished_runs(tmp_path: Path, server: FakeJudge, monkeyp
     assert asked > 0 and run_task(config(tmp_path, *words)) == 0 and len(server.requests) == asked
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"sk-secret" not in path.read_bytes(), path
+
+
+def test_a_text_classification_model_labels(tmp_path: Path) -> None:
+    """evaluator=hf_classifier with a tiny BERT in a local folder: chances of its labels, summed by the label map."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    folder = tmp_path / "model"
+    transformers.BertTokenizer(str(tmp_path / "vocab.txt"), model_max_length=16).save_pretrained(folder)
+    own = {0: "rage", 1: "gloom", 2: "dread", 3: "plain"}
+    shape = {"vocab_size": len(words), "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    transformers.BertForSequenceClassification(
+        transformers.BertConfig(**shape, intermediate_size=8, id2label=own, max_position_embeddings=16)
+    ).save_pretrained(folder)
+    hf = ("evaluator=hf_classifier", f"evaluator.model={folder}")
+    labels = "evaluator.labels=[rage:anger,gloom:sadness,dread:fear,plain:neutral]"
+    names, p = hf_classifier.probabilities(str(folder), {v: v for v in own.values()}, ["a b", ""])
+    assert names == tuple(own.values()) and p.shape == (2, 4) and np.allclose(p.sum(1), 1)
+    assert run_job(config(tmp_path, *hf, labels)) == 0
+    assert read_result(tmp_path)["arms"]["steer"]["accuracy"]["n"] > 0
+    with pytest.raises(UserError, match="has no label fury; it has rage"):
+        hf_classifier.probabilities(str(folder), {"fury": "anger"}, ["a"])
+    for bad in ("evaluator.labels=[rage:anger]", "evaluator.labels=[rage]", labels.replace("fear", "dread")):
+        with pytest.raises(UserError, match=r"evaluator\.labels=\[LABEL:CLASS"):
+            Job(config(tmp_path, *hf, bad)).check()
+    before = labeller_address(config(tmp_path, *hf, labels))
+    hf_classifier.commit.cache_clear()
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ", encoding="utf-8")
+    assert labeller_address(config(tmp_path, *hf, labels)) != before
 
 
 def test_prefetch_brings_every_model_of_one_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

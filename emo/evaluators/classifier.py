@@ -15,23 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_matrix, hstack
 from scipy.special import log_softmax, softmax
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import confusion_matrix
-from sklearn.model_selection import GroupKFold
 
 from emo.console import note, progress
 from emo.evaluators.encoder import embed
 from emo.store import Artifact, Store, address
 from emo.texts import CORPUS, digest_of, encoder_version, read_jsonl
 from emo.types import NEUTRAL
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import, and addresses need this file
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 VERSION = 1
 PENALTY = 10.0  # inverse strength of the ridge on W; flat between 3 and 30
@@ -84,6 +83,8 @@ def load_classifier(store: Store, names: Sequence[str]) -> Classifier:
         store: keeps it.
         names: emotions; all of them must be in the corpus (`classes`).
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     key = classifier_address(names)
     made = store.get_or_compute("classifier", key, {"names": list(names)}, lambda: _fit(names))
     ngrams = []
@@ -105,6 +106,8 @@ def _corpus() -> list[dict[str, Any]]:
 
 
 def _fit(names: Sequence[str]) -> Artifact:
+    from sklearn.model_selection import GroupKFold
+
     wanted = [*names, NEUTRAL]
     rows = [row for row in _corpus() if row["emotion"] in wanted]
     texts = [str(row["text"]) for row in rows]
@@ -134,6 +137,9 @@ def _train(
     x: np.ndarray, texts: Sequence[str], y: np.ndarray, classes_: int
 ) -> tuple[tuple[TfidfVectorizer, ...], np.ndarray, np.ndarray]:
     """Return n-grams, W and b fitted on embeddings (n, d) and texts with class indices (n,)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
     ngrams = tuple(TfidfVectorizer(**settings).fit(texts) for settings in NGRAMS)
     model = LogisticRegression(C=PENALTY, max_iter=2000).fit(_features(ngrams, x, texts), y)
     if classes_ > 2:
@@ -160,6 +166,8 @@ def _temperature(logits: np.ndarray, y: np.ndarray) -> float:
 
 def _report(p: np.ndarray, y: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Return accuracy, confusion (rows: true) and calibration of cross-validated probabilities."""
+    from sklearn.metrics import confusion_matrix
+
     guess, sure = p.argmax(1), p.max(1)
     right = guess == y
     edges = np.linspace(0.0, 1.0, BINS + 1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,29 +14,58 @@ import transformers
 
 from emo.console import progress
 from emo.errors import UserError
-from emo.models.hub import hub_errors
+from emo.models.hub import hub_commit, hub_errors
 
 BATCH = 32
 
 
+@lru_cache(maxsize=4)
+def commit(model_id: str) -> str:
+    """Return the commit that a hub repository stands at, or the sha256 of a local folder's files.
+
+    Raises:
+        UserError: it is neither on this machine nor to be had.
+    """
+    folder = Path(model_id).expanduser()
+    if folder.is_dir():
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+    with _named():
+        return hub_commit(model_id, None).commit
+
+
 @lru_cache(maxsize=1)
-def _load(model_id: str) -> Any:
-    with hub_errors(model_id):
-        return transformers.pipeline("text-classification", model=model_id, top_k=None, trust_remote_code=False)
+def load(model_id: str) -> Any:
+    """Return the pipeline of a hub repository or a local folder, downloaded on first use."""
+    folder = Path(model_id).expanduser()
+    source, revision = (str(folder), None) if folder.is_dir() else (model_id, commit(model_id))
+    with _named(), hub_errors(model_id):
+        return transformers.pipeline(
+            "text-classification", model=source, revision=revision, top_k=None, trust_remote_code=False
+        )
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Let the hub's errors name the key that was typed."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace("model.id=", "evaluator.model=")) from None
 
 
 def probabilities(model_id: str, labels: Mapping[str, str], texts: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Return (classes, p): p (n, c) sums, per class, the chances of the model's labels that are mapped to it.
 
     Args:
-        model_id: hub repository.
+        model_id: hub repository, or a local folder.
         labels: {label of the model: emotion or neutral}; labels that are left out count for no class.
         texts: replies.
 
     Raises:
         UserError: the model cannot be had, or has no label of such a name.
     """
-    classify = _load(model_id)
+    classify = load(model_id)
     names = tuple(dict.fromkeys(labels.values()))
     p = np.zeros((len(texts), len(names)))
     own = list(classify.model.config.id2label.values())

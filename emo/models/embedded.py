@@ -77,7 +77,3 @@ def _write(source: Path, folder: Path) -> None:
     )
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
-
-
-if __name__ == "__main__":  # part of set-up, so that the first run need not wait for it
-    embedded_folder()
