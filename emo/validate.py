@@ -25,7 +25,7 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "model.source": ("hub", "embedded", "tiny"),
     "model.chat": ("auto", "plain"),
-    "dataset.name": ("sev", "sev_test", "jsonl"),
+    "dataset.name": ("sev", "sev_test", "open_prompts", "jsonl"),
     "elicitation.template": ("paper", "persona", "few_shot"),
     "elicitation.separator": ("newline", "space"),
     "elicitation.accept": ("all", "judged"),
