@@ -14,7 +14,9 @@ from typing import Any
 
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import Sample, load_splits, spread
+from emo.errors import UserError
 from emo.evaluators.classifier import classifier_address
+from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.labels import labeller_address
 from emo.layers import parse_layers
 from emo.models.load import describe
@@ -49,9 +51,20 @@ class Addresses:
         given = config.intervention
         n = self.spec.n_layers
         self.layers = None if given.layers == "auto" else parse_layers(given.layers, n)
+        if self.on is not None:
+            self._check_k()
         self.layer_choices = {
             spec: parse_layers(spec, n, key="intervention.select.layers") for spec in given.select.layers
         }
+
+    def _check_k(self) -> None:
+        given, heads = self.config.intervention, self.on == "heads"
+        most = self.spec.n_heads if heads else self.spec.n_neurons
+        most *= len(self.edited_layers) if given.pool == "global" else 1
+        largest = max(given.k) if isinstance(given.k, list) else given.k
+        if largest > most:
+            where = f"{len(self.edited_layers)} blocks" if given.pool == "global" else "each block"
+            raise UserError(f"intervention.k={largest}: {self.config.model.name} has {most} {self.on} in {where}")
 
     @cached_property
     def _model(self) -> dict[str, str]:
@@ -80,7 +93,7 @@ class Addresses:
             elicitation=asked,
             reply_tokens=c.generation.max_new_tokens if generated or judged else None,
             judge=self.judge if judged else None,
-            shuffles=c.control.seeds,
+            shuffles=max(c.control.seeds, c.control.score_seeds),
             seed=c.seed,
         )
 
@@ -90,9 +103,25 @@ class Addresses:
         return classifier_address(self.names) if self.config.elicitation.judge == "classifier" else None
 
     @property
+    def on(self) -> str | None:
+        """Which units the intervention edits: neurons or heads; None for one that edits none."""
+        kind = self.config.intervention.kind
+        return kind.partition("_")[2] if kind in UNIT_KINDS else None
+
+    @property
+    def bank_site(self) -> str | None:
+        """Where projections are read, if not at resid_post."""
+        return "resid_mid" if self.on == "heads" else None
+
+    @property
+    def edited_layers(self) -> tuple[int, ...]:
+        """The blocks whose units are edited; ``auto`` means all of them."""
+        return tuple(range(self.spec.n_layers)) if self.layers is None else self.layers
+
+    @property
     def tuned(self) -> bool:
         """Whether strength or layers are chosen on dev."""
-        steered = self.config.intervention.kind not in ("none", "prompt")
+        steered = self.config.intervention.kind not in ("none", "prompt", *UNIT_KINDS)
         return steered and (self.config.intervention.alpha == "auto" or self.layers is None)
 
     @cached_property

@@ -89,7 +89,10 @@ class SelectConfig:
 class InterventionConfig:
     """What is done to the model (methods 1.4); keys that a kind does not use are ignored by it."""
 
-    kind: str = MISSING  # none | prompt | steer | prompt_steer | random | shuffled
+    kind: str = MISSING  # none | prompt | steer | prompt_steer | random | shuffled | ablate_neurons | ...
+    k: Any = MISSING  # units per layer (or of the model), or a list of them (one arm each)
+    scale: Any = MISSING  # lambda of enhancements: number or list of numbers (one arm each)
+    pool: str = "per_layer"  # per_layer: k in every layer | global: the k best of the whole model
     alpha: Any = MISSING  # number, list of numbers (one arm each) or auto; negative steers away
     layers: Any = MISSING  # 11-20 (blocks), 0.39-0.72 (depth), 7, [3,5], bottom|middle|top|all, auto
     dose: str = "rms"  # unit of alpha: rms (of the live state) | rel (of its norm) | raw
@@ -103,7 +106,9 @@ class ControlConfig:
     """Controls that run beside the intervention (methods 4.1)."""
 
     arms: list[str] = MISSING  # random: isotropic vectors | shuffled: directions from permuted labels
-    seeds: int = 3  # draws per control
+    units: list[str] = MISSING  # of neurons and heads: random | other_emotion | bottom | magnitude
+    seeds: int = 3  # draws per control, for replies and margins
+    score_seeds: int = 10  # draws per control, for projections
 
 
 @dataclass

@@ -42,7 +42,11 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
     """
     names, how = list(config.emotions.names), config.directions
     moments = Moments(
-        len(names), how.baseline, config.elicitation.groups == "complete", config.control.seeds, config.seed
+        len(names),
+        how.baseline,
+        config.elicitation.groups == "complete",
+        max(config.control.seeds, config.control.score_seeds),
+        config.seed,
     )
     forms: list[str | None] = [*names, None] if how.baseline == "neutral" else list(names)
     prompts = [prompt_ids(lm, config.elicitation, samples, form) for form in forms]

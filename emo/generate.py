@@ -49,6 +49,12 @@ class Decoding(NamedTuple):
 DECODINGS = {"steering": Decoding(10, 3, 1.05)}
 
 
+def once(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
+    """Return the different rows, and for every given row its place among them."""
+    place = {row: i for i, row in enumerate(dict.fromkeys(rows))}
+    return list(place), [place[row] for row in rows]
+
+
 class Grove(NamedTuple):
     """Trees of one forward pass: their prompts, and which rows (indices) each carries."""
 

@@ -14,9 +14,10 @@ from emo.evaluators.damage import kl_per_token, reply_nll
 from emo.evaluators.encoder import embed
 from emo.evaluators.fluency import fluency
 from emo.evaluators.margin import Question, margins, replies_for
-from emo.generate import NO_EDIT, Row, generate
+from emo.generate import NO_EDIT, Row, generate, once
 from emo.hooks import Edit
 from emo.interventions.arms import Arm, Bank, Plan, plan
+from emo.interventions.units import UnitArm, UnitBank, plan_units
 from emo.models.lm import LM
 from emo.prompts import prompt_ids
 from emo.scoring import projections
@@ -34,9 +35,16 @@ class Measure:
     """Measures arms on the samples of one split."""
 
     def __init__(
-        self, lm: LM, config: Config, samples: Sequence[Sample], replies_of: str, bank: Bank, label: str
+        self,
+        lm: LM,
+        config: Config,
+        samples: Sequence[Sample],
+        replies_of: str,
+        bank: Bank,
+        label: str,
+        units: UnitBank | None = None,
     ) -> None:
-        self.lm, self.config, self.samples, self.bank = lm, config, samples, bank
+        self.lm, self.config, self.samples, self.bank, self.units = lm, config, samples, bank, units
         self.replies_of = replies_of  # whose held-out replies: sev or sev_test
         self.part = label  # in front of every progress line
         self.names = list(config.emotions.names)
@@ -47,29 +55,37 @@ class Measure:
         forms = [None, *self.names]
         return [ids for form in forms for ids in prompt_ids(self.lm, self.config.elicitation, self.samples, form)]
 
-    def entries(self, arm: Arm) -> list[Entry]:
-        """Return the rows of an arm, in the order of all its results."""
-        return [Entry(i, e, seed) for seed, e in arm.conditions(len(self.names)) for i in range(len(self.samples))]
+    def entries(self, arm: Arm, scored: bool = False) -> list[Entry]:
+        """Return the rows of an arm, in the order of all its results; ``scored``: of its projections."""
+        conditions = arm.conditions(len(self.names), scored)
+        return [Entry(i, e, seed) for seed, e in conditions for i in range(len(self.samples))]
 
     def _prompt(self, arm: Arm, entry: Entry) -> int:
         form = 1 + entry.emotion if arm.prompted and entry.emotion is not None else 0
         return form * len(self.samples) + entry.sample
 
-    def _rows(self, arms: Sequence[Arm], made: Plan) -> tuple[list[Row], dict[str, slice]]:
+    def _plan(self, arms: Sequence[Arm], skip_layer: int | None = None) -> Plan:
+        """Compile arms that edit the residual stream, or arms that edit units."""
+        on_units = [arm for arm in arms if isinstance(arm, UnitArm)]
+        if on_units and self.units is not None:
+            return plan_units(on_units, self.units, self.config.seed, skip_layer)
+        return plan(arms, self.bank, skip_layer)
+
+    def _rows(self, arms: Sequence[Arm], made: Plan, scored: bool = False) -> tuple[list[Row], dict[str, slice]]:
         rows: list[Row] = []
         where = {}
         for arm in arms:
             start = len(rows)
-            for entry in self.entries(arm):
+            for entry in self.entries(arm, scored):
                 cond = made.cond.get((arm.name, entry.seed, entry.emotion), NO_EDIT)
                 rows.append(Row(self._prompt(arm, entry), cond, decoding=arm.decoding))
             where[arm.name] = slice(start, len(rows))
         return rows, where
 
     def project(self, arms: Sequence[Arm], skip_layer: int | None = None) -> dict[str, Tensor]:
-        """Return, per arm, <resid_post[l], v_mlp[e,l]> at the last prompt token: (entries, l, e)."""
-        made = plan(arms, self.bank, skip_layer)
-        rows, where = self._rows(arms, made)
+        """Return, per arm, projections at the last prompt token (`emo.scoring`): (entries, l, e)."""
+        made = self._plan(arms, skip_layer)
+        rows, where = self._rows(arms, made, scored=True)
         out, _ = self._project(rows, made.edits)
         return {name: out[part] for name, part in where.items()}
 
@@ -83,14 +99,17 @@ class Measure:
 
     def _project(self, rows: list[Row], edits: list[Edit], keep: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         size, label = self.config.batch_size, f"{self.part}: projections"
-        return projections(self.lm, self.prompts, rows, edits, self.bank.directions, size, label, keep)
+        v, site = self.bank.directions, self.bank.site
+        return projections(self.lm, self.prompts, rows, edits, v, size, label, keep, site)
 
     def reply(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
         """Return, per arm, one row per entry: sample id, emotion, seed, reply text and its token ids."""
-        made = plan(arms, self.bank)
+        made = self._plan(arms)
         rows, where = self._rows(arms, made)
-        limit = self.config.generation.max_new_tokens
-        ids = generate(self.lm, self.prompts, rows, made.edits, limit, self.config.batch_size, f"{self.part}: replies")
+        unique, which = once(rows)
+        limit, size = self.config.generation.max_new_tokens, self.config.batch_size
+        written = generate(self.lm, self.prompts, unique, made.edits, limit, size, f"{self.part}: replies")
+        ids = [written[i] for i in which]
         out = {}
         for arm in arms:
             made_rows = []
@@ -106,7 +125,7 @@ class Measure:
 
     def margin(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
         """Return, per arm, the margin of every sample, seed and target emotion."""
-        made = plan(arms, self.bank)
+        made = self._plan(arms)
         replies = replies_for(self.lm, self.samples, self.replies_of, self.names)
         questions: list[Question] = []
         rows: list[dict[str, Any]] = []
@@ -143,9 +162,9 @@ class Measure:
             self.lm, self.prompts, [(entry.sample, row["ids"]) for _, entry, row in flat], self.config.batch_size,
             f"{self.part}: perplexity",
         )  # fmt: skip
-        made = plan(arms, self.bank)
+        made = self._plan(arms)
         kl: list[float | None] = [None] * len(flat)
-        steered = [k for k, (arm, _, _) in enumerate(flat) if arm.kind in ("steer", "random", "shuffled")]
+        steered = [k for k, (arm, _, _) in enumerate(flat) if arm.steered and not arm.prompted]
         if greedy is not None and steered:  # under another prompt KL would mix prompt and edit
             pairs = [(e.sample, made.cond[a.name, e.seed, e.emotion]) for a, e, _ in (flat[k] for k in steered)]
             tokens = self.config.evaluator.kl_tokens

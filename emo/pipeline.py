@@ -19,11 +19,13 @@ from torch import Tensor
 from emo import tracking
 from emo.addresses import Addresses, digest
 from emo.data import spread
-from emo.directions import MLP
+from emo.directions import ATTN, MLP
 from emo.evaluators.encoder import encoder_folder
 from emo.evaluators.margin import stand_ins
 from emo.extraction import extract
 from emo.interventions.arms import Arm, Bank, random_directions
+from emo.interventions.unit_arms import unit_arms
+from emo.interventions.units import UnitArm, UnitBank
 from emo.labels import check_labels, label_all, label_rows, labeller_address
 from emo.measure import Measure
 from emo.models.lm import LM
@@ -31,6 +33,7 @@ from emo.models.load import load
 from emo.selection import Choice, choose
 from emo.store import Artifact, writable
 from emo.texts import digest_of, words_digest
+from emo.types import Site
 
 
 class Job(Addresses):
@@ -74,8 +77,22 @@ class Job(Addresses):
     @cached_property
     def bank(self) -> Bank:
         """The vectors that arms add."""
-        v, shuffled = self.directions.tensors["v"][:, :, MLP], self.directions.tensors["shuffled"][:, :, :, MLP]
-        return Bank(v, shuffled, random_directions(self.config.control.seeds, v.shape[1], v.shape[2], self.config.seed))
+        sublayer = ATTN if self.on == "heads" else MLP
+        v = self.directions.tensors["v"][:, :, sublayer].contiguous()
+        shuffled = self.directions.tensors["shuffled"][:, :, :, sublayer].contiguous()
+        drawn = random_directions(len(shuffled), v.shape[1], v.shape[2], self.config.seed)
+        return Bank(v, shuffled, drawn, Site.RESID_MID if self.on == "heads" else Site.RESID_POST)
+
+    @cached_property
+    def units(self) -> UnitBank | None:
+        """What arms on neurons or heads choose from; None for other jobs."""
+        if self.on is None:
+            return None
+        found, heads = self.attribution.tensors, self.on == "heads"
+        kind = "heads" if heads else "neurons"
+        delta = found["delta_attn" if heads else "delta_mlp"]
+        width = delta.shape[2] // found[kind].shape[2]
+        return UnitBank(Site.HEAD if heads else Site.NEURON, found[kind], delta, found[f"{kind}_size"], width)
 
     # --- strength -------------------------------------------------------------------------------
 
@@ -103,11 +120,13 @@ class Job(Addresses):
 
     def _steering(self, name: str, kind: str, alpha: float | list[float], layers: Sequence[int]) -> Arm:
         c = self.config
-        seeds = c.control.seeds if kind.endswith(("random", "shuffled")) else 1
+        seeds, scored = (c.control.seeds, c.control.score_seeds) if kind.endswith(("random", "shuffled")) else (1, 1)
         decoding = "steering" if c.generation.decoding == "paper" else "plain"
         given = c.intervention
         strength = tuple(map(float, alpha)) if isinstance(alpha, list) else float(alpha)
-        return Arm(name, kind, strength, tuple(layers), given.dose, given.tokens, float(given.decay), seeds, decoding)
+        return Arm(
+            name, kind, strength, tuple(layers), given.dose, given.tokens, float(given.decay), seeds, decoding, scored
+        )
 
     @cached_property
     def arms(self) -> list[Arm]:
@@ -117,6 +136,8 @@ class Job(Addresses):
         unedited = [Arm("none", "none")] if kind == "none" else [Arm("none", "none"), Arm("prompt", "prompt")]
         if kind in ("none", "prompt"):
             return unedited
+        if self.on is not None:
+            return [*unedited, *unit_arms(c, self.edited_layers, len(self.names))]
         kinds = {"steer": ["steer"], "prompt_steer": ["steer", "prompt_steer"]}.get(kind, [kind])
         if kind == "steer":
             kinds += c.control.arms
@@ -144,7 +165,7 @@ class Job(Addresses):
     @cached_property
     def measure(self) -> Measure:
         """The test split under this job's arms."""
-        return Measure(self.lm, self.config, self.splits.test, "sev_test", self.bank, "test")
+        return Measure(self.lm, self.config, self.splits.test, "sev_test", self.bank, "test", self.units)
 
     def _per_arm(
         self,
@@ -159,12 +180,15 @@ class Job(Addresses):
         keys = {}
         for name, arm in by_name.items():
             needs = on_directions or arm.kind.endswith(("steer", "shuffled"))
+            drawn = isinstance(arm, UnitArm) or arm.kind.endswith("random")
             keys[name] = self.address(
                 stage,
                 samples=digest(self.splits.test),
-                arm=arm.key(),
+                arm=arm.key(scored=on_directions),
                 directions=self.directions_address if needs else None,
-                seed=self.config.seed if arm.kind.endswith("random") else None,
+                attribution=self.attribution_address if isinstance(arm, UnitArm) else None,
+                site=self.bank_site if on_directions else None,
+                seed=self.config.seed if drawn else None,
                 **inputs,
             )
         configs = {name: {"arm": asdict(arm)} for name, arm in by_name.items()}
@@ -173,7 +197,9 @@ class Job(Addresses):
     @cached_property
     def prompted(self) -> Artifact:
         """Test states under the emotion prompts: proj (n*e, l, e), and states (g,e,l,d) of the first groups."""
-        key = self.address("states", samples=digest(self.splits.test), directions=self.directions_address)
+        key = self.address(
+            "states", samples=digest(self.splits.test), directions=self.directions_address, site=self.bank_site
+        )
         config = {"samples": len(self.splits.test), "probe_groups": self.config.directions.probe_groups}
         return self.store.get_or_compute("states", key, config, self._read_prompted)
 

@@ -1,11 +1,12 @@
 """Projections on the emotion directions, under many conditions at once (methods 1.8).
 
-s(l) = <resid_post[l], v_mlp[e,l]> at the last prompt token; the conditions of a prompt are one-token rows
-over its shared prefix.
+s(l) = <resid_post[l], v_mlp[e,l]>, or <resid_mid[l], v_attn[e,l]> for heads, at the last prompt token; the
+conditions of a prompt are one-token rows over its shared prefix.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from emo.console import progress
 from emo.forest import TRUNK, Block
-from emo.generate import Planter, Row, groves, last_tokens
+from emo.generate import Planter, Row, groves, last_tokens, once
 from emo.hooks import Edit, edited, reading
 from emo.models.lm import LM
 from emo.types import Site
@@ -28,8 +29,11 @@ def projections(
     batch_size: int,
     label: str = "scored",
     keep: Sequence[int] = (),
+    site: Site = Site.RESID_POST,
 ) -> tuple[Tensor, Tensor]:
-    """Return <resid_post[l], v[e,l]> at the last prompt token of every row, (rows, l, e), and the states of some rows.
+    """Return <resid[l], v[e,l]> at the last prompt token of every row, (rows, l, e), and the states of some rows.
+
+    Rows of one prompt and condition are forwarded once.
 
     Args:
         lm: the model.
@@ -40,16 +44,20 @@ def projections(
         batch_size: prompts in one forward pass.
         label: name of the progress bar.
         keep: rows whose states (len(keep), l, d) are returned too.
+        site: resid_post or resid_mid.
     """
-    slot = {row: k for k, row in enumerate(keep)}
+    unique, which = once(rows)
     held = torch.zeros(len(keep), lm.n_layers, lm.d)
-    out = torch.zeros(len(rows), lm.n_layers, v.shape[0])
+    slots = defaultdict(list)
+    for k, row in enumerate(keep):
+        slots[which[row]].append(k)
+    out = torch.zeros(len(unique), lm.n_layers, v.shape[0])
     planter = Planter(lm, prompts, edits)
-    with edited(lm, edits) as cursor, progress(label, len(rows), "rows") as bar:
-        for grove in groves(prompts, rows, batch_size):
+    with edited(lm, edits) as cursor, progress(label, len(unique), "rows") as bar:
+        for grove in groves(prompts, unique, batch_size):
             forest = planter.plant(grove, cursor)
             pieces = [
-                [planter.starts(p, TRUNK + 1 + k, rows[i].cond) for k, i in enumerate(members)]
+                [planter.starts(p, TRUNK + 1 + k, unique[i].cond) for k, i in enumerate(members)]
                 for p, members in zip(grove.prompts, grove.rows, strict=True)
             ]
             block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
@@ -62,10 +70,10 @@ def projections(
                 state = x[at].float()
                 out[to, layer] = (state @ v[:, layer].to(state.device).T).cpu()
                 for k, i in enumerate(to):
-                    if i in slot:
-                        held[slot[i], layer] = state[k].cpu()
+                    for place in slots.get(i, ()):
+                        held[place, layer] = state[k].cpu()
 
-            with reading(lm, [(Site.RESID_POST, layer) for layer in range(lm.n_layers)], project):
+            with reading(lm, [(site, layer) for layer in range(lm.n_layers)], project):
                 forest.extend(block)
             bar.advance(len(order))
-    return out, held
+    return out[torch.tensor(which, dtype=torch.long)], held

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emo.interventions.arms import Arm
+from emo.interventions.unit_arms import KINDS
 from emo.labels import hits
 from emo.pipeline import Job
 from emo.stats import Estimate, estimate, estimate_ratio, holm, paired
@@ -32,7 +34,8 @@ def _projection_rows(job: Job) -> Iterator[dict[str, Any]]:
     gap = prompt_gap(job)
     for arm in job.arms:
         shift = projection_shift(job, arm.name)  # zero for arm none: it is the reference
-        final = _seed_mean(job, arm.name, job.last_block[arm.name]) - _seed_mean(job, "none", job.last_block["none"])
+        final = _seed_mean(job, arm.name, job.last_block[arm.name])
+        final = final - _seed_mean(job, arm.reference, job.last_block[arm.reference])
         for e, name in enumerate(job.names):
             for i, sample in enumerate(job.splits.test):
                 row = {"arm": arm.name, "sample": sample.id, "emotion": name}
@@ -44,17 +47,24 @@ def _projection_rows(job: Job) -> Iterator[dict[str, Any]]:
 
 
 def projection_shift(job: Job, arm: str) -> np.ndarray:
-    """Return s(arm) - s(none) per block, seeds averaged: (e, n, l)."""
-    proj = job.projections
-    return _seed_mean(job, arm, proj[arm]) - _seed_mean(job, "none", proj["none"])
+    """Return s(arm) - s(its reference) per block, seeds averaged: (e, n, l).
+
+    The reference is arm none, and arm prompt where units are ablated under the emotion prompt.
+    """
+    proj, base = job.projections, _arm(job, arm).reference
+    return _seed_mean(job, arm, proj[arm]) - _seed_mean(job, base, proj[base])
+
+
+def _arm(job: Job, name: str) -> Arm:
+    return next(arm for arm in job.arms if arm.name == name)
 
 
 def _seed_mean(job: Job, name: str, proj: Any) -> np.ndarray:
     """Return each target emotion's own projection, seeds averaged: (e, n) or (e, n, l) from (entries, [l,] e)."""
-    arm = next(a for a in job.arms if a.name == name)
+    arm = _arm(job, name)
     n, e = len(job.splits.test), len(job.names)
     x = proj.numpy().astype(np.float64)
-    per = x.reshape(arm.seeds, -1, n, *x.shape[1:]).mean(0)  # (e or 1, n, [l,] e)
+    per = x.reshape(arm.draws(scored=True), -1, n, *x.shape[1:]).mean(0)  # (e or 1, n, [l,] e)
     return np.stack([per[t if len(per) > 1 else 0][..., t] for t in range(e)])
 
 
@@ -153,6 +163,11 @@ def _mean_nll(job: Job) -> float:
     return float(np.nanmean(_absolute_nll(job, "none")))
 
 
+def is_target(arm: Arm) -> bool:
+    """Whether an arm is what the job is about: neither unedited nor a control."""
+    return arm.kind in KINDS or arm.kind.endswith("steer")
+
+
 def smallest_p(job: Job) -> float:
     """Return the smallest p that sign flips of this number of scenario means can give, before Holm."""
     return 2.0 ** (1 - len({s.scenario_id for s in job.splits.test}))
@@ -185,12 +200,11 @@ def comparisons(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     table = frame[frame["metric"] == metric].set_index(["arm", "sample", "emotion"])
     rows: list[dict[str, Any]] = []
     for arm in job.arms:
-        if not arm.kind.endswith("steer"):
+        if not is_target(arm):
             continue
         strength = arm.name.partition("@")[2]
         for other in job.arms:
-            rival = other.kind in ("none", "prompt") or other.kind.endswith(("random", "shuffled"))
-            if not rival or (other.steered and other.name.partition("@")[2] != strength):
+            if is_target(other) or (other.steered and other.name.partition("@")[2] != strength):
                 continue
             a, b = table.loc[arm.name], table.loc[other.name].reindex(table.loc[arm.name].index)
             found = paired(

@@ -31,7 +31,7 @@ VALUES = ("arm", "metric", "value", "ci_lo", "ci_hi", "n")
 SWEEP_FILE = "sweep.json"
 EARLIER = "earlier"  # holds the tables of other sweeps of the same name
 _warned: set[Path] = set()
-VARIANT = re.compile(r"(?P<arm>[^@]+)@(?P<key>\w+)=(?P<value>.+)")
+VARIANT = re.compile(r"(\w+)=([^,]+)")  # behind the @ of an arm's name
 
 
 def read_result(folder: Path, address: str | None = None) -> dict[str, Any] | None:
@@ -169,9 +169,8 @@ def base(arm: str) -> str:
 
 
 def _own(arm: str) -> dict[str, float]:
-    """Return the swept value that an arm's own name holds."""
-    match = VARIANT.fullmatch(arm)
-    return {f"intervention.{match['key']}": float(match["value"])} if match else {}
+    """Return the swept values that an arm's own name holds: ``ablate_neurons@k=8`` or ``...@k=8,scale=0.5``."""
+    return {f"intervention.{key}": float(value) for key, value in VARIANT.findall(arm.partition("@")[2])}
 
 
 def _column(column: pd.Series) -> pd.Series:

@@ -12,6 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 from emo.cli import explain
 from emo.config import Config
 from emo.errors import UserError, check_choice, nearest
+from emo.interventions.unit_arms import KINDS as UNIT_KINDS
+from emo.interventions.units import CONTROLS as UNIT_CONTROLS
 from emo.layers import check_layers
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -34,7 +36,8 @@ CHOICES = {
     "generation.decoding": ("same", "paper"),
     "directions.baseline": ("emotions_mean", "neutral"),
     "directions.tokens": ("prompt_last", "reply_mean"),
-    "intervention.kind": ("none", "prompt", "steer", "prompt_steer", "random", "shuffled"),
+    "intervention.kind": ("none", "prompt", "steer", "prompt_steer", "random", "shuffled", *UNIT_KINDS),
+    "intervention.pool": ("per_layer", "global"),
     "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),
     "intervention.tokens": ("every_step", "prompt_last", "all"),
@@ -50,6 +53,7 @@ AT_LEAST = {  # null, where the key allows it, means no bound
     "directions.probe_groups": 1,
     "intervention.select.prompts": 1,
     "control.seeds": 1,
+    "control.score_seeds": 1,
     "evaluator.bootstrap": 1,
     "evaluator.kl_tokens": 1,
 }
@@ -120,6 +124,7 @@ def _check(config: Config) -> None:
     _subset("emotions.names", config.emotions.names, EKMAN6, at_least=2)
     _subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
     _subset("control.arms", config.control.arms, CONTROLS, at_least=0)
+    _subset("control.units", config.control.units, UNIT_CONTROLS, at_least=0)
     _subset("evaluator.questions", config.evaluator.questions, ("blind", "match"), at_least=1)
     if config.dataset.themes is not None:
         _subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
@@ -131,6 +136,7 @@ def _check(config: Config) -> None:
         _alpha("intervention.alpha", alpha, "a number, a list of numbers or auto")
         several = isinstance(alpha, list)  # as floats: 8 and 8.0 are one strength, so one address
         config.intervention.alpha = [float(a) for a in alpha] if several else float(alpha)
+    _units(config)
     _alpha("intervention.select.alpha", config.intervention.select.alpha, "a list of numbers")
     check_layers(config.intervention.layers, auto=True)
     if not config.intervention.select.layers:
@@ -171,6 +177,18 @@ def _alpha(key: str, value: object, forms: str) -> None:
             raise UserError(f"{key}={given}: {_show(item)} is no finite number{nearest(item, ['auto'])}; type {forms}")
     if not values or len(set(values)) < len(values):
         raise UserError(f"{key}={_show(value)}: a list needs at least one number and none twice")
+
+
+def _units(config: Config) -> None:
+    """Check k and scale; as numbers of one type, since 8 and [8] or 1 and 1.0 are the same choice."""
+    given = config.intervention
+    _alpha("intervention.scale", given.scale, "a number or a list of numbers")
+    given.scale = [float(x) for x in given.scale] if isinstance(given.scale, list) else float(given.scale)
+    ks = given.k if isinstance(given.k, list) else [given.k]
+    if not ks or len(set(map(str, ks))) < len(ks) or any(isinstance(k, bool) or not isinstance(k, int) for k in ks):
+        raise UserError(f"intervention.k={_show(given.k)}: type a whole number or a list of them, none twice: [0,2,8]")
+    if min(ks) < 0:
+        raise UserError(f"intervention.k={_show(given.k)}: whole numbers from 0 on are needed")
 
 
 def _subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at_least: int) -> None:

@@ -63,7 +63,7 @@ def test_removing_twice_is_removing_once(lm: LM, kind: str) -> None:
         assert gap(twice, once) <= 1e-6
         removed = edits[0].op
         if isinstance(removed, Zero):  # resid_mid is written as a difference: zero up to rounding
-            assert once[..., removed.units[0]].abs().max() <= (1e-6 if site is Site.RESID_MID else 0)
+            assert once[..., removed.index[0]].abs().max() <= (1e-6 if site is Site.RESID_MID else 0)
         if isinstance(removed, ProjectOut):
             assert (once @ removed.vectors[0]).abs().max() <= 1e-5 * once.norm(dim=-1).max()
 

@@ -111,7 +111,7 @@ def op(kind: str, w: int, conditions: int = 2, seed: int = 0) -> Op:
     if kind == "scale":
         return Scale(2 * torch.rand(conditions, w, generator=draw))
     if kind == "zero":
-        return Zero(torch.rand(conditions, w, generator=draw) < 0.4)
+        return Zero.of([mask.nonzero()[:, 0] for mask in torch.rand(conditions, w, generator=draw) < 0.4])
     return ProjectOut(unit(conditions, w, seed=seed))
 
 
@@ -119,7 +119,7 @@ def identity(kind: str, w: int) -> Op:
     """Return an op that must change nothing, not a bit."""
     if kind == "add":
         return Add(unit(1, w), torch.zeros(1, dtype=torch.long), torch.zeros(1))
-    return Scale(torch.ones(1, w)) if kind == "scale" else Zero(torch.zeros(1, w, dtype=torch.bool))
+    return Scale(torch.ones(1, w)) if kind == "scale" else Zero.of([torch.zeros(0, dtype=torch.long)])
 
 
 def edits_at(lm: LM, kind: str, site: Site, tokens: Tokens, layers: Sequence[int] = (1, 2)) -> list[Edit]:

@@ -33,7 +33,8 @@ class Arm:
         dose: rms | rel | raw.
         tokens: which positions are edited.
         decay: factor on the strength per generated token.
-        seeds: draws of the control's vectors.
+        seeds: draws of a control for replies and margins.
+        score_seeds: draws of a control for projections; fewer than ``seeds``: as many as ``seeds``.
         decoding: plain | steering (the released code's settings for steered arms).
     """
 
@@ -46,6 +47,7 @@ class Arm:
     decay: float = 1.0
     seeds: int = 1
     decoding: str = "plain"
+    score_seeds: int = 0
 
     @property
     def steered(self) -> bool:
@@ -57,27 +59,41 @@ class Arm:
         """Whether the arm's prompts ask for the emotion."""
         return self.kind.startswith("prompt")
 
-    def conditions(self, emotions: int) -> list[tuple[int, int | None]]:
+    @property
+    def reference(self) -> str:
+        """The arm whose projections delta-s is measured from."""
+        return "none"
+
+    def draws(self, scored: bool) -> int:
+        """Return the number of seeds of projections (``scored``) or of what is written."""
+        return max(self.seeds, self.score_seeds) if scored else self.seeds
+
+    def conditions(self, emotions: int, scored: bool = False) -> list[tuple[int, int | None]]:
         """Return (seed, emotion index) of every condition; the emotion is None where the arm has none."""
         alike = self.kind == "none" or (self.kind == "random" and not isinstance(self.alpha, tuple))
         per_emotion: list[int | None] = [None] if alike else list(range(emotions))
-        return [(seed, e) for seed in range(self.seeds) for e in per_emotion]
+        return [(seed, e) for seed in range(self.draws(scored)) for e in per_emotion]
 
     def strength(self, emotion: int | None) -> float:
         """Return the strength for an emotion (index)."""
         return self.alpha[emotion or 0] if isinstance(self.alpha, tuple) else self.alpha
 
-    def key(self) -> dict[str, Any]:
-        """Return what the arm's results depend on (its name is not part of it)."""
-        return {k: v for k, v in asdict(self).items() if k != "name"}
+    def key(self, scored: bool = False) -> dict[str, Any]:
+        """Return what the arm's projections (``scored``) or other results depend on; its name is not part of it."""
+        seeds = ("seeds", "score_seeds")
+        return {k: v for k, v in asdict(self).items() if k not in ("name", *seeds)} | {"seeds": self.draws(scored)}
 
 
 class Bank(NamedTuple):
-    """The vectors that arms add: directions (e, l, d), shuffled (seeds, e, l, d), random (seeds, l, d), all unit."""
+    """The vectors that arms add: directions (e, l, d), shuffled (seeds, e, l, d), random (seeds, l, d), all unit.
+
+    ``site`` is where they were read and where projections on ``directions`` are taken.
+    """
 
     directions: Tensor
     shuffled: Tensor
     random: Tensor
+    site: Site = Site.RESID_POST
 
 
 def random_directions(seeds: int, n_layers: int, d: int, seed: int) -> Tensor:
@@ -112,7 +128,7 @@ def plan(arms: Sequence[Arm], bank: Bank, skip_layer: int | None = None) -> Plan
     owner: list[tuple[Arm, float]] = []
     steered = [arm for arm in arms if arm.steered]
     for arm in steered:
-        for seed, emotion in arm.conditions(e):
+        for seed, emotion in arm.conditions(e, scored=True):
             cond[arm.name, seed, emotion] = len(which)
             owner.append((arm, arm.strength(emotion)))
             if arm.kind.endswith("random"):

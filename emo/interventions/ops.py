@@ -6,6 +6,7 @@ hands over the condition of every token. Arithmetic is float32, the result has t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -72,17 +73,61 @@ class Scale(_Op):
 
 @dataclass(frozen=True, eq=False)
 class Zero(_Op):
-    """Set units to zero.
+    """Set the units of a condition to zero; a condition without units leaves the activation bit-equal.
 
     Attributes:
-        units: (c, w) True where a condition zeroes a unit.
+        index: (c, m) columns.
+        factor: (c, 1) 0, or 1 for a condition without units.
     """
 
-    units: Tensor
+    index: Tensor
+    factor: Tensor
+
+    @classmethod
+    def of(cls, units: Sequence[Tensor]) -> Self:
+        """Build from one list of columns per condition."""
+        return cls(_rows(units), torch.tensor([[0.0 if len(row) else 1.0] for row in units]))
 
     def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:  # noqa: ARG002
         """See `emo.hooks.Op`."""
-        return x.masked_fill(self.units[cond], 0)
+        index = self.index[cond]
+        return x.scatter(-1, index, x.gather(-1, index) * self.factor[cond].to(x.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class AddUnits(_Op):
+    """``x_j + gain * value_j`` for the units j of a condition.
+
+    Attributes:
+        index: (c, m) columns.
+        value: (c, m) what is added; 0 where the entry only fills the row.
+    """
+
+    index: Tensor
+    value: Tensor
+
+    @classmethod
+    def of(cls, units: Sequence[Tensor], values: Sequence[Tensor]) -> Self:
+        """Build from one list of columns, and of what is added to each, per condition."""
+        index = _rows(units)
+        value = torch.zeros(index.shape)
+        for c, own in enumerate(values):
+            value[c, : len(own)] = own
+        return cls(index, value)
+
+    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+        """See `emo.hooks.Op`."""
+        return x.float().scatter_add(-1, self.index[cond], gain * self.value[cond]).to(x.dtype)
+
+
+def _rows(units: Sequence[Tensor]) -> Tensor:
+    """Return indices (c, m), m the longest row; a shorter one is filled with its own first unit (none: column 0)."""
+    index = torch.zeros(len(units), max([1, *map(len, units)]), dtype=torch.long)
+    for c, row in enumerate(units):
+        if len(row):
+            index[c] = row[0]
+            index[c, : len(row)] = row
+    return index
 
 
 @dataclass(frozen=True, eq=False)

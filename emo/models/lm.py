@@ -29,6 +29,8 @@ class ModelSpec(NamedTuple):
     chat: str
     local: bool = True  # read from the local cache only
     family: str = ""  # transformers' model_type
+    n_heads: int = 0  # per block
+    n_neurons: int = 0  # per block
 
 
 class LM:

@@ -74,8 +74,13 @@ def _describe(
         )
     return ModelSpec(
         name, source, model_id, commit, folder, text.num_hidden_layers, resolved, where, device_map, chat, local,
-        text.model_type,
+        text.model_type, text.num_attention_heads, _neurons(text),
     )  # fmt: skip
+
+
+def _neurons(config: Any) -> int:
+    """Return the FFN width; GPT-2 writes null for four times the residual width."""
+    return int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,103 @@
+"""Scores of ablated and enhanced units as tree rows == full forward passes, on every family."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import twin
+from torch import Tensor
+from twin import TOLERANCE, gap, prompt, steps
+
+from emo.generate import Row, generate
+from emo.hooks import Edit, edited, reading
+from emo.interventions.units import UnitArm, UnitBank, plan_units
+from emo.models.lm import LM
+from emo.scoring import projections
+from emo.types import Site, Tokens
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+PROMPTS = [prompt(30, 1), prompt(30, 1)[:-3] + prompt(4, 2), prompt(9, 3)]  # two with a common start, one shorter
+EMOTIONS = 2
+
+
+def bank_of(lm: LM, units: str) -> UnitBank:
+    """Return random rankings and differences, large enough to change the scores."""
+    count, width, site = (lm.h, lm.p, Site.HEAD) if units == "heads" else (lm.f, 1, Site.NEURON)
+    draw = torch.Generator().manual_seed(5)
+    scores = torch.randn(EMOTIONS, lm.n_layers, count, generator=draw)
+    delta = torch.randn(EMOTIONS, lm.n_layers, count * width, generator=draw)
+    return UnitBank(site, scores, delta, scores.abs(), width)
+
+
+def arms_of(lm: LM, op: str, units: str, tokens: str) -> list[UnitArm]:
+    most = lm.h if units == "heads" else lm.f
+    return [
+        UnitArm(f"{pick}@k={k}", f"{op}_{units}", 0.7, tuple(range(lm.n_layers)), tokens=tokens, seeds=seeds,
+                op=op, units=units, pick=pick, k=k)
+        for pick, seeds in (("top", 1), ("random", 2))
+        for k in (0, 1, most // 2, most)
+    ]  # fmt: skip
+
+
+def naive(lm: LM, ids: list[int], edits: list[Edit], cond: int, v: Tensor, site: Site) -> Tensor:
+    """Return <resid[l], v[e,l]> (l, e) at the last token of one whole prompt, run alone."""
+    out = torch.zeros(lm.n_layers, EMOTIONS)
+
+    def sink(_: Site, layer: int, x: Tensor) -> None:
+        out[layer] = x[0, -1].float() @ v[:, layer].T
+
+    wanted = [(site, layer) for layer in range(lm.n_layers)]
+    with torch.inference_mode(), edited(lm, edits) as cursor, reading(lm, wanted, sink):
+        cursor.place(torch.full((1, len(ids)), cond), steps(len(ids), len(ids)))
+        lm.model(input_ids=torch.tensor([ids]), use_cache=False)
+    return out
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+@pytest.mark.parametrize("units", ["neurons", "heads"])
+@pytest.mark.parametrize("op", ["ablate", "enhance"])
+def test_tree_rows_score_as_full_forwards(lm: LM, op: str, units: str, batch_size: int) -> None:
+    """A wrong column, condition or block; another row's edit; a prefix that an edit has touched."""
+    arms, bank = arms_of(lm, op, units, "every_step"), bank_of(lm, units)
+    made = plan_units(arms, bank, 0)
+    v = twin.unit(EMOTIONS, lm.n_layers, lm.d)
+    site = Site.RESID_MID if units == "heads" else Site.RESID_POST
+    rows = [
+        Row(p, made.cond.get((arm.name, seed, e), -1))
+        for p in range(len(PROMPTS))
+        for arm in arms
+        for seed, e in arm.conditions(EMOTIONS)
+    ]
+    ours, _ = projections(lm, PROMPTS, rows, made.edits, v, batch_size, site=site)
+    known: dict[Row, Tensor] = {}
+    for row in rows:
+        if row not in known:
+            known[row] = naive(lm, PROMPTS[row.prompt], made.edits, row.cond, v, site)
+    assert gap(ours, torch.stack([known[row] for row in rows])) <= TOLERANCE
+    assert len({tuple(x.flatten().tolist()) for x in known.values()}) > len(PROMPTS)  # edits did something
+
+
+def test_an_edit_of_earlier_tokens_scores_as_a_full_forward(lm: LM) -> None:
+    """tokens=all reaches into the prompt: nothing of it may be shared."""
+    arms, bank = arms_of(lm, "ablate", "neurons", "all"), bank_of(lm, "neurons")
+    made = plan_units(arms, bank, 0)
+    v = twin.unit(EMOTIONS, lm.n_layers, lm.d)
+    rows = [Row(p, cond) for p in range(len(PROMPTS)) for cond in sorted(set(made.cond.values()))[:4]]
+    assert made.edits[0].tokens is Tokens.ALL
+    ours, _ = projections(lm, PROMPTS, rows, made.edits, v, 64)
+    theirs = [naive(lm, PROMPTS[row.prompt], made.edits, row.cond, v, Site.RESID_POST) for row in rows]
+    assert gap(ours, torch.stack(theirs)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("units", ["neurons", "heads"])
+def test_replies_under_edited_units(lm: LM, units: str) -> None:
+    """Generation with a cache writes what the whole sequence, recomputed at every step, gives."""
+    arms, bank = arms_of(lm, "ablate", units, "every_step"), bank_of(lm, units)
+    made = plan_units(arms, bank, 0)
+    conds = [-1, *sorted(set(made.cond.values()))[:3]]
+    rows = [Row(p, cond) for p in range(2) for cond in conds]
+    ours = generate(lm, PROMPTS[:2], rows, made.edits, 6, 64)
+    stop = tuple(lm.stop_ids())
+    theirs = [twin.reply(lm, PROMPTS[r.prompt], 6, made.edits if r.cond >= 0 else (), max(r.cond, 0), stop) for r in rows]
+    assert ours == theirs
