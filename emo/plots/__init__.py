@@ -7,6 +7,8 @@ from emo.plots.arms import arms_figure, selection_figure
 from emo.plots.geometry import cosine_figure, pca_figure
 from emo.plots.layers import layer_curves, probe_figure
 from emo.plots.theme import arm_colours, emotion_colours, sort_arms
+from emo.plots.unit_maps import head_map, long_tail, neuron_map
+from emo.plots.units import k_curves, small_multiples
 
 __all__ = [
     "accuracy_figure",
@@ -16,10 +18,15 @@ __all__ = [
     "confusion_figure",
     "cosine_figure",
     "emotion_colours",
+    "head_map",
+    "k_curves",
     "layer_curves",
+    "long_tail",
+    "neuron_map",
     "off_target_figure",
     "pca_figure",
     "probe_figure",
     "selection_figure",
+    "small_multiples",
     "sort_arms",
 ]

@@ -135,7 +135,8 @@ def measured_arms(table: SweepTable) -> list[str]:
 def arm_shapes(arms: Sequence[str]) -> dict[str, str]:
     """Marker of each arm, a second channel beside its colour; the first arm that is no reference has a dot."""
     order = sorted(arms, key=lambda arm: arm in REFERENCES)
-    return {arm: SHAPES[i % len(SHAPES)] for i, arm in enumerate(order)}
+    # Shifted where it repeats: colours repeat after as many, and a pair of both would not tell arms apart.
+    return {arm: SHAPES[(i + i // len(SHAPES)) % len(SHAPES)] for i, arm in enumerate(order)}
 
 
 def _metric_axis(table: SweepTable, metric: str) -> str:
@@ -181,7 +182,7 @@ def clean(text: str) -> str:
 
 
 def _curves(axes: Axes, table: SweepTable, panel: Panel, where: int, arms: list[str]) -> None:
-    colours, shapes, neutral = arm_colours(arms), arm_shapes(arms), metric_label(panel.metric)[1]
+    colours, shapes = arm_colours(arms), arm_shapes(arms)
     empty = True
     for arm in arms:
         found = [(number(s[where]), table.get(s, arm, panel.metric)) for s in panel.settings]
@@ -193,12 +194,17 @@ def _curves(axes: Axes, table: SweepTable, panel: Panel, where: int, arms: list[
         empty = empty and not points
     if empty:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=FAINT)
+    guides(axes, panel.metric, ends_of(table, panel.metric))
+
+
+def guides(axes: Axes, metric: str, ends: Sequence[float]) -> None:
+    """Scale and tick the y axis of a metric whose values end at ``ends``; mark no effect, and the bound if reached."""
+    neutral = metric_label(metric)[1]
     if neutral is not None:
         axes.axhline(neutral, color=INK, linewidth=1, linestyle=":", zorder=1)
-    ends = ends_of(table, panel.metric)
-    if not ratio_axis(axes, "y", panel.metric, ends):
+    if not ratio_axis(axes, "y", metric, ends):
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))  # left to itself, a low panel has two
-    bound = BOUNDS.get(panel.metric)
+    bound = BOUNDS.get(metric)
     if bound is not None and ends and max(ends) > bound:
         axes.axhline(bound, color=BOUND, linewidth=1, linestyle=(0, (6, 2, 1, 2)), zorder=1)
 
@@ -218,16 +224,26 @@ def _reference(axes: Axes, estimate: Estimate, colour: str, arm: str) -> None:
 
 
 def _line(axes: Axes, points: list[tuple[float, Estimate]], colour: str, shape: str, arm: str) -> None:
-    xs = [x for x, _ in points]
-    ys = [math.nan if e.value is None else e.value for _, e in points]
-    axes.plot(
-        xs, ys, linestyle=DASHES.get(arm, "-"), marker=shape, markersize=5.5, linewidth=1.7, color=colour, zorder=3
-    )
-    lows = [math.nan if e.lo is None else e.lo for _, e in points]
-    highs = [math.nan if e.hi is None else e.hi for _, e in points]
-    axes.fill_between(xs, lows, highs, color=colour, alpha=0.14, linewidth=0, zorder=1)
+    ends = [[math.nan if y is None else y for y in e[:3]] for _, e in points]
+    mean, lo, hi = zip(*ends, strict=True)
+    band_line(axes, [x for x, _ in points], (mean, lo, hi), colour, linestyle=DASHES.get(arm, "-"), marker=shape)
+
+
+def band_line(axes: Axes, xs: Sequence[float], band: Sequence[Sequence[float]], colour: str, **style: Any) -> None:
+    """Draw one arm: a line with its band.
+
+    Args:
+        axes: where.
+        xs: (m,) places.
+        band: mean, lo and hi, each (m,), in the unit of the axis; nan leaves a gap.
+        colour: of all of it.
+        style: of the line, as matplotlib's ``plot`` takes it.
+    """
+    mean, lo, hi = band
+    axes.plot(xs, mean, **({"markersize": 5.5, "linewidth": 1.7, "zorder": 3} | style), color=colour)
+    axes.fill_between(xs, lo, hi, color=colour, alpha=0.14, linewidth=0, zorder=1)
     if len(xs) <= 10:  # a lone point has no band; many bars would be a band again
-        axes.vlines(xs, lows, highs, color=colour, linewidth=1.2, alpha=0.8, zorder=2)
+        axes.vlines(xs, lo, hi, color=colour, linewidth=1.2, alpha=0.8, zorder=2)
 
 
 def _logarithmic(values: Sequence[float]) -> bool:
@@ -239,20 +255,26 @@ def _number_axis(axes: Axes, values: list[float], width: float) -> None:
     place = math.log if _logarithmic(values) else float
     if _logarithmic(values):
         axes.set_xscale("log")
-    length = (place(values[-1]) - place(values[0])) or 1.0
-    widest = max(len(f"{x:g}") for x in values) if len(values) > 10 else 0  # many: ticks at equal distances
-    ticks: list[float] = []
-    for value in values:
-        gap = DIGIT * (max(widest, *(len(f"{x:g}") for x in [value, *ticks[-1:]])) + 1) / width * length
-        if ticks and place(value) - place(ticks[-1]) < gap:
-            if value == values[-1] and len(ticks) > 1:
-                ticks[-1] = value  # the largest value is worth more than its neighbour
-            continue
-        ticks.append(value)
+    ticks = fitting_ticks(values, [place(x) for x in values], [f"{x:g}" for x in values], width)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.margins(x=0.06)
+
+
+def fitting_ticks(values: Sequence[float], places: Sequence[float], labels: Sequence[str], width: float) -> list[float]:
+    """Return those of the rising ``values`` whose ``labels`` fit side by side at ``places`` along ``width`` inches."""
+    length = (places[-1] - places[0]) or 1.0
+    widest = max(map(len, labels)) if len(values) > 10 else 0  # many: ticks at equal distances
+    kept: list[int] = []
+    for i, label in enumerate(labels):
+        gap = DIGIT * (max(widest, len(label), *(len(labels[k]) for k in kept[-1:])) + 1) / width * length
+        if kept and places[i] - places[kept[-1]] < gap:
+            if i == len(values) - 1 and len(kept) > 1:
+                kept[-1] = i  # the largest value is worth more than its neighbour
+            continue
+        kept.append(i)
+    return [values[i] for i in kept]
 
 
 def legend(figure: Figure, arms: list[str], remark: str, lines: bool = True) -> None:
