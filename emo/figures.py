@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emo import unit_results
 from emo.accuracy import off_target
 from emo.directions import MLP
 from emo.evaluators.classifier import load_classifier
@@ -70,17 +71,21 @@ def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any],
     n = len(job.splits.test)
     figures: list[Figure] = []
     panels = [m for m in PANELS if any(m in metrics for metrics in found.values())]
-    if panels:
+    listed = job.on is None or len(found) <= unit_results.LISTED_ARMS  # more are drawn as curves
+    if job.on is not None:
+        figures += unit_results.figures(job, found, where, folder)
+    if panels and listed:
         path = arms_figure(
             found, panels, f"Arms on test: {where}, {n} prompts x {len(job.names)} emotions", folder / "arms.png"
         )
         figures.append((path, CAPTIONS["arms"]))
-    figures += _accuracy(job, found, where, folder)
+    if listed:
+        figures += _accuracy(job, found, where, folder)
     if job.selection is not None:
         title = f"Strength chosen on dev: {where}, {len(job.dev_samples)} prompts x {len(job.names)} emotions"
         path = selection_figure(job.selection.tried, title, folder / "selection.png", job.selection.metric)
         figures.append((path, CAPTIONS["selection"]))
-    bands = layer_bands(job)
+    bands = layer_bands(job) if listed else {}
     if bands:
         title = (
             f"Projection on each emotion's own direction, by block: {where}, {n} prompts x {len(job.names)} emotions"

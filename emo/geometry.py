@@ -27,7 +27,8 @@ def geometry(job: Job) -> dict[str, Any]:
     enough = train.numel() and len({s.scenario_id for s in job.splits.extract}) > 1
     if not enough:
         return out
-    if any(arm.kind == "prompt" for arm in job.arms) and job.config.directions.tokens == "prompt_last":
+    comparable = job.on != "heads" and job.config.directions.tokens == "prompt_last"  # heads: test is read at resid_mid
+    if comparable and any(arm.kind == "prompt" for arm in job.arms):
         out["probes"] = probe(train, job.prompted.tensors["states"])._asdict()
     if len(train) > 1:
         out["scatter"] = [

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from emo import unit_results
 from emo.accuracy import off_target
 from emo.accuracy_page import accuracy_section
 from emo.figures import draw
 from emo.geometry import geometry
+from emo.interventions.units import UnitArm
 from emo.pipeline import Job
 from emo.report import write_report
 from emo.stats import Estimate
@@ -32,7 +34,7 @@ from emo.types import HEADLINE, NEUTRAL
 SHOWN_SAMPLES = 10
 NOTES = {
     "delta_s": (
-        "delta_s is measured along the vectors that were added, so a large difference from random vectors is nearly "
+        "delta_s is measured along the vectors that were added or that picked the units, so a large difference from random vectors is nearly "
         "guaranteed; logprob_margin and the replies are outcomes that the vectors do not define."
     ),
     "shuffled": (
@@ -81,6 +83,9 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             classes = [*job.names, NEUTRAL]
             result["off_target"] = {"labels": classes, "arms": {arm: _shares(x.matrix) for arm, x in off.items()}}
             result["unjudged"] = unjudged
+        rows = unit_results.ratios(job, frame) if job.on is not None else []
+        if rows:
+            result["ratios"] = rows
         result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job)}
         _write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
@@ -97,8 +102,9 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             samples=_report_samples(job),
             seconds=result["wall_s"],
             versions=result["versions"],
-            facts=_facts(job),
-            tables=accuracy_section(found, list(found), job.names, told, job.spec.id, _published_set(job), unjudged),
+            facts=_facts(job) | (unit_results.facts(job) if job.on is not None else {}),
+            tables=unit_results.section(rows)
+            + accuracy_section(found, list(found), job.names, told, job.spec.id, _published_set(job), unjudged),
         )
         publish(scratch, folder, job.result_address)
     finally:
@@ -258,7 +264,15 @@ def _facts(job: Job) -> dict[str, str]:
         "elicitation": f"{c.elicitation.template}; directions: {c.directions.baseline}, {c.directions.tokens}",
     }
     steered = next((arm for arm in job.arms if arm.steered), None)
-    if steered is not None:
+    if isinstance(steered, UnitArm):
+        listed = sorted({arm.k for arm in job.arms if isinstance(arm, UnitArm)})
+        of = "every block" if steered.pool == "per_layer" else "the model"
+        scales = sorted({arm.alpha for arm in job.arms if isinstance(arm, UnitArm)})
+        lambdas = f", lambda {', '.join(f'{x:g}' for x in scales)}" if steered.op == "enhance" else ""
+        facts["intervention"] = (
+            f"{c.intervention.kind}, k {', '.join(map(str, listed))} of {of}{lambdas}, {len(steered.layers)} blocks"
+        )
+    elif steered is not None:
         strengths = sorted({arm.strength(e) for arm in job.arms if arm.steered for e in range(len(job.names))})
         alphas = ", ".join(f"{a:g}" for a in strengths)
         blocks = f"{len(steered.layers)} blocks, {steered.layers[0]}-{steered.layers[-1]}"

@@ -99,5 +99,7 @@ def test_replies_under_edited_units(lm: LM, units: str) -> None:
     rows = [Row(p, cond) for p in range(2) for cond in conds]
     ours = generate(lm, PROMPTS[:2], rows, made.edits, 6, 64)
     stop = tuple(lm.stop_ids())
-    theirs = [twin.reply(lm, PROMPTS[r.prompt], 6, made.edits if r.cond >= 0 else (), max(r.cond, 0), stop) for r in rows]
+    theirs = [
+        twin.reply(lm, PROMPTS[r.prompt], 6, made.edits if r.cond >= 0 else (), max(r.cond, 0), stop) for r in rows
+    ]
     assert ours == theirs

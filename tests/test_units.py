@@ -27,7 +27,9 @@ BANK = UnitBank(
 
 def arm(pick: str = "top", k: int = 3, op: str = "ablate", pool: str = "per_layer", **more: float) -> UnitArm:
     name = f"{pick}@k={k},{sorted(more.items())}"
-    return UnitArm(name, "ablate_heads", more.get("alpha", 1.0), LAYERS, op=op, units="heads", pick=pick, k=k, pool=pool)
+    return UnitArm(
+        name, "ablate_heads", more.get("alpha", 1.0), LAYERS, op=op, units="heads", pick=pick, k=k, pool=pool
+    )
 
 
 def picked(made: UnitArm, emotion: int = 0, seed: int = 0) -> list[list[int]]:
