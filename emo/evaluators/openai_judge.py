@@ -37,6 +37,7 @@ LARGE = 200  # questions to ask from which a run announces its size and cost fir
 CHARACTERS_PER_TOKEN = 4
 ANSWER_TOKENS = {"match": 40, "blind": 10}
 ATTEMPTS = 2  # at an answer that can be read
+FIRST_PAUSE_S = 0.1  # before a garbled response is asked for again, doubled each time
 
 
 class Answer(NamedTuple):
@@ -140,8 +141,8 @@ class Judge:
                 raise stopped.exceptions[0]
 
     async def _answer(self, question: Question) -> Answer:
-        raw, reason, tokens_in, tokens_out = "", "", 0, 0
-        for _ in range(ATTEMPTS):
+        raw, reason, tokens_in, tokens_out, malformed = "", "", 0, 0, 0
+        for repeat in range(self.settings.retries + 1):
             got = await self._server.ask(question)
             if isinstance(got, Completion):
                 tokens_in, tokens_out = tokens_in + got.input_tokens, tokens_out + got.output_tokens
@@ -150,9 +151,13 @@ class Judge:
                     return Answer(
                         reading.label, self._server.scrub(reading.reason), raw, tokens_in, tokens_out, cached=False
                     )
+                malformed += 1
             reason = _why(got, raw)
-            if isinstance(got, Failure) and got.status != 200:  # the transport has repeated it already
+            given_up = malformed == ATTEMPTS  # at temperature 0 a model says the same again
+            if given_up or (isinstance(got, Failure) and got.status != 200):  # the transport has repeated it already
                 break
+            if isinstance(got, Failure):  # a page of a gateway, or half an answer
+                await asyncio.sleep(FIRST_PAUSE_S * 2**repeat)
         return Answer(None, reason, raw, tokens_in, tokens_out, cached=False)
 
     def _estimate(self, todo: Sequence[Question]) -> str:
