@@ -34,6 +34,7 @@ CHOICES = {
     "generation.decoding": ("same", "paper"),
     "directions.baseline": ("emotions_mean", "neutral"),
     "directions.tokens": ("prompt_last", "reply_mean"),
+    "attribution.score_at": ("residual", "mlp_input"),
     "intervention.kind": ("none", "prompt", "steer", "prompt_steer", "random", "shuffled"),
     "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),
