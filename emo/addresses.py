@@ -24,7 +24,8 @@ from emo.store import Store, address
 from emo.texts import digest_of, words_digest
 
 VERSIONS = {
-    "directions": 1,
+    "directions": 2,
+    "attribution": 1,
     "selection": 1,
     "states": 1,
     "projections": 1,
@@ -95,6 +96,16 @@ class Addresses:
             judge=self.judge if judged else None,
             shuffles=max(c.control.seeds, c.control.score_seeds),
             seed=c.seed,
+        )
+
+    @cached_property
+    def attribution_address(self) -> str:
+        """The address of the scores of neurons and heads; baseline and accepted replies are those of the directions."""
+        return self.address(
+            "attribution",
+            directions=self.directions_address,
+            samples=digest(self.splits.extract),
+            attribution=asdict(self.config.attribution),
         )
 
     @cached_property

@@ -16,15 +16,19 @@ from emo import console
 from emo.config import Config
 from emo.console import format_estimate
 from emo.errors import UserError
+from emo.interventions.unit_arms import KINDS
 from emo.pipeline import Job
 from emo.plan import place
 from emo.result import comparison_line, find_result, stand_in_line, write_failed, write_result
 from emo.stats import Estimate
 from emo.summarize import track_point
+from emo.table import base
 from emo.types import HEADLINE
+from emo.unit_results import ratio_text
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CONSOLE_COLUMNS = 7  # of the headline; the report has all
+COMPARED = 10  # more comparisons are not printed
 
 
 def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = False) -> int:
@@ -102,8 +106,12 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     title = f"test: mean [95 % interval over scenarios], n = {n} prompt-emotion pairs"
     if columns:
         console.table(title, ["arm", *columns], rows)
-    for row in result["comparisons"]:
+    if result.get("ratios"):
+        _show_ratios(result["ratios"])
+    for row in result["comparisons"] if len(result["comparisons"]) <= COMPARED else []:
         console.say(comparison_line(row))
+    if len(result["comparisons"]) > COMPARED:
+        console.say(f"{len(result['comparisons'])} paired comparisons: in the report")
     if result["comparisons"] and result["smallest_p"] > 0.05:
         console.note(f"so few scenarios cannot give p below {result['smallest_p']:.3g}: type a larger dataset.limit")
     chosen = result["chosen"]
@@ -118,6 +126,15 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     console.say(f"next, try: {next_command(command, config, result)}")
 
 
+def _show_ratios(rows: list[dict[str, Any]]) -> None:
+    """Print target / control of delta-s, all emotions together: a line per target, a column per kind of control."""
+    whole = [row for row in rows if row["emotion"] is None]
+    controls = list(dict.fromkeys(base(row["against"]) for row in whole))
+    table = {(row["arm"], base(row["against"])): ratio_text(row) for row in whole}
+    lines = [[arm, *(table.get((arm, c), "") for c in controls)] for arm in dict.fromkeys(row["arm"] for row in whole)]
+    console.table("delta_s: target / control [95 % interval]", ["arm", *controls], lines)
+
+
 def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
     """Return the line that a researcher would type after this one: what was typed, with the next step in place."""
     chosen, kind = result["chosen"], config.intervention.kind
@@ -128,6 +145,11 @@ def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
         change = [f"intervention.alpha=[{alphas}]", f"intervention.layers={blocks[0]}-{blocks[-1]}"]
     elif kind in ("none", "prompt"):
         change = ["intervention=steer"]
+    elif kind in KINDS and config.evaluator.name == "projection":
+        change = ["evaluator=classifier"]
+    elif kind in KINDS:
+        op, _, units = kind.partition("_")
+        change = [f"intervention={'enhance' if op == 'ablate' else 'ablate'}_{units}"]
     elif kind != "prompt_steer":
         change = ["intervention=prompt_steer"]
     else:

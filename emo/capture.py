@@ -1,12 +1,13 @@
-"""Reading residual states of many prompts: streamed, with common prefixes read once.
+"""Reading activations of many prompts: streamed, with common prefixes read once.
 
 Prompts that start alike (a system line, a scenario, a set of examples) share a trunk of one token tree,
-so their common tokens are forwarded once; the states are those of a plain forward pass.
+so their common tokens are forwarded once; the activations are those of a plain forward pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,10 +23,17 @@ SITES = (Site.RESID_MID, Site.RESID_POST)
 TOKENS_PER_PROMPT = 64  # tokens of one forward pass = batch_size x this
 
 
-def states(
+class Batch(NamedTuple):
+    """What one forward pass gave: indices of n texts, and per site (n, l, w) float32 on the CPU."""
+
+    texts: list[int]
+    at: dict[Site, Tensor]
+
+
+def activations(
     lm: LM, texts: Sequence[Text], batch_size: int, label: str = "captured", sites: Sequence[Site] = SITES
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield (index, states (l, sites, d) float32 on the CPU) for every text, in no fixed order.
+) -> Iterator[Batch]:
+    """Yield the activations of every text, in no fixed order; sites may differ in width.
 
     Memory holds one forward pass, whatever the number of texts.
     """
@@ -33,22 +41,32 @@ def states(
     trees = sorted(shared_prefixes(texts, room // 2), key=lambda t: (-t.prefix, t.members))
     with progress(label, len(texts), "prompts") as bar:
         for batch in batches(texts, trees, room):
-            yield from _read(lm, texts, batch, sites)
+            yield _read(lm, texts, batch, sites)
             bar.advance(sum(len(tree.members) for tree in batch))
 
 
-def _read(lm: LM, texts: Sequence[Text], batch: list[Tree], sites: Sequence[Site]) -> Iterator[tuple[int, Tensor]]:
+def states(
+    lm: LM, texts: Sequence[Text], batch_size: int, label: str = "captured", sites: Sequence[Site] = SITES
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield (index, states (l, sites, d) float32 on the CPU) for every text, in no fixed order."""
+    for batch in activations(lm, texts, batch_size, label, sites):
+        yield from zip(batch.texts, torch.stack([batch.at[site] for site in sites], 2), strict=True)
+
+
+def _read(lm: LM, texts: Sequence[Text], batch: list[Tree], sites: Sequence[Site]) -> Batch:
     rows, where = layout(texts, batch)
     block = Block.pad(rows, lm.device)
     width = block.ids.shape[1]
-    found = torch.empty(len(where), lm.n_layers, len(sites), lm.d)
+    found: dict[tuple[Site, int], Tensor] = {}
 
     def keep(site: Site, layer: int, x: Tensor) -> None:
-        for n, (m, b, end) in enumerate(where):
+        own = []
+        for m, b, end in where:
             last = width - len(rows[b]) + end
-            found[n, layer, sites.index(site)] = x[b, last - texts[m].span : last].float().mean(0).cpu()
+            own.append(x[b, last - texts[m].span : last].float().mean(0))
+        found[site, layer] = torch.stack(own).cpu()
 
     with reading(lm, [(site, layer) for layer in range(lm.n_layers) for site in sites], keep):
         Forest(lm).extend(block)
-    for n, (m, _, _) in enumerate(where):
-        yield m, found[n]
+    at = {site: torch.stack([found[site, layer] for layer in range(lm.n_layers)], 1) for site in sites}
+    return Batch([m for m, _, _ in where], at)

@@ -74,6 +74,13 @@ class DirectionsConfig:
 
 
 @dataclass
+class AttributionConfig:
+    """Scores of neurons and heads (methods 1.5, 1.6)."""
+
+    score_at: str = "residual"  # residual | mlp_input: where the effect of a head is projected
+
+
+@dataclass
 class SelectConfig:
     """What ``alpha: auto`` and ``layers: auto`` try, on the dev split only (methods 4.5)."""
 
@@ -171,6 +178,7 @@ class Config:
     elicitation: ElicitationConfig = field(default_factory=ElicitationConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     directions: DirectionsConfig = field(default_factory=DirectionsConfig)
+    attribution: AttributionConfig = field(default_factory=AttributionConfig)
     intervention: InterventionConfig = field(default_factory=InterventionConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)

@@ -36,6 +36,7 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
     Returns:
         Tensors v (e, l, 2, d) unit directions, shuffled (s, e, l, 2, d), norms (e, l, 2) before normalising,
         and probe_states (g, e, l, d), resid_post of at most ``directions.probe_groups`` groups.
+        Rows: per sample its id and the names of the emotions whose reply was accepted (`accepted` reads them).
 
     Raises:
         UserError: no group can be used.
@@ -51,7 +52,7 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
     forms: list[str | None] = [*names, None] if how.baseline == "neutral" else list(names)
     prompts = [prompt_ids(lm, config.elicitation, samples, form) for form in forms]
     kept: list[Tensor] = []
-    accepted: list[bool] = []
+    counted: dict[str, list[str]] = {}  # sample id -> emotions whose reply was accepted
     wanted = set(spread(samples, how.probe_groups))
     # Groups whose prompts begin alike are taken together: their common tokens are forwarded once.
     order = sorted(range(len(samples)), key=lambda i: prompts[0][i])
@@ -60,8 +61,8 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
         label = f"capture: groups {start + 1}-{start + len(part)} of {len(order)}"
         found = _group_states(lm, config, [[ids[i] for ids in prompts] for i in part], label, labeller)
         for i, group in zip(part, found, strict=True):
-            accepted += [s is not None for s in group[: len(names)]]
             by_emotion, neutral = group[: len(names)], group[len(names) :]
+            counted[samples[i].id] = [name for name, s in zip(names, by_emotion, strict=True) if s is not None]
             used = moments.add(samples[i].id, by_emotion, neutral[0] if neutral else None)
             present = [s[:, MLP] for s in by_emotion if s is not None]
             if used and i in wanted and len(present) == len(names):
@@ -77,12 +78,18 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
     v, shuffled, norms = moments.directions()
     probe_states = torch.stack(kept) if kept else torch.zeros(0)
     tensors = {"v": v, "shuffled": shuffled, "norms": norms, "probe_states": probe_states}
-    share = sum(accepted) / len(accepted)
+    rows = [{"sample": sample.id, "accepted": counted[sample.id]} for sample in samples]
     meta: dict[str, Any] = {"groups": moments.groups, "of": len(samples)}
     if config.elicitation.accept == "judged":
-        meta |= {"accepted": share}
-        note(f"accepted: {sum(accepted)} of {len(accepted)} replies ({share:.0%}), {moments.groups} groups used")
-    return Artifact(tensors, meta=meta)
+        hits, of = sum(map(len, counted.values())), len(samples) * len(names)
+        meta |= {"accepted": hits / of}
+        note(f"accepted: {hits} of {of} replies ({hits / of:.0%}), {moments.groups} groups used")
+    return Artifact(tensors, rows, meta)
+
+
+def accepted(directions: Artifact) -> set[tuple[str, str]]:
+    """Return the (sample id, emotion) pairs whose states made the directions; with ``accept: all`` every one."""
+    return {(row["sample"], name) for row in directions.rows for name in row["accepted"]}
 
 
 def _group_states(

@@ -1,6 +1,7 @@
 """One job: the stages in order, each kept under the address of all that it depends on.
 
     splits -> states -> directions -> (strength, on dev) -> replies, projections -> margins, damage
+                        directions -> attribution
 
 Addresses are known before anything runs. Arms of a stage are separate artifacts, so a sweep over alpha
 computes the unedited arms once; missing ones share a batch.
@@ -18,11 +19,12 @@ from torch import Tensor
 
 from emo import tracking
 from emo.addresses import Addresses, digest
+from emo.attribution import attribute
 from emo.data import spread
 from emo.directions import ATTN, MLP
 from emo.evaluators.encoder import encoder_folder
 from emo.evaluators.margin import stand_ins
-from emo.extraction import extract
+from emo.extraction import accepted, extract
 from emo.interventions.arms import Arm, Bank, random_directions
 from emo.interventions.unit_arms import unit_arms
 from emo.interventions.units import UnitArm, UnitBank
@@ -73,6 +75,18 @@ class Job(Addresses):
             config,
             lambda: extract(self.lm, self.config, self.splits.extract, self.label),
         )
+
+    @cached_property
+    def attribution(self) -> Artifact:
+        """Tensors neurons (e,l,f), heads (e,l,h), both as halves (2,...), delta_mlp (e,l,f), delta_attn (e,l,h*p)."""
+        c = self.config
+
+        def compute() -> Artifact:
+            v, counted = self.directions.tensors["v"], accepted(self.directions)
+            return attribute(self.lm, c, self.splits.extract, v, counted, c.directions.baseline)
+
+        config = {"attribution": asdict(c.attribution), "groups": len(self.splits.extract)}
+        return self.store.get_or_compute("attribution", self.attribution_address, config, compute)
 
     @cached_property
     def bank(self) -> Bank:

@@ -34,8 +34,8 @@ from emo.types import HEADLINE, NEUTRAL
 SHOWN_SAMPLES = 10
 NOTES = {
     "delta_s": (
-        "delta_s is measured along the vectors that were added or that picked the units, so a large difference from random vectors is nearly "
-        "guaranteed; logprob_margin and the replies are outcomes that the vectors do not define."
+        "delta_s is measured along the vectors that were added or that picked the units, so a large difference from "
+        "random ones is nearly guaranteed; logprob_margin and the replies are outcomes that they do not define."
     ),
     "shuffled": (
         "With directions.baseline=neutral the shuffled control keeps what all emotions share (emotional against "

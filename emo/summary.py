@@ -163,6 +163,19 @@ def _mean_nll(job: Job) -> float:
     return float(np.nanmean(_absolute_nll(job, "none")))
 
 
+def _rivals(job: Job, arm: Arm, metric: str) -> list[Arm]:
+    """Return what a target arm is compared with: controls of its own strength, and unedited arms.
+
+    Projections of ablated arms are measured from the emotion prompt, so only arms of that kind are comparable.
+    """
+    if not is_target(arm) or not arm.steered:
+        return []
+    strength, units = arm.name.partition("@")[2], arm.kind in KINDS
+    unedited = [] if units and metric == "delta_s_last" else [arm.reference] if units else ["none", "prompt"]
+    controls = [o for o in job.arms if o.steered and not is_target(o) and o.name.partition("@")[2] == strength]
+    return [*(o for o in job.arms if o.name in unedited), *controls]
+
+
 def is_target(arm: Arm) -> bool:
     """Whether an arm is what the job is about: neither unedited nor a control."""
     return arm.kind in KINDS or arm.kind.endswith("steer")
@@ -200,12 +213,7 @@ def comparisons(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     table = frame[frame["metric"] == metric].set_index(["arm", "sample", "emotion"])
     rows: list[dict[str, Any]] = []
     for arm in job.arms:
-        if not is_target(arm):
-            continue
-        strength = arm.name.partition("@")[2]
-        for other in job.arms:
-            if is_target(other) or (other.steered and other.name.partition("@")[2] != strength):
-                continue
+        for other in _rivals(job, arm, metric):
             a, b = table.loc[arm.name], table.loc[other.name].reindex(table.loc[arm.name].index)
             found = paired(
                 a["value"].to_numpy(dtype=float), b["value"].to_numpy(dtype=float), list(a["scenario"]),

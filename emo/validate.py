@@ -38,6 +38,7 @@ CHOICES = {
     "directions.tokens": ("prompt_last", "reply_mean"),
     "intervention.kind": ("none", "prompt", "steer", "prompt_steer", "random", "shuffled", *UNIT_KINDS),
     "intervention.pool": ("per_layer", "global"),
+    "attribution.score_at": ("residual", "mlp_input"),
     "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),
     "intervention.tokens": ("every_step", "prompt_last", "all"),

@@ -48,6 +48,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "generation.decoding": "paper",
     "directions.baseline": "neutral",
     "directions.tokens": "reply_mean",
+    "attribution.score_at": "mlp_input",
     "intervention.kind": "prompt_steer",
     "intervention.k": [2, 4],
     "intervention.pool": "global",
@@ -125,6 +126,7 @@ def test_no_runtime_key_changes_any_address(key: str, made: Config) -> None:
     one, other = Job(made), Job(changed(made, key))
     assert one.result_address == other.result_address
     assert one.directions_address == other.directions_address
+    assert one.attribution_address == other.attribution_address
     assert one._selection_key == other._selection_key
 
 
@@ -179,6 +181,7 @@ def test_the_test_split_decides_no_direction_and_no_strength(tmp_path: Path) -> 
     )
     assert one.splits.test != other.splits.test
     assert one.directions_address == other.directions_address
+    assert one.attribution_address == other.attribution_address
     assert one._selection_key == other._selection_key
     assert one.result_address != other.result_address
 

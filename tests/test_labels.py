@@ -17,6 +17,7 @@ from emo import labels
 from emo.app import run_job
 from emo.errors import UserError
 from emo.evaluators import classifier, hf_classifier
+from emo.extraction import accepted
 from emo.labels import hits, label_all, labeller_address
 from emo.models.lm import ModelSpec
 from emo.pipeline import Job
@@ -161,6 +162,10 @@ def test_only_accepted_replies_feed_the_directions(tmp_path: Path, monkeypatch: 
     assert job.directions_address != every.directions_address
     meta = job.directions.meta
     assert seen and meta["groups"] == meta["of"] // 2 and meta["accepted"] == 0.5
+    pairs, ids = accepted(job.directions), [s.id for s in job.splits.extract]
+    assert [row["sample"] for row in job.directions.rows] == ids
+    assert {i for i, _ in pairs} < set(ids) and len(pairs) == 3 * meta["groups"]
+    assert job.attribution.meta == {"samples": dict.fromkeys(job.names, meta["groups"])}
     with pytest.raises(UserError, match=r"type elicitation\.judge=classifier"):
         config(tmp_path, "elicitation.accept=judged")
 

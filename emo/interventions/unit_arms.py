@@ -25,6 +25,8 @@ def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[Unit
     arms = []
     for pick in ("top", *control.units):
         for k in _listed(given.k):
+            if k == 0 and pick != "top":
+                continue  # no unit edited: the same for every control
             for scale in _listed(given.scale) if op == "enhance" else [1.0]:
                 own = {"k": f"{k}", "scale": f"{scale:g}"}
                 shown = ",".join(f"{key}={own[key]}" for key in own if several[key] and (key == "k" or op == "enhance"))

@@ -55,8 +55,7 @@ class LM:
     @property
     def f(self) -> int:
         """FFN width."""
-        down, _ = self.module(Site.NEURON, 0)
-        return int(getattr(down, "in_features", None) or down.weight.shape[0])  # type: ignore[index]
+        return self.projection(Site.NEURON, 0)[0].shape[1]
 
     def _blocks(self) -> nn.ModuleList:
         try:
@@ -80,6 +79,24 @@ class LM:
                 f"{self.spec.name}: model type '{self.config.model_type}': site '{site}' not found at "
                 f"'{path}' of block {layer}; add a row for it to FAMILIES in emo/models/families.py"
             ) from None
+
+    def projection(self, site: Site, layer: int) -> tuple[Tensor, Tensor | None]:
+        """Return weight (d, w) and bias (d,) of the output projection whose input is ``site``.
+
+        Args:
+            site: ``Site.HEAD`` (w = h*p) or ``Site.NEURON`` (w = f); `ValueError` for another.
+            layer: index of the block.
+        """
+        if site not in (Site.HEAD, Site.NEURON):
+            raise ValueError(f"'{site}' is no input of an output projection; use head or neuron")
+        module: Any = self.module(site, layer)[0]
+        weight = module.weight if isinstance(module, nn.Linear) else module.weight.T  # GPT-2's Conv1D holds (w, d)
+        return weight, module.bias
+
+    def post_norm(self, site: Site, layer: int) -> nn.Module | None:
+        """Return the norm between the output projection of ``site`` and the residual stream; None: there is none."""
+        path = self.family.attention_norm if site is Site.HEAD else self.family.mlp_norm
+        return self.blocks[layer].get_submodule(path) if path else None
 
     def hidden(
         self, ids: Tensor, positions: Tensor, key_positions: Tensor, visible: Tensor, cache: transformers.DynamicCache
