@@ -29,6 +29,7 @@ HEAD = WIDTH // HEADS
 NOISE = 0.02  # standard deviation of every weight that is not planted
 COPIED = 120.0  # gain of the planted head: a prompt of some 300 tokens has one emotion word
 LOUD = 8.0  # length of the emotion part of a name's embedding; the content part is about as long
+FIRES = 2.0  # weights of a planted neuron along u_e
 LOGIT = 4.0  # logits of the emotion's word per unit of u_e after the final norm
 SPEC = ModelSpec("planted", "tiny", "planted", "planted-1", "", LAYERS, "float32", "cpu", None, "auto")
 
@@ -61,8 +62,11 @@ def word_ids(tokens: PreTrainedTokenizerFast) -> list[int]:
     return [tokens.vocab[word] for word in WORDS.values()]
 
 
-def planted_lm() -> LM:
-    """Build the model; the same weights at every call."""
+def planted_lm(neurons: bool = False) -> LM:
+    """Build the model; the same weights at every call.
+
+    With ``neurons``, neuron e of the block after BLOCK fires on u_e and writes it: six more planted units.
+    """
     tokens = tokenizer()
     config = AutoConfig.for_model(
         "llama",
@@ -103,4 +107,8 @@ def planted_lm() -> LM:
         attention.v_proj.weight[:6] = asked
         attention.o_proj.weight[:, :HEAD] = 0
         attention.o_proj.weight[:, :6] = COPIED * felt.T
+        if neurons:
+            mlp = model.model.layers[BLOCK + 1].mlp
+            mlp.gate_proj.weight[:6] = mlp.up_proj.weight[:6] = FIRES * felt
+            mlp.down_proj.weight[:, :6] = felt.T
     return LM(model.eval().requires_grad_(False), tokens, SPEC)
