@@ -23,9 +23,10 @@ from emo import console
 from emo.capture import states
 from emo.config import DatasetConfig, ElicitationConfig, ModelConfig
 from emo.data import load_splits
-from emo.generate import Row, generate
+from emo.generate import generate
 from emo.models.lm import LM
 from emo.models.load import describe, load
+from emo.passes import Row
 from emo.prefixes import Text
 from emo.prompts import prompt_ids
 from emo.store import versions

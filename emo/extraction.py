@@ -14,8 +14,9 @@ from emo.console import note
 from emo.data import Sample, spread
 from emo.directions import MLP, Moments
 from emo.errors import UserError
-from emo.generate import Row, generate
+from emo.generate import generate
 from emo.models.lm import LM
+from emo.passes import Row
 from emo.prefixes import Text
 from emo.prompts import prompt_ids
 from emo.store import Artifact

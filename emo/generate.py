@@ -7,35 +7,22 @@ is read once and shared; every row starts at the last prompt token, the first to
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import cache
 from typing import NamedTuple
 
 import torch
 import transformers
 from torch import Tensor
 
-from emo.console import progress
+from emo.console import note, progress
 from emo.forest import TRUNK, Block, Forest
 from emo.hooks import Cursor, Edit, edited
 from emo.models.lm import LM
+from emo.passes import Grove, Row, groves, in_passes
 from emo.trunks import planted
 from emo.types import Tokens
-
-TREE_TOKENS = 256  # new tokens of one tree in one pass
-TOKENS_PER_PROMPT = 64  # new tokens of one pass = at most batch_size x this
-ROWS_PER_PROMPT = 8  # rows of one forward pass = batch_size x this: wide enough for fast matrix products
-NO_EDIT = -1
-
-
-class Row(NamedTuple):
-    """One reply to write or to score: which prompt, under which condition (-1: unedited)."""
-
-    prompt: int
-    cond: int = NO_EDIT
-    reply: tuple[int, ...] = ()  # teacher forcing: the tokens to score
-    decoding: str = "plain"  # plain | a key of DECODINGS
 
 
 class Decoding(NamedTuple):
@@ -49,47 +36,9 @@ class Decoding(NamedTuple):
 DECODINGS = {"steering": Decoding(10, 3, 1.05)}
 
 
-def once(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
-    """Return the different rows, and for every given row its place among them."""
-    place = {row: i for i, row in enumerate(dict.fromkeys(rows))}
-    return list(place), [place[row] for row in rows]
-
-
-class Grove(NamedTuple):
-    """Trees of one forward pass: their prompts, and which rows (indices) each carries."""
-
-    prompts: list[int]
-    rows: list[list[int]]
-
-
-def groves(
-    prompts: Sequence[Sequence[int]], rows: Sequence[Row], batch_size: int, tokens_per_row: int = 1
-) -> list[Grove]:
-    """Group rows into forward passes: trees of like width and length together, widest first.
-
-    ``tokens_per_row`` is the number of tokens that a row adds in one pass. A tree's rows are masked from one
-    another, so attention costs rows squared: many rows of one prompt are spread over several trees.
-    """
-    by_prompt: dict[int, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        by_prompt[row.prompt].append(index)
-    room = max(1, min(batch_size * ROWS_PER_PROMPT, batch_size * TOKENS_PER_PROMPT // tokens_per_row))
-    width = min(room, max(1, TREE_TOKENS // tokens_per_row))
-    trees = [
-        (prompt, members[start : start + width])
-        for prompt, members in by_prompt.items()
-        for start in range(0, len(members), width)
-    ]
-    trees.sort(key=lambda t: (-len(t[1]), -len(prompts[t[0]]), t[0]))
-    out: list[Grove] = []
-    for prompt, members in trees:
-        last = out[-1] if out else None
-        if last and len(last.prompts) < batch_size and len(last.rows[0]) * (len(last.prompts) + 1) <= room:
-            last.prompts.append(prompt)
-            last.rows.append(members)
-        else:
-            out.append(Grove([prompt], [members]))
-    return out
+@cache
+def _say_whole() -> None:
+    note("tokens=all edits the prompt too: nothing of it can be shared, every condition forwards it whole (slow)")
 
 
 class Planter:
@@ -98,6 +47,8 @@ class Planter:
     def __init__(self, lm: LM, prompts: Sequence[Sequence[int]], edits: Sequence[Edit]) -> None:
         self.lm, self.prompts = lm, prompts
         self.whole = any(edit.tokens is Tokens.ALL for edit in edits)
+        if self.whole:
+            _say_whole()
 
     def plant(self, grove: Grove, cursor: Cursor) -> Forest:
         """Return a forest whose trunks are the prompts without their last token (empty for ``tokens: all``)."""
@@ -128,10 +79,16 @@ def generate(
     replies: list[list[int]] = [[] for _ in rows]
     planter = Planter(lm, prompts, edits)
     with edited(lm, edits) as cursor, progress(label, len(rows), "replies") as bar:
-        for grove in groves(prompts, rows, batch_size):
+
+        def run(grove: Grove) -> None:
+            for i in (i for members in grove.rows for i in members):
+                replies[i].clear()
             forest = planter.plant(grove, cursor)
             for done in _grow(lm, planter, forest, grove, rows, replies, max_new_tokens):
                 bar.advance(done)
+
+        for _ in in_passes(groves(prompts, rows, batch_size), run):
+            pass
     return replies
 
 
@@ -239,7 +196,8 @@ def teacher_forced(
     longest = max((len(r.reply) for r in subset), default=1)
     bars = nullcontext() if label is None else progress(label, len(subset), "replies")
     with bars as bar:
-        for grove in groves(prompts, subset, batch_size, longest):
+
+        def run(grove: Grove) -> tuple[list[list[int]], Tensor]:
             pieces = []
             for prompt, members in zip(grove.prompts, grove.rows, strict=True):
                 length = len(prompts[prompt])
@@ -251,8 +209,9 @@ def teacher_forced(
                 pieces.append(tree)
             block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
             with edited(lm, edits) as cursor:  # not around the yield: the caller's own passes are unedited
-                hidden = planter.plant(grove, cursor).extend(block)
-            ends = last_tokens(block, pieces)
+                return last_tokens(block, pieces), planter.plant(grove, cursor).extend(block)
+
+        for grove, (ends, hidden) in in_passes(groves(prompts, subset, batch_size, longest), run):
             for b, members in enumerate(grove.rows):
                 for end, i in zip(ends[b], members, strict=True):
                     states = hidden[b, end + 1 - len(subset[i].reply) : end + 1]

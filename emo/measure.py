@@ -14,11 +14,12 @@ from emo.evaluators.damage import kl_per_token, reply_nll
 from emo.evaluators.encoder import embed
 from emo.evaluators.fluency import fluency
 from emo.evaluators.margin import Question, margins, replies_for
-from emo.generate import NO_EDIT, Row, generate, once
+from emo.generate import generate
 from emo.hooks import Edit
 from emo.interventions.arms import Arm, Bank, Plan, plan
 from emo.interventions.units import UnitArm, UnitBank, plan_units
 from emo.models.lm import LM
+from emo.passes import NO_EDIT, Row, once
 from emo.prompts import prompt_ids
 from emo.scoring import projections
 

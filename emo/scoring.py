@@ -14,9 +14,10 @@ from torch import Tensor
 
 from emo.console import progress
 from emo.forest import TRUNK, Block
-from emo.generate import Planter, Row, groves, last_tokens, once
+from emo.generate import Planter, last_tokens
 from emo.hooks import Edit, edited, reading
 from emo.models.lm import LM
+from emo.passes import Grove, Row, groves, in_passes, once
 from emo.types import Site
 
 
@@ -54,7 +55,8 @@ def projections(
     out = torch.zeros(len(unique), lm.n_layers, v.shape[0])
     planter = Planter(lm, prompts, edits)
     with edited(lm, edits) as cursor, progress(label, len(unique), "rows") as bar:
-        for grove in groves(prompts, unique, batch_size):
+
+        def run(grove: Grove) -> int:
             forest = planter.plant(grove, cursor)
             pieces = [
                 [planter.starts(p, TRUNK + 1 + k, unique[i].cond) for k, i in enumerate(members)]
@@ -66,14 +68,17 @@ def projections(
             column = [c for columns in ends for c in columns]
             order = [i for members in grove.rows for i in members]
 
-            def project(_: Site, layer: int, x: Tensor, at: tuple = (tree, column), to: list[int] = order) -> None:
-                state = x[at].float()
-                out[to, layer] = (state @ v[:, layer].to(state.device).T).cpu()
-                for k, i in enumerate(to):
+            def project(_: Site, layer: int, x: Tensor) -> None:
+                state = x[tree, column].float()
+                out[order, layer] = (state @ v[:, layer].to(state.device).T).cpu()
+                for k, i in enumerate(order):
                     for place in slots.get(i, ()):
                         held[place, layer] = state[k].cpu()
 
             with reading(lm, [(site, layer) for layer in range(lm.n_layers)], project):
                 forest.extend(block)
-            bar.advance(len(order))
+            return len(order)
+
+        for _, done in in_passes(groves(prompts, unique, batch_size), run):
+            bar.advance(done)
     return out[torch.tensor(which, dtype=torch.long)], held

@@ -13,8 +13,9 @@ from torch import Tensor
 from twin import EDITED_SITES, OPS, TOLERANCE, edits_at, gap, prompt
 
 from emo.forest import Block
-from emo.generate import ROWS_PER_PROMPT, TOKENS_PER_PROMPT, Row, generate, groves, teacher_forced
+from emo.generate import generate, teacher_forced
 from emo.models.lm import LM
+from emo.passes import ROWS_PER_PROMPT, TOKENS_PER_PROMPT, Row, groves
 from emo.types import Site, Tokens
 
 pytestmark = pytest.mark.usefixtures("quiet")

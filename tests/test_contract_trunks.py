@@ -12,9 +12,10 @@ from torch import Tensor
 from twin import TOLERANCE, edits_at, gap, prompt, scores
 
 from emo import trunks
-from emo.generate import Row, generate, teacher_forced
+from emo.generate import generate, teacher_forced
 from emo.hooks import Cursor
 from emo.models.lm import LM
+from emo.passes import Row
 from emo.types import Site, Tokens
 
 pytestmark = pytest.mark.usefixtures("quiet")

@@ -8,10 +8,11 @@ import twin
 from torch import Tensor
 from twin import TOLERANCE, gap, prompt, steps
 
-from emo.generate import Row, generate
+from emo.generate import generate
 from emo.hooks import Edit, edited, reading
 from emo.interventions.units import UnitArm, UnitBank, plan_units
 from emo.models.lm import LM
+from emo.passes import Row
 from emo.scoring import projections
 from emo.types import Site, Tokens
 

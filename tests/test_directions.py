@@ -17,9 +17,10 @@ from emo.config import ElicitationConfig
 from emo.data import DatasetConfig, Sample, load_splits
 from emo.directions import Moments, cosines
 from emo.extraction import extract
-from emo.generate import Row, generate
+from emo.generate import generate
 from emo.hooks import reading
 from emo.models.lm import LM
+from emo.passes import Row
 from emo.prefixes import Text
 from emo.prompts import prompt_ids
 from emo.types import Site

@@ -17,11 +17,12 @@ from emo.config import Config
 from emo.data import DatasetConfig, load_splits
 from emo.directions import ATTN, MLP
 from emo.extraction import extract
-from emo.generate import Row, generate, teacher_forced
+from emo.generate import generate, teacher_forced
 from emo.interventions.arms import Arm, Bank, plan, random_directions
 from emo.measure import Measure
 from emo.models.lm import LM
 from emo.models.verify import verify
+from emo.passes import Row
 from emo.pipeline import Job
 from emo.prompts import prompt_ids
 from emo.selection import Choice, choose

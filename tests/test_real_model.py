@@ -14,13 +14,14 @@ from twin import gap, scores, unit
 from emo.config import DatasetConfig, ElicitationConfig, ModelConfig
 from emo.data import load_splits
 from emo.forest import Forest, plain_block
-from emo.generate import Row, generate, teacher_forced
+from emo.generate import generate, teacher_forced
 from emo.hooks import Edit, edited
 from emo.interventions.ops import Add, Scale
 from emo.models.embedded import PACKAGE
 from emo.models.lm import LM
 from emo.models.load import describe, load
 from emo.models.verify import verify
+from emo.passes import Row
 from emo.prompts import messages, prompt_ids, tokenize
 from emo.types import Site, Tokens
 

@@ -1,4 +1,4 @@
-"""Jobs on neurons and heads, from the configuration to the result: planted units found and used; lists are single jobs."""
+"""Jobs on neurons and heads, from configuration to result: planted units are found; a list is its single jobs."""
 
 from __future__ import annotations
 

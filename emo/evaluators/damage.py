@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from emo.console import progress
-from emo.generate import NO_EDIT, Row, teacher_forced
+from emo.generate import teacher_forced
 from emo.hooks import Edit
 from emo.models.lm import LM
+from emo.passes import NO_EDIT, Row
 
 
 def reply_nll(

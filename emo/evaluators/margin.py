@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from emo.data import Sample
 from emo.evaluators.damage import picked
-from emo.generate import Row, teacher_forced
+from emo.generate import teacher_forced
 from emo.hooks import Edit
 from emo.models.lm import LM
+from emo.passes import Row
 from emo.prompts import reply_ids
 from emo.texts import held_out_replies
 from emo.types import NEUTRAL
