@@ -70,7 +70,7 @@ def test_each_schema_section_is_a_group_or_in_the_primary_config() -> None:
 
 def test_defaults_are_the_papers_except_for_the_demo_model() -> None:
     demo, paper = config(), config("model=llama32_3b")
-    assert (demo.elicitation.template, demo.directions.baseline) == ("few_shot", "neutral")
+    assert (demo.elicitation.template, demo.directions.baseline) == ("few_shot", "emotions_mean")
     assert (demo.intervention.alpha, demo.intervention.layers) == ("auto", "auto")
     assert (demo.dataset.limit, demo.generation.max_new_tokens, demo.intervention.select.prompts) == (
         4,
