@@ -24,7 +24,7 @@ from emo.stats import Estimate
 from emo.summarize import track_point
 from emo.table import base
 from emo.types import HEADLINE
-from emo.unit_results import ratio_text
+from emo.unit_page import ratio_text
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CONSOLE_COLUMNS = 7  # of the headline; the report has all

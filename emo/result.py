@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from emo import unit_results
+from emo import unit_page, unit_results
 from emo.accuracy import off_target
 from emo.accuracy_page import accuracy_section
 from emo.figures import draw
@@ -103,7 +103,8 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             seconds=result["wall_s"],
             versions=result["versions"],
             facts=_facts(job) | (unit_results.facts(job) if job.on is not None else {}),
-            tables=unit_results.section(rows)
+            tables=unit_page.section(rows)
+            + (_published_curves(job, found) if job.on is not None else "")
             + accuracy_section(found, list(found), job.names, told, job.spec.id, _published_set(job), unjudged),
         )
         publish(scratch, folder, job.result_address)
@@ -226,6 +227,16 @@ def _report_samples(job: Job) -> list[dict[str, Any]]:
 
 def _shares(matrix: np.ndarray) -> list[list[float | None]]:
     return [[None if np.isnan(x) else round(float(x), 6) for x in row] for row in matrix]
+
+
+def _published_curves(job: Job, found: dict[str, dict[str, Estimate]]) -> str:
+    c = job.config
+    if c.intervention.pool != "per_layer" or len(job.edited_layers) < job.spec.n_layers:
+        return ""  # the paper edits k units of every layer
+    kind = c.intervention.kind
+    arms = [(arm.name, kind, arm.k) for arm in job.arms if isinstance(arm, UnitArm) and arm.alpha == 1.0]
+    shown = [arm for arm in arms if arm[0].partition("@")[0] in (kind, "random")]
+    return unit_page.published(found, shown, job.names, job.spec.id, _published_set(job))
 
 
 def _published_set(job: Job) -> str:

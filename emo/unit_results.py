@@ -7,14 +7,12 @@ of units that target and control have in common stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from emo import page
 from emo.attribution import stability
 from emo.interventions.units import UnitArm, UnitBank, pick_units
 from emo.longtail import reach
@@ -157,26 +155,3 @@ def _curves(
         for values, value in zip(made, (float(arm.k), x.value, *band), strict=True):
             values.append(float(value))
     return out
-
-
-def section(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the table of ratios as HTML: all emotions together, a line per arm and control."""
-    whole = [row for row in rows if row["emotion"] is None]
-    if not whole:
-        return ""
-    head = "".join(f"<th>{name}</th>" for name in ("arm", "control", "target / control", "units in common"))
-    cells = [
-        f"<tr><th>{page.text(row['arm'])}</th><td>{page.text(row['against'])}</td><td>{ratio_text(row)}</td>"
-        f"<td>{row['overlap']:.0%}</td></tr>"
-        for row in whole
-    ]
-    return page.section("Target against control", page.numbers(head, "\n".join(cells), ""))
-
-
-def ratio_text(row: dict[str, Any]) -> str:
-    """Return a ratio with its interval, or why it has none."""
-    if row["value"] is None:
-        return "control is 0"
-    if row["ci"] is None:
-        return f"{row['value']:.1f} (control not different from 0)"
-    return f"{row['value']:.1f} [{row['ci'][0]:.1f}, {row['ci'][1]:.1f}]"

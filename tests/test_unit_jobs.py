@@ -12,6 +12,7 @@ from planted import BLOCK, NAMES, planted_lm
 from emo import pipeline
 from emo.app import run_job
 from emo.errors import UserError
+from emo.paper import paper_delta_s
 from emo.pipeline import Job
 from emo.summary import estimates, long_table
 from emo.unit_results import ratios
@@ -98,6 +99,26 @@ def test_replies_margins_and_damage_of_edited_units(tmp_path: Path, kind: str) -
     assert {row["against"] for row in result["ratios"]} == {"random@k=2"}
     folder = next((tmp_path / "run").iterdir())
     assert {"k_curves.png", "outcomes.png", "long_tail.png"} <= {path.name for path in folder.iterdir()}
+
+
+def test_the_papers_curve_stands_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of the published name, its set and its numbers of units; not another model, a pool or other blocks."""
+    place = pipeline.Job.__mro__[1].__init__.__globals__
+    describe, name = place["describe"], "Qwen/Qwen2.5-7B-Instruct"
+    monkeypatch.setitem(place, "describe", lambda *a: describe(*a)._replace(id=name))
+    monkeypatch.setattr(pipeline, "load", lambda spec, load=pipeline.load: load(spec._replace(id="qwen2")))
+    ask = ("model=tiny_qwen2", "intervention=ablate_neurons", "intervention.k=[0,2,3]", "control.units=[random]")
+    ask += ("evaluator=projection", "control.score_seeds=2", "intervention.layers=all")
+    assert run_job(config(tmp_path, *ask)) == 0
+    page = next((tmp_path / "run").glob("*/report.html")).read_text(encoding="utf-8")
+    assert "delta_s beside the paper" in page and "tables 4-7" in page
+    theirs = paper_delta_s(name, "ablate_neurons", "sev_test", "anger", 2)
+    assert theirs is not None and f"<td>{theirs:.1f}</td>" in page
+    assert paper_delta_s(name, "ablate_neurons", "sev_test", "anger", 3) is None
+    for other in ("intervention.pool=global", "intervention.layers=1-2"):
+        folder = tmp_path / other
+        assert run_job(config(folder, *ask, other)) == 0
+        assert "beside the paper" not in next((folder / "run").glob("*/report.html")).read_text(encoding="utf-8")
 
 
 def bad(folder: Path, *words: str) -> Any:
