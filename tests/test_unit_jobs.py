@@ -116,7 +116,7 @@ def test_the_papers_curve_stands_beside_ours(tmp_path: Path, monkeypatch: pytest
     assert theirs is not None and f"<td>{theirs:.1f}</td>" in page
     assert paper_delta_s(name, "ablate_neurons", "sev_test", "anger", 3) is None
     for other in ("intervention.pool=global", "intervention.layers=1-2"):
-        folder = tmp_path / other
+        folder = tmp_path / other.rpartition("=")[2]
         assert run_job(config(folder, *ask, other)) == 0
         assert "beside the paper" not in next((folder / "run").glob("*/report.html")).read_text(encoding="utf-8")
 
