@@ -1,127 +1,113 @@
 """Benchmarks: ours against a peer, same weights and prompts, agreement asserted before a ratio is printed.
 
-Writes bench/results.json and bench/results.md. ``python bench/run.py [case ...]``
+``python bench/run.py [--model tiny] [--out FOLDER] [case ...]``; a run of every case on the default model writes
+bench/results.json and bench/results.md, any other only what ``--out`` asks for. Exit code 1: a case failed.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
+import argparse
 import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this file is started by its path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench import naive
-from emo import console
-from emo.capture import states
-from emo.config import DatasetConfig, ElicitationConfig, ModelConfig
-from emo.data import load_splits
-from emo.generate import generate
-from emo.models.lm import LM
-from emo.models.load import describe, load
-from emo.passes import Row
-from emo.prefixes import Text
-from emo.prompts import prompt_ids
-from emo.store import versions
+from bench import overhead, report  # noqa: E402
+from bench.cases import CASES, PEERS, Case  # noqa: E402
+from bench.inputs import DEFAULT, MODELS, SIZES, model  # noqa: E402
+from bench.meters import counted, seconds  # noqa: E402
+from bench.report import Measured  # noqa: E402
+from emo import console  # noqa: E402
+from emo.models.lm import LM  # noqa: E402
 
 ROUNDS = 3
-MODEL = ModelConfig(name="smollm2_135m", source="embedded", id="HuggingFaceTB/SmolLM2-135M-Instruct")
-EMOTIONS = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
+TOLERANCE = 1e-5
+OVERHEAD = ("hooks", "memory")
+NAMES = (*CASES, *OVERHEAD)
 
 
-class Case(NamedTuple):
-    """Two ways to the same numbers."""
+def compare(lm: LM, name: str, case: Case, peer: str, run: Callable[[], Any]) -> Measured:
+    """Run both sides once for agreement and tokens, which warms them up, then take turns.
 
-    ours: Callable[[], Any]
-    peer: Callable[[], Any]
-    difference: Callable[[Any, Any], float]  # max |difference| / max |score|
-    token_ratio: float  # token-forwards of the peer / ours, counted from the lengths
-
-
-def _prompts(lm: LM, template: str) -> list[list[int]]:
-    samples = load_splits(DatasetConfig(name="sev_test"), 0).test[:6]
-    asked = ElicitationConfig(template=template)
-    return [ids for emotion in EMOTIONS for ids in prompt_ids(lm, asked, samples, emotion)]
-
-
-def generation(lm: LM) -> Case:
-    """24 replies of up to 16 tokens to 6 prompts (four rows each), unedited."""
-    unique = _prompts(lm, "paper")[:6]
-    rows, limit = [Row(i) for i in range(6) for _ in range(4)], 16
-
-    def ours() -> list[list[int]]:
-        lm.trunks.clear()
-        return generate(lm, unique, rows, [], limit, 64, "ours")
-
-    def peer() -> list[list[int]]:
-        return naive.greedy(lm, [unique[row.prompt] for row in rows], limit)
-
-    shared = sum(map(len, unique)) + len(rows) * limit
-    alone = sum(len(unique[row.prompt]) + limit for row in rows)
-    return Case(ours, peer, lambda a, b: float(sum(x != y for x, y in zip(a, b, strict=True))), alone / shared)
+    Ratios are of medians per sample. Without agreement nothing is timed.
+    """
+    with counted(lm) as ours_tokens:
+        ours = case.ours()
+    with counted(lm) as peer_tokens:
+        theirs = run()
+    per_sample = case.ours_samples / case.peer_samples
+    differs = case.difference(ours, theirs)
+    measured = Measured(
+        name, peer, case.timed, case.target,
+        token_ratio=peer_tokens.count / ours_tokens.count * per_sample, max_rel_diff=differs,
+    )  # fmt: skip
+    if not differs <= TOLERANCE:  # nan is no agreement
+        return measured._replace(error=f"ours and the peer differ by {differs:.1e}, more than {TOLERANCE:.0e}")
+    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    for turn in range(ROUNDS):
+        times["ours"].append(seconds(lm, case.ours) / case.ours_samples)
+        if turn < case.peer_rounds:
+            times["peer"].append(seconds(lm, run) / case.peer_samples)
+    ours_s, peer_s = (statistics.median(times[side]) for side in ("ours", "peer"))
+    return measured._replace(ours_s=ours_s, peer_s=peer_s, ratio=peer_s / ours_s)
 
 
-def capture(lm: LM) -> Case:
-    """Last-token states of 36 few-shot prompts."""
-    prompts = _prompts(lm, "few_shot")
+def measure(name: str, lm: LM, chosen: str) -> list[Measured]:
+    """Return the rows of one case, one per peer that runs it; what goes wrong is a row's error.
 
-    def ours() -> torch.Tensor:
-        found = dict(states(lm, [Text(ids) for ids in prompts], 64, "ours"))
-        return torch.stack([found[i] for i in range(len(prompts))])
-
-    def gap(a: torch.Tensor, b: torch.Tensor) -> float:
-        return float((a - b).abs().max() / b.abs().max())
-
-    return Case(ours, lambda: naive.last_states(lm, prompts), gap, 1.0)
-
-
-CASES: dict[str, Callable[[LM], Case]] = {"generation": generation, "capture": capture}
-
-
-def main(names: list[str]) -> None:
-    """Run the cases and write their results."""
-    console.setup("quiet")
-    lm = load(describe(MODEL, "auto", "auto"))
+    Args:
+        name: of the case.
+        lm: the model.
+        chosen: the model's name in `MODELS`.
+    """
+    size = SIZES[chosen]
+    try:
+        if name in OVERHEAD:
+            found = overhead.hooks(lm, size, ROUNDS) if name == "hooks" else overhead.memory(chosen, size)
+            return [Measured(name, "self", found.timed, found.target, found.ours_s, found.whole_s, found.ratio)]
+        case = CASES[name](lm, size)
+    except Exception as error:  # the other cases still run
+        return [Measured(name, "self" if name in OVERHEAD else "naive", error=_said(error))]
     rows = []
-    for name in names or list(CASES):
-        case = CASES[name](lm)
-        error = case.difference(case.ours(), case.peer())  # warms up both
-        assert error <= 1e-5, f"{name}: ours and the peer differ by {error:.1e}"
-        ours, peer = [], []
-        for _ in range(ROUNDS):
-            for times, run in ((ours, case.ours), (peer, case.peer)):
-                start = time.perf_counter()
-                run()
-                times.append(time.perf_counter() - start)
-        ratio = statistics.median(p / o for p, o in zip(peer, ours, strict=True))
-        row = {
-            "case": name, "peer": "naive", "ours_s": statistics.median(ours), "peer_s": statistics.median(peer),
-            "ratio": ratio, "token_ratio": case.token_ratio, "max_rel_diff": error, "error": None,
-        }  # fmt: skip
-        rows.append(row)
-        print(
-            f"{name:12} ours {row['ours_s']:.2f} s, naive {row['peer_s']:.2f} s, ratio {ratio:.1f}, differs {error:.1e}"
-        )
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, device {lm.device}"
-    here = Path(__file__).resolve().parent
-    (here / "results.json").write_text(
-        json.dumps({"machine": machine, "versions": versions(), "cases": rows}, indent=1)
-    )
-    lines = ["| case | ours s | naive s | ratio | token ratio | max rel diff |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {r['case']} | {r['ours_s']:.2f} | {r['peer_s']:.2f} | {r['ratio']:.1f} | {r['token_ratio']:.2f} "
-        f"| {r['max_rel_diff']:.1e} |"
-        for r in rows
-    ]
-    (here / "results.md").write_text(f"{machine}; {versions()}\n\n" + "\n".join(lines) + "\n")
+    for peer, runs in PEERS.items():
+        if name in runs:
+            try:
+                rows.append(compare(lm, name, case, peer, partial(runs[name], lm, *case.given)))
+            except Exception as error:
+                rows.append(Measured(name, peer, case.timed, case.target, error=_said(error)))
+    return rows
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the cases, print and write their results; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__.partition("\n")[0])
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"one of {', '.join(NAMES)}; none: all of them")
+    parser.add_argument("--model", choices=MODELS, default=DEFAULT)
+    parser.add_argument("--out", type=Path, help="folder of results.json and results.md")
+    asked = parser.parse_args(argv)
+    if unknown := set(asked.cases) - set(NAMES):
+        parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    console.setup("quiet")
+    lm = model(asked.model)
+    rows: list[Measured] = []
+    for name in asked.cases or NAMES:
+        for row in measure(name, lm, asked.model):
+            print(row.line(), flush=True)
+            rows.append(row)
+    whole_run = not asked.cases and asked.model == DEFAULT
+    if folder := asked.out or (ROOT / "bench" if whole_run else None):
+        report.write(folder, lm, rows)
+    return int(any(row.error for row in rows))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -55,16 +55,20 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def batches(texts: Sequence[Text], trees: Sequence[Tree], room: int) -> Iterator[list[Tree]]:
-    """Cut the trees into forward passes of at most ``room`` tokens, padding included (a larger tree stands alone)."""
+    """Cut the trees into forward passes of at most ``room`` tokens, padding included (a larger tree stands alone).
+
+    Trees of like width stand together, widest first: little is padded.
+    """
+
+    def width(tree: Tree) -> int:
+        return tree.prefix + sum(len(texts[m].ids) - tree.prefix for m in tree.members)
+
     batch: list[Tree] = []
-    widest = 0
-    for tree in trees:
-        width = tree.prefix + sum(len(texts[m].ids) - tree.prefix for m in tree.members)
-        if batch and max(widest, width) * (len(batch) + 1) > room:
+    for tree in sorted(trees, key=lambda tree: -width(tree)):
+        if batch and width(batch[0]) * (len(batch) + 1) > room:
             yield batch
-            batch, widest = [], 0
+            batch = []
         batch.append(tree)
-        widest = max(widest, width)
     if batch:
         yield batch
 

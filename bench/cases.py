@@ -1,0 +1,210 @@
+"""The cases that have a peer: what is run on each side, and when the two count as equal.
+
+Ours may run more samples than a peer that needs minutes for one; seconds and tokens are compared per sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench import naive
+from bench.inputs import (
+    EMOTIONS,
+    Size,
+    directions,
+    emotion_prompts,
+    plain_prompts,
+    typical,
+    unit_vectors,
+)
+from emo.capture import activations, states
+from emo.contributions import head_contributions
+from emo.directions import MLP
+from emo.generate import generate
+from emo.hooks import Edit
+from emo.interventions.arms import Arm, Bank, plan
+from emo.interventions.units import UnitArm, UnitBank, pick_units, plan_units
+from emo.models.lm import LM
+from emo.passes import NO_EDIT, Row
+from emo.prefixes import Text
+from emo.scoring import projections
+from emo.types import Site
+
+BATCH = 64  # the default batch_size of a job
+KS = (0, 2, 4, 8, 16, 32, 64, 128)
+RANDOM = 10  # random controls of every k
+ALPHA, DEPTH = 0.9, (0.35, 0.85)  # what the demo steers with
+EVERY_LAYER = 10  # a batch's naive head importance is run in every tenth block
+
+
+class Case(NamedTuple):
+    """One piece of work, ours and as it is handed to peers."""
+
+    timed: str  # what was timed on what
+    target: str
+    ours: Callable[[], Any]
+    given: tuple[Any, ...]  # what a peer is handed after the model
+    difference: Callable[[Any, Any], float]  # (ours, peer's): max |difference| / max |score|
+    ours_samples: float = 1
+    peer_samples: float = 1
+    peer_rounds: int = 3
+
+
+def gap(ours: Tensor, theirs: Tensor) -> float:
+    """Return max |difference| / max |score|; nan where either holds a nan."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def head_importance(lm: LM, size: Size) -> Case:  # noqa: ARG001
+    """All heads for one prompt."""
+    prompts = emotion_prompts(lm, 1)[:1]
+    v = unit_vectors(1, lm.n_layers, lm.d)
+    runs = 1 + lm.n_layers * lm.h
+    return Case(
+        f"one prompt ({len(prompts[0].ids)} tokens), {lm.n_layers} x {lm.h} heads; naive: {runs} forwards, one round",
+        "ratio >= 150",
+        lambda: _heads(lm, [prompts[0].ids], v),
+        ([prompts[0].ids], v, range(lm.n_layers)),
+        gap,
+        peer_rounds=1,
+    )
+
+
+def head_importance_batch(lm: LM, size: Size) -> Case:
+    """All heads for samples under six emotions, as attribution reads them; the peer runs a part of one prompt."""
+    prompts = emotion_prompts(lm, size.heads)
+    some, layers = typical(prompts), range(0, lm.n_layers, EVERY_LAYER)
+    v = unit_vectors(len(EMOTIONS), lm.n_layers, lm.d)[[p.emotion for p in prompts]]
+    whole, run = 1 + lm.n_layers * lm.h, 1 + len(layers) * lm.h
+    return Case(
+        f"{size.heads} samples x {len(EMOTIONS)} emotions, per prompt; naive time extrapolated from {run} of "
+        f"{whole * len(prompts)} forwards (one prompt, blocks {', '.join(map(str, layers))}), one round",
+        "ratio >= 150",
+        lambda: _heads(lm, [p.ids for p in prompts], v),
+        ([prompts[some].ids], v[some : some + 1], layers),
+        lambda ours, theirs: gap(ours[some : some + 1, list(layers)], theirs),
+        len(prompts),
+        run / whole,
+        peer_rounds=1,
+    )
+
+
+def _heads(lm: LM, prompts: list[list[int]], v: Tensor) -> Tensor:
+    out = torch.zeros(len(prompts), lm.n_layers, lm.h)
+    for batch in activations(lm, [Text(ids) for ids in prompts], BATCH, sites=[Site.HEAD]):
+        for layer in range(lm.n_layers):
+            z = batch.at[Site.HEAD][:, layer]
+            out[batch.texts, layer] = head_contributions(lm, layer, z, v[batch.texts, layer]).cpu()
+    return out
+
+
+def k_curve(lm: LM, size: Size) -> Case:
+    """Neurons ablated at eight k, the target's and ten random draws, under the prompts of six emotions."""
+    prompts = emotion_prompts(lm, size.curves)
+    layers, some = tuple(range(lm.n_layers)), typical(prompts)
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randn(len(EMOTIONS), lm.n_layers, lm.f, generator=draw)  # which units are zeroed costs the same
+    bank = UnitBank(Site.NEURON, scores, scores, scores.abs(), 1)
+    arms = [
+        UnitArm(f"{pick}@k={k}", "ablate_neurons", layers=layers, seeds=seeds, pick=pick, k=k)
+        for pick, seeds in (("top", 1), ("random", RANDOM))
+        for k in KS
+    ]
+    made = plan_units(arms, bank, 0)
+    conditions = [(arm, seed) for arm in arms for seed in range(arm.seeds)]
+    rows = [
+        Row(p, made.cond.get((arm.name, seed, prompt.emotion), NO_EDIT))
+        for p, prompt in enumerate(prompts)
+        for arm, seed in conditions
+    ]
+    v = unit_vectors(len(EMOTIONS), lm.n_layers, lm.d)
+
+    def ours() -> Tensor:
+        lm.trunks.clear()  # the prompts are read in the time that is measured
+        found, _ = projections(lm, [p.ids for p in prompts], rows, made.edits, v, BATCH)
+        return found.unflatten(0, (len(prompts), len(conditions)))
+
+    picked = [pick_units(bank, arm, prompts[some].emotion, seed, 0, layers) for arm, seed in conditions]
+    return Case(
+        f"{size.curves} samples x {len(EMOTIONS)} emotions x {len(conditions)} conditions ({len(KS)} k, the target and "
+        f"{RANDOM} random draws), per prompt; naive: the {len(conditions)} forwards of one prompt of mean length "
+        f"({len(prompts[some].ids)} tokens); units are chosen beforehand on both sides",
+        "ratio >= 45, token ratio >= 50",
+        ours,
+        ([prompts[some].ids], [picked], v),
+        lambda ours, theirs: gap(ours[some : some + 1], theirs),
+        len(prompts),
+    )
+
+
+def steered(lm: LM, size: Size) -> tuple[list[list[int]], list[Row], list[Edit], Tensor, list[int]]:
+    """Return prompts, rows, edits, directions (e, l, d) and edited blocks of six steered replies to each prompt."""
+    prompts, v = plain_prompts(lm, size.prompts), directions(lm, size.prompts)[:, :, MLP]
+    layers = list(range(round(DEPTH[0] * lm.n_layers), round(DEPTH[1] * lm.n_layers)))
+    arm = Arm("steer", "steer", ALPHA, tuple(layers))
+    made = plan([arm], Bank(v, v[:0, None], v[:0]))
+    rows = [Row(p, made.cond["steer", 0, e]) for p in range(len(prompts)) for e in range(len(EMOTIONS))]
+    return prompts, rows, made.edits, v, layers
+
+
+def generation(lm: LM, size: Size) -> Case:
+    """Replies steered towards six emotions: the prompts are shared by the emotions."""
+    prompts, rows, edits, v, layers = steered(lm, size)
+
+    def ours() -> list[list[int]]:
+        lm.trunks.clear()
+        return generate(lm, prompts, rows, edits, size.tokens, BATCH)
+
+    def differing(ours: list[list[int]], theirs: list[list[int]]) -> float:
+        return sum(a != b for a, b in zip(ours, theirs, strict=True)) / len(theirs)
+
+    return Case(
+        f"{len(prompts)} prompts x {len(EMOTIONS)} emotions, up to {size.tokens} greedy tokens, steered in blocks "
+        f"{layers[0]}-{layers[-1]}; naive: generate() with its cache, batch 1, the same edit; "
+        "differs = share of replies with another token",
+        "ratio >= 10",
+        ours,
+        (prompts, v, layers, ALPHA, size.tokens),
+        differing,
+    )
+
+
+def capture(lm: LM, size: Size) -> Case:
+    """Last-token states under six emotions, against a bare forward pass."""
+    prompts = [p.ids for p in emotion_prompts(lm, size.captured)]
+
+    def ours() -> Tensor:
+        found = dict(states(lm, [Text(ids) for ids in prompts], BATCH))
+        return torch.stack([found[i] for i in range(len(prompts))])
+
+    return Case(
+        f"{len(prompts)} prompts, resid_mid and resid_post of every block; naive: a bare forward pass in batches of "
+        f"{naive.BARE_BATCH} of like length, without the language-model head",
+        "ratio >= 0.9",
+        ours,
+        (prompts,),
+        gap,
+    )
+
+
+CASES: dict[str, Callable[[LM, Size], Case]] = {
+    "head_importance": head_importance,
+    "head_importance_batch": head_importance_batch,
+    "k_curve": k_curve,
+    "capture": capture,
+    "generation": generation,
+}
+# peer -> case -> what runs it, given the model and `Case.given`
+PEERS: dict[str, dict[str, Callable[..., Any]]] = {
+    "naive": {
+        "head_importance": naive.head_importance,
+        "head_importance_batch": naive.head_importance,
+        "k_curve": naive.k_curve,
+        "capture": naive.capture,
+        "generation": naive.generation,
+    }
+}

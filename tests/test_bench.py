@@ -1,0 +1,141 @@
+"""The benchmarks, every case on a tiny model: agreement, the format of the rows, what is counted, what is an error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import naive, overhead
+from bench.cases import CASES, PEERS
+from bench.inputs import SIZES, emotion_prompts, typical
+from bench.meters import counted, hook_seconds, peak_mib, reset_peak
+from bench.run import NAMES, ROOT, TOLERANCE, main
+from emo.generate import generate
+from emo.hooks import reading
+from emo.models.lm import LM
+from emo.passes import Row
+from emo.types import Site
+
+KEYS = ["case", "peer", "ours_s", "peer_s", "ratio", "token_ratio", "max_rel_diff", "error"]
+
+
+def run(folder: Path, *words: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return the exit code and the rows by case."""
+    code = main(["--model", "tiny", "--out", str(folder), *words])
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert list(results) == ["machine", "versions", "cases"] and "torch" in results["versions"]
+    return code, {row["case"]: row for row in results["cases"]}
+
+
+def published() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (ROOT / "bench").glob("results.*")}
+
+
+def test_every_case_on_a_tiny_model(tmp_path: Path) -> None:
+    """Ours and the naive twin agree, and ours forwards fewer tokens."""
+    before = published()
+    code, rows = run(tmp_path)
+    assert published() == before
+    assert code == 0
+    assert list(rows) == list(NAMES)
+    for name, row in rows.items():
+        assert list(row) == KEYS
+        assert row["error"] is None, row
+        assert row["ratio"] > 0
+        if name in CASES:
+            assert row["peer"] == "naive"
+            assert row["ratio"] == row["peer_s"] / row["ours_s"]
+            assert row["token_ratio"] > 1
+            assert row["max_rel_diff"] <= TOLERANCE
+    assert rows["k_curve"]["token_ratio"] > 50
+    assert rows["head_importance"]["token_ratio"] == 1 + 4 * 4  # a clean forward and one for each head
+    assert rows["hooks"]["ratio"] == rows["hooks"]["ours_s"] / rows["hooks"]["peer_s"] < 1
+    assert rows["memory"]["ratio"] <= 1.1
+    page = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "token ratio >= 50" in page
+    assert "extrapolated from 5 of 204 forwards" in page
+
+
+def test_what_goes_wrong_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ratio without agreement; a peer that is not there; the next case still runs."""
+
+    def absent(*_: object) -> None:
+        raise ImportError("No module named 'peer'\nand more")
+
+    monkeypatch.setitem(PEERS["naive"], "k_curve", lambda *given: naive.k_curve(*given) * (1 + 1e-4))
+    monkeypatch.setitem(PEERS["naive"], "capture", absent)
+    code, rows = run(tmp_path, "k_curve", "capture", "head_importance")
+    assert code == 1
+    assert "differ by 1.0e-04" in rows["k_curve"]["error"]
+    assert rows["k_curve"]["ratio"] is None
+    assert rows["capture"]["error"] == "ImportError: No module named 'peer'"
+    assert rows["head_importance"]["error"] is None
+
+
+def test_nan_is_no_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEERS["naive"], "capture", lambda *given: naive.capture(*given) * torch.nan)
+    code, rows = run(tmp_path, "capture")
+    assert code == 1 and rows["capture"]["error"]
+
+
+def test_an_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--model", "tiny", "k_curves"])
+    assert stopped.value.code == 2
+    assert "no case k_curves" in capsys.readouterr().err
+
+
+@pytest.fixture
+def llama(models: dict[str, LM]) -> LM:
+    return models["llama"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_every_forwarded_token_is_counted(llama: LM) -> None:
+    """Padding too, and what is read from the cache not."""
+    with counted(llama) as tokens:
+        naive.capture(llama, [[5] * 7, [6] * 4])
+    assert tokens.count == 2 * 7
+    llama.trunks.clear()
+    with counted(llama) as tokens:
+        [reply] = generate(llama, [[5] * 9], [Row(0)], [], 3, 4)
+    assert tokens.count == 8 + max(1, min(3, len(reply) + 1))  # the prompt once, then one token a step
+    assert not llama.model.get_input_embeddings()._forward_pre_hooks
+
+
+@pytest.mark.usefixtures("quiet")
+def test_time_in_hooks_is_that_of_the_hooks(llama: LM) -> None:
+    """Every call inside the context, on either side of a module; none outside."""
+    wanted = [(Site.RESID_POST, 0), (Site.HEAD, 1)]
+    with hook_seconds() as spent, reading(llama, wanted, lambda *_: torch.randn(300, 300).inverse()):
+        llama.model(input_ids=torch.tensor([[5, 6, 7]]))
+    assert len(spent) == 2 and min(spent) > 1e-4
+    with reading(llama, wanted, lambda *_: None):
+        llama.model(input_ids=torch.tensor([[5, 6, 7]]))
+    assert len(spent) == 2
+
+
+def test_the_peak_is_seen_after_it_is_freed_and_then_forgotten() -> None:
+    reset_peak()
+    before = peak_mib()
+    held = torch.ones(64 * 2**18)  # 64 MiB
+    del held
+    assert peak_mib() >= before + 60
+    reset_peak()
+    assert peak_mib() < before + 60
+
+
+def test_a_failed_process_is_an_error_with_its_last_line() -> None:
+    with pytest.raises(RuntimeError, match="no_such_model"):
+        overhead.memory("no_such_model", SIZES["tiny"])
+
+
+def test_the_typical_prompt_is_of_mean_length(llama: LM) -> None:
+    prompts = emotion_prompts(llama, 3)
+    lengths = [len(p.ids) for p in prompts]
+    assert abs(lengths[typical(prompts)] - sum(lengths) / len(lengths)) < max(lengths) - min(lengths)
+    assert [p.emotion for p in prompts] == sorted([*range(6)] * 3)
