@@ -38,7 +38,7 @@ def activations(
     Memory holds one forward pass, whatever the number of texts.
     """
     room = batch_size * TOKENS_PER_PROMPT
-    trees = sorted(shared_prefixes(texts, room // 2), key=lambda t: (-t.prefix, t.members))
+    trees = shared_prefixes(texts, room // 2)
     with progress(label, len(texts), "prompts") as bar:
         for batch in batches(texts, trees, room):
             yield _read(lm, texts, batch, sites)
