@@ -26,6 +26,7 @@ from emo.texts import digest_of, words_digest
 VERSIONS = {
     "directions": 2,
     "attribution": 1,
+    "ranking": 1,
     "selection": 1,
     "states": 1,
     "projections": 1,
@@ -101,11 +102,12 @@ class Addresses:
     @cached_property
     def attribution_address(self) -> str:
         """The address of the scores of neurons and heads; baseline and accepted replies are those of the directions."""
+        given = {key: value for key, value in asdict(self.config.attribution).items() if key != "check"}
         return self.address(
             "attribution",
             directions=self.directions_address,
             samples=digest(self.splits.extract),
-            attribution=asdict(self.config.attribution),
+            attribution=given,  # a check changes no score
         )
 
     @cached_property

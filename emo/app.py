@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from emo import console
+from emo import console, ranking_check
 from emo.config import Config
 from emo.console import format_estimate
 from emo.errors import UserError
@@ -108,6 +108,9 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
         console.table(title, ["arm", *columns], rows)
     if result.get("ratios"):
         _show_ratios(result["ratios"])
+    if result.get("ranking_check"):
+        units = config.intervention.kind.partition("_")[2]
+        console.say(f"ranking check: {ranking_check.line(result['ranking_check'], units)}")
     for row in result["comparisons"] if len(result["comparisons"]) <= COMPARED else []:
         console.say(comparison_line(row))
     if len(result["comparisons"]) > COMPARED:

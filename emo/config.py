@@ -78,6 +78,7 @@ class AttributionConfig:
     """Scores of neurons and heads (methods 1.5, 1.6)."""
 
     score_at: str = "residual"  # residual | mlp_input: where the effect of a head is projected
+    check: int = 0  # test prompts per emotion on which single units are zeroed to check the ranking; 0: none
 
 
 @dataclass

@@ -36,7 +36,8 @@ def curves(frame: pd.DataFrame, axes: Sequence[str], configs: Mapping[str, Mappi
 
     Returns:
         The curves in the order of the frame. Metrics of a part of the data (``metric/emotion``) are left out. An
-        arm that does not depend on the number (no number in its rows) is a flat line.
+        arm that does not depend on the number (no number in its rows) is a flat line. A swept key on which no arm
+        of a job depends (the scale of an ablation) does not name its curve.
     """
     rows = _without_lists(frame, axes)
     made = []
@@ -67,9 +68,11 @@ def _without_lists(frame: pd.DataFrame, axes: Sequence[str]) -> list[Row]:
 
 def _combinations(rows: list[Row], axis: str, others: Sequence[str]) -> Iterator[Row]:
     seen = set()
+    depends = {(row["job"], key) for row in rows for key in others if row[key] is not None}
     for row in rows:
         fixed = {key: row[key] for key in others}
-        if _is_number(row[axis]) and None not in fixed.values() and str(fixed) not in seen:
+        whole = all(value is not None or (row["job"], key) not in depends for key, value in fixed.items())
+        if _is_number(row[axis]) and whole and str(fixed) not in seen:
             seen.add(str(fixed))
             yield fixed
 
@@ -83,7 +86,8 @@ def _curve(axis: str, fixed: Row, rows: list[Row], config: Mapping[str, Any]) ->
             for x in steps if row[axis] is None else [row[axis]]:
                 points[x].update(_values(row))
     parts = [str(config["model"]["name"])] if "model" not in fixed else []
-    shown = {key: f"{value:g}" if _is_number(value) else str(value) for key, value in fixed.items()}
+    given = {key: value for key, value in fixed.items() if value is not None}
+    shown = {key: f"{value:g}" if _is_number(value) else str(value) for key, value in given.items()}
     parts += [text if key == "model" else f"{key.rpartition('.')[2]}={text}" for key, text in shown.items()]
     return Curve(
         key=" ".join([axis, *(f"{key}={text}" for key, text in shown.items())]),

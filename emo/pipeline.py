@@ -85,7 +85,7 @@ class Job(Addresses):
             v, counted = self.directions.tensors["v"], accepted(self.directions)
             return attribute(self.lm, c, self.splits.extract, v, counted, c.directions.baseline)
 
-        config = {"attribution": asdict(c.attribution), "groups": len(self.splits.extract)}
+        config = {"attribution": {"score_at": c.attribution.score_at}, "groups": len(self.splits.extract)}
         return self.store.get_or_compute("attribution", self.attribution_address, config, compute)
 
     @cached_property

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from emo import unit_page, unit_results
+from emo import ranking_check, unit_page, unit_results
 from emo.accuracy import off_target
 from emo.accuracy_page import accuracy_section
 from emo.figures import draw
@@ -86,6 +86,10 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         rows = unit_results.ratios(job, frame) if job.on is not None else []
         if rows:
             result["ratios"] = rows
+        checked = ranking_check.rows(job)
+        told_ranking = {"ranking check": ranking_check.line(checked, str(job.on))} if checked else {}
+        if checked:
+            result["ranking_check"] = checked
         result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job)}
         _write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
@@ -102,7 +106,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             samples=_report_samples(job),
             seconds=result["wall_s"],
             versions=result["versions"],
-            facts=_facts(job) | (unit_results.facts(job) if job.on is not None else {}),
+            facts=_facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking,
             tables=unit_page.section(rows)
             + (_published_curves(job, found) if job.on is not None else "")
             + accuracy_section(found, list(found), job.names, told, job.spec.id, _published_set(job), unjudged),

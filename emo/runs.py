@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from emo.curves import Curve
+from emo.interventions.unit_arms import KINDS
 from emo.types import HEADLINE
 
 SAMPLE_ROWS = 300  # rows of a job's table of replies, drawn evenly from all arms
@@ -80,7 +81,8 @@ def point_run(folder: Path, result: Mapping[str, Any], directions: Path | None, 
     config = run_config(result)
     model, given = config["model"]["name"], config["intervention"]
     if not label and given["kind"] not in ("none", "prompt"):
-        label = f"alpha={given['alpha']} layers={given['layers']}"
+        strength = "k" if given["kind"] in KINDS else "alpha"
+        label = f"{strength}={given[strength]} layers={given['layers']}"
     samples = _samples(folder / "samples.jsonl")
     return Run(
         job_type="point",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from emo.interventions.units import CONTROLS as UNIT_CONTROLS
 from emo.plots.theme import sort_arms
 from emo.stats import Estimate
 from emo.types import HEADLINE
@@ -22,7 +23,7 @@ ORDER = tuple(dict.fromkeys(("clean_accuracy", "accuracy", *HEADLINE)))
 HIGHER = ("clean_accuracy", "accuracy", "logprob_margin", "delta_s_rel", "delta_s_last")  # more is better
 BOUNDS = {"degenerate": 0.2, "ppl_ratio": 3.0}  # largest damage of a setting that may be called the best
 REFERENCES = ("none", "prompt")  # arms that no strength or layer changes
-CONTROLS = ("random", "shuffled", "prompt_random", "prompt_shuffled")
+CONTROLS = ("random", "shuffled", "prompt_random", "prompt_shuffled", *UNIT_CONTROLS)
 CONSOLE_METRICS = 5  # columns that fit a terminal beside the swept values
 
 Setting = tuple[str, ...]
@@ -183,7 +184,7 @@ def number(text: str) -> float | None:
 
 
 def console_rows(frame: pd.DataFrame, axes: Sequence[str], limit: int) -> ConsoleTable:
-    """Return a sweep as a table for the terminal: the main arm and its first control at each setting.
+    """Return a sweep as a table for the terminal: the intervention's arm and its first control at each setting.
 
     Args:
         frame: as for `read_table`.
@@ -196,9 +197,10 @@ def console_rows(frame: pd.DataFrame, axes: Sequence[str], limit: int) -> Consol
     columns = [*(names[axis] for axis in axes), "arm", *metrics]
     if not table.arms:
         return ConsoleTable(columns, [])
-    main = table.main_arm()
+    first = [table.main_arm(), *table.interventions()]
     rows: list[list[object]] = []
-    for setting in table.settings:
+    for setting in table.settings:  # where interventions are swept, each setting has an arm of its own
+        main = next((arm for arm in first if any(table.get(setting, arm, metric) for metric in metrics)), first[0])
         for arm in (main, *table.controls(main)[:1]):
             found = [table.get(setting, arm, metric) for metric in metrics]
             if any(found):  # a job without this arm has nothing to say in its row

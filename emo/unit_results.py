@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emo import ranking_check
 from emo.attribution import stability
 from emo.interventions.units import UnitArm, UnitBank, pick_units
 from emo.longtail import reach
@@ -129,7 +130,7 @@ def figures(job: Job, found: Found, where: str, folder: Path) -> list[Figure]:
     out.append(
         (long_tail(scores, job.names, str(job.on), title.format(tail), folder / "long_tail.png"), CAPTIONS["tail"])
     )
-    return out
+    return [*out, *ranking_check.figures(job, where, folder)]
 
 
 def several(job: Job) -> bool:

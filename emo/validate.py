@@ -52,6 +52,7 @@ AT_LEAST = {  # null, where the key allows it, means no bound
     "dataset.limit": 1,
     "generation.max_new_tokens": 1,
     "directions.probe_groups": 1,
+    "attribution.check": 0,
     "intervention.select.prompts": 1,
     "control.seeds": 1,
     "control.score_seeds": 1,

@@ -49,6 +49,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "directions.baseline": "neutral",
     "directions.tokens": "reply_mean",
     "attribution.score_at": "mlp_input",
+    "attribution.check": 2,
     "intervention.kind": "prompt_steer",
     "intervention.k": [2, 4],
     "intervention.pool": "global",

@@ -71,9 +71,8 @@ def run_plain(
 
     edits = []
     if zeroed is not None:
-        units = torch.zeros(1, lm.h * lm.p, dtype=torch.bool)
-        units[0, zeroed[1] * lm.p : (zeroed[1] + 1) * lm.p] = True
-        edits = [Edit(Site.HEAD, zeroed[0], Zero(units), Tokens.PROMPT_LAST)]
+        columns = torch.arange(zeroed[1] * lm.p, (zeroed[1] + 1) * lm.p)
+        edits = [Edit(Site.HEAD, zeroed[0], Zero.of([columns]), Tokens.PROMPT_LAST)]
     wanted = [(site, layer) for site in sites for layer in range(lm.n_layers)]
     with torch.inference_mode(), edited(lm, edits) as cursor, reading(lm, wanted, keep):
         cursor.place(torch.zeros(1, len(ids), dtype=torch.long), steps(len(ids), len(ids)))
@@ -287,6 +286,8 @@ def test_through_a_job(tmp_path: Path) -> None:
         "delta_attn": (e, lm.n_layers, lm.h * lm.p),
         "neurons_halves": (2, e, lm.n_layers, lm.f),
         "heads_halves": (2, e, lm.n_layers, lm.h),
+        "neurons_size": (e, lm.n_layers, lm.f),
+        "heads_size": (e, lm.n_layers, lm.h),
     }
     assert {key: tuple(x.shape) for key, x in made.tensors.items()} == shapes
     assert all(x.dtype is torch.float32 and x.isfinite().all() for x in made.tensors.values())

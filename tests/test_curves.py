@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from emo.curves import curves
+from emo.table import axes_of, to_table
 
 AXES = ("model", "intervention.alpha", "intervention.layers")
 
@@ -118,3 +120,59 @@ def test_steps_rise_and_a_number_wins_over_a_flat_line() -> None:
     [curve] = curves(frame, ("intervention.alpha",), configs(frame))
     assert [r["alpha"] for r in curve.history] == [-3, 7, 128]
     assert [r["curve/none/logprob_margin"] for r in curve.history] == [0.1, 0.7, 0.1]
+
+
+def units(job: str, model: str, kind: str, ks: tuple[int, ...], scales: tuple[float, ...] = ()) -> dict[str, Any]:
+    """Return a result.json of a job on units, with arms named as the command line names them."""
+    given = {"kind": kind, "k": list(ks), "scale": list(scales) or 1.0, "pool": "per_layer"}
+    arms = {"none": 0.0, "prompt": 9.0}
+    for arm in (kind, "random"):
+        for k in ks:
+            for scale in scales or (1.0,):
+                own = f"k={k}" + (f",scale={scale:g}" if scales else "")
+                arms[f"{arm}@{own}"] = k * scale * (1 if arm == kind else 0.1)
+    config = {"model": {"name": model}, "dataset": {"name": "sev"}, "intervention": given}
+    measured = {arm: {"delta_s": {"value": x, "ci": [x - 1, x + 1], "n": 3}} for arm, x in arms.items()}
+    return {"address": job * 16, "config": config, "arms": measured}
+
+
+def cut(*results: dict[str, Any]) -> list[Any]:
+    """Return the curves of such results, through the table of a sweep."""
+    frame = to_table(results, axes_of([result["config"] for result in results]))
+    return curves(frame, frame.attrs["axes"], {result["address"]: result["config"] for result in results})
+
+
+def test_a_list_of_k_gives_one_curve_per_model() -> None:
+    """Target and controls in each; arms without units are level."""
+    made = cut(*(units(job, model, "ablate_neurons", (0, 8, 2)) for job, model in (("a", "llama"), ("b", "qwen"))))
+    assert [(curve.name, curve.step) for curve in made] == [("k: llama", "k"), ("k: qwen", "k")]
+    for curve in made:
+        assert [(r["k"], r["curve/ablate_neurons/delta_s"]) for r in curve.history] == [(0, 0), (2, 2), (8, 8)]
+        assert [r["curve/random/delta_s/hi"] for r in curve.history] == pytest.approx([1, 1.2, 1.8])
+        assert {r["curve/prompt/delta_s"] for r in curve.history} == {9.0}
+        assert curve.config["intervention"]["k"] is None
+
+
+def test_k_and_scale_in_one_job_are_fixed_in_turn() -> None:
+    made = cut(units("a", "llama", "enhance_heads", (1, 4), (0.5, 2.0)))
+    assert [curve.name for curve in made] == [
+        "k: llama, scale=0.5", "k: llama, scale=2", "scale: llama, k=1", "scale: llama, k=4",
+    ]  # fmt: skip
+    assert [r["curve/enhance_heads/delta_s"] for curve in made for r in curve.history] == [0.5, 2, 2, 8, 0.5, 2, 2, 8]
+    assert made[1].config["intervention"] == {"kind": "enhance_heads", "k": None, "scale": 2, "pool": "per_layer"}
+
+
+def test_an_ablation_beside_enhancements_of_several_scales_has_a_curve_too() -> None:
+    """Nothing in its job depends on the scale, which is typed for both."""
+    ablated = units("a", "llama", "ablate_heads", (1, 4))
+    ablated["config"]["intervention"]["scale"] = [0.5, 2.0]
+    made = cut(ablated, units("b", "llama", "enhance_heads", (1, 4), (0.5, 2.0)))
+    names = [curve.name for curve in made]
+    assert names[:3] == [
+        "k: llama, intervention=ablate_heads",
+        "k: llama, intervention=enhance_heads, scale=0.5",
+        "k: llama, intervention=enhance_heads, scale=2",
+    ]
+    assert len(names) == 5 and len({curve.key for curve in made}) == 5
+    assert [r["curve/ablate_heads/delta_s"] for r in made[0].history] == [1, 4]
+    assert not any("enhance" in key for key in made[0].history[0])

@@ -252,3 +252,19 @@ def test_any_results_are_shown(tmp_path, rows, count):
     columns, shown = console_rows(frame, axes, 5)
     assert len(shown) <= 5
     assert all(len(row) == len(columns) for row in shown)
+
+
+def test_each_swept_intervention_has_its_own_arm_in_the_terminal():
+    """Other controls of units are no interventions: neither main arm nor best setting."""
+    parts = []
+    for i, kind in enumerate(("ablate_heads", "enhance_heads")):
+        part = sweep({"intervention": [kind]}, ("none", "bottom", kind, "random"))
+        parts.append(part.assign(job=f"{i:016x}"))
+    frame = pd.concat(parts)
+    found = console_rows(frame, ["intervention"], 20)
+    assert [row[:2] for row in found.rows] == [
+        [kind, arm] for kind in ("ablate_heads", "enhance_heads") for arm in (kind, "random")
+    ]
+    frame.loc[frame["arm"] == "bottom", "value"] += 9
+    best = read_table(frame.assign(metric=frame["metric"].replace("ppl_ratio", "x")), ["intervention"]).best()
+    assert best is not None and best.arm in ("ablate_heads", "enhance_heads")

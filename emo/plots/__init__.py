@@ -6,11 +6,13 @@ from emo.plots.accuracy import accuracy_figure, calibration_figure, confusion_fi
 from emo.plots.arms import arms_figure, selection_figure
 from emo.plots.geometry import cosine_figure, pca_figure
 from emo.plots.layers import layer_curves, probe_figure
+from emo.plots.ranking import RankingPanel, ranking_figure
 from emo.plots.theme import arm_colours, emotion_colours, sort_arms
 from emo.plots.unit_maps import head_map, long_tail, neuron_map
 from emo.plots.units import k_curves, small_multiples
 
 __all__ = [
+    "RankingPanel",
     "accuracy_figure",
     "arm_colours",
     "arms_figure",
@@ -26,6 +28,7 @@ __all__ = [
     "off_target_figure",
     "pca_figure",
     "probe_figure",
+    "ranking_figure",
     "selection_figure",
     "small_multiples",
     "sort_arms",

@@ -39,6 +39,8 @@ DIGIT = 0.085  # inches that a character of a tick label takes
 UNITS = {
     "intervention.alpha": "strength alpha (units of the dose)",
     "intervention.layers": "layers edited",
+    "intervention.k": "k (units edited)",
+    "intervention.scale": "scale lambda",
     "intervention.decay": "strength decay (factor per token)",
     "dataset.limit": "scenarios per split",
     "generation.max_new_tokens": "reply length at most (tokens)",

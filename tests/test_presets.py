@@ -1,0 +1,65 @@
+"""Presets on neurons and heads, and the first three experiments: which jobs they are, and that they run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jobs import overrides
+
+import emo
+from emo.validate import REPOSITORY
+
+KINDS = {
+    "sweeps=neuron_ablation": ["ablate_neurons"],
+    "sweeps=head_ablation": ["ablate_heads"],
+    "sweeps=neuron_enhancement": ["enhance_neurons"],
+    "sweeps=head_enhancement": ["enhance_heads"],
+    "sweeps=scales": ["enhance_neurons", "enhance_heads"],
+    "experiment=first_three": ["ablate_neurons", "steer", "enhance_heads"],
+}
+OWN = ("intervention.alpha", "evaluator")  # the preset's, or steering's, not those of other tests
+
+
+def run(folder: Path, *words: str) -> str:
+    """Run a preset on tiny models in ``folder`` and return what it prints."""
+    given = [word for word in overrides(folder, "console=rich") if word.partition("=")[0] not in (*OWN, "model")]
+    kept = [word for word in given if word.partition("=")[0] not in {w.partition("=")[0] for w in words}]
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "run.py"), *kept, *words], cwd=folder, capture_output=True, text=True,
+        timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("preset", KINDS)
+def test_the_jobs_of_a_preset(tmp_path: Path, preset: str) -> None:
+    """One per intervention and model; the numbers of units are a list inside each."""
+    said = run(tmp_path, preset, "model=tiny_llama,tiny_qwen2", "intervention.k=[0,2]", "task=status")
+    said, count = " ".join(said.split()), 2 * len(KINDS[preset])
+    assert f"{count} jobs: 0 done, 0 failed, {count} missing" in said
+    assert "model=tiny_qwen2" in said
+    for kind in KINDS[preset] if len(KINDS[preset]) > 1 else []:
+        assert f"intervention={kind}" in said
+
+
+@pytest.mark.parametrize("preset", ["sweeps=head_ablation", "experiment=first_three"])
+def test_a_preset_runs(tmp_path: Path, preset: str) -> None:
+    """Every job's own arm stands in the table, on disk and on the terminal."""
+    words = ["model=tiny_llama", "evaluator=projection", "intervention.k=[0,2]", "control.score_seeds=2"]
+    said = run(tmp_path, preset, *words)
+    frame = emo.load_results(tmp_path / preset.partition("=")[2])
+    assert list(dict.fromkeys(frame["intervention"])) == KINDS[preset]
+    for kind in KINDS[preset]:
+        own = frame[(frame["intervention"] == kind) & (frame["arm"].str.partition("@")[0] == kind)]
+        ks = set(own["intervention.k"].dropna())
+        assert len(own) and ks == (set() if kind == "steer" else {0, 2})
+        columns = 1 + (len(KINDS[preset]) > 1)  # the arm, and the intervention where it is swept
+        cells = [[cell.strip() for cell in line.split("│")] for line in said.splitlines()]
+        assert any(row.count(kind) == columns for row in cells)
+    if preset == "sweeps=head_ablation":
+        assert "ranking check" in said  # 8 prompts are asked for; so small a set has fewer
