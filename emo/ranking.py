@@ -21,11 +21,11 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from emo.generate import NO_EDIT, Row
 from emo.hooks import Edit
 from emo.interventions.ops import Zero
 from emo.interventions.units import UnitBank
 from emo.models.lm import LM
+from emo.passes import NO_EDIT, Row
 from emo.scoring import projections
 from emo.types import Tokens
 
