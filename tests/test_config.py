@@ -75,7 +75,7 @@ def test_defaults_are_the_papers_except_for_the_demo_model() -> None:
     assert (demo.dataset.limit, demo.generation.max_new_tokens, demo.intervention.select.prompts) == (
         4,
         40,
-        6,
+        12,
     )
     assert (paper.elicitation.template, paper.directions.baseline) == ("paper", "emotions_mean")
     assert (paper.intervention.alpha, paper.intervention.layers) == (8, "0.39-0.72")
