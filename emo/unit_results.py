@@ -155,4 +155,10 @@ def _curves(
         band = (x.lo, x.hi) if x.lo is not None and x.hi is not None else (np.nan, np.nan)
         for values, value in zip(made, (float(arm.k), x.value, *band), strict=True):
             values.append(float(value))
+    target = out.get(job.config.intervention.kind)
+    if target is not None and target[0][0] == 0:  # controls have no k = 0 of their own: no unit is edited there
+        for arm, made in out.items():
+            for values, first in zip(made, target, strict=True):
+                if arm != job.config.intervention.kind:
+                    values.insert(0, first[0])
     return out

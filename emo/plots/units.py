@@ -204,7 +204,7 @@ def _share_axis(axes: Axes, ks: list[float], ticks: list[float], units: int, wid
     top.set_xlim(axes.get_xlim())
     top.grid(visible=False)
     top.spines["top"].set_visible(True)
-    shares = {k: f"{100 * k / units:.2g}" for k in ticks if k > 0}
+    shares = {k: f"{float(f'{100 * k / units:.2g}'):g}" for k in ticks if k > 0}
     kept = _fitting(top, shares, width)
     top.set_xticks(kept, [shares[k] for k in kept], fontsize=9, color=FAINT)
     top.xaxis.set_minor_locator(NullLocator())
