@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -41,28 +41,47 @@ class Edit:
     decay: float = 1.0
 
 
+class Chosen(NamedTuple):
+    """What an edit needs to know of a forward pass: which tokens, and their conditions."""
+
+    mask: Tensor  # (b, t, 1) True where a token is edited
+    cond: Tensor  # (b, t), >= 0
+    whole: bool  # every token is edited
+
+
 class Cursor:
     """Which condition every token of the next forward pass belongs to."""
 
     def __init__(self) -> None:
         self.cond = self.step = torch.empty(0, 0, dtype=torch.long)
-        self._chosen: dict[Tokens, Tensor | None] = {}
+        self._chosen: dict[tuple[Tokens, torch.device], Chosen | None] = {}
+        self._gain: dict[tuple[float, torch.device], Tensor] = {}
 
     def place(self, cond: Tensor, step: Tensor) -> None:
         """Set, for the next pass, conditions (b, t; -1 = leave alone) and steps after the last prompt token (b, t)."""
         self.cond, self.step = cond, step
-        self._chosen = {}
+        self._chosen, self._gain = {}, {}
 
-    def chosen(self, tokens: Tokens) -> Tensor | None:
-        """Return a (b, t) mask of the tokens to edit, or None where there are none."""
-        if tokens not in self._chosen:
+    def chosen(self, tokens: Tokens, device: torch.device) -> Chosen | None:
+        """Return the tokens to edit, or None where there are none; worked out once per pass, not per block."""
+        if (tokens, device) not in self._chosen:
             mask = self.cond >= 0
             if tokens is Tokens.PROMPT_LAST:
                 mask = mask & (self.step == 0)
             elif tokens is Tokens.EVERY_STEP:
                 mask = mask & (self.step >= 0)
-            self._chosen[tokens] = mask if bool(mask.any()) else None
-        return self._chosen[tokens]
+            found = None
+            if bool(mask.any()):
+                found = Chosen(mask[..., None].to(device), self.cond.clamp(min=0).to(device), bool(mask.all()))
+            self._chosen[tokens, device] = found
+        return self._chosen[tokens, device]
+
+    def gain(self, decay: float, device: torch.device) -> Tensor:
+        """Return ``decay`` to the power of the steps after the prompt, (b, t, 1)."""
+        if (decay, device) not in self._gain:
+            steps = self.step.clamp(min=0).to(device, torch.float32)
+            self._gain[decay, device] = torch.pow(decay, steps)[..., None]
+        return self._gain[decay, device]
 
 
 @contextmanager
@@ -87,12 +106,11 @@ def edited(lm: LM, edits: Sequence[Edit]) -> Iterator[Cursor]:
 
 def _apply(cursor: Cursor, edit: Edit, op: Op) -> Callable[[Tensor], Tensor | None]:
     def change(x: Tensor) -> Tensor | None:
-        mask = cursor.chosen(edit.tokens)
-        if mask is None:
+        chosen = cursor.chosen(edit.tokens, x.device)
+        if chosen is None:
             return None
-        mask, cond, step = (t.to(x.device) for t in (mask, cursor.cond, cursor.step))
-        gain = torch.pow(edit.decay, step.clamp(min=0).to(torch.float32))[..., None]
-        return torch.where(mask[..., None], op(x, cond.clamp(min=0), gain), x)
+        new = op(x, chosen.cond, cursor.gain(edit.decay, x.device))
+        return new if chosen.whole else torch.where(chosen.mask, new, x)
 
     return change
 

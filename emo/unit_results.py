@@ -157,8 +157,8 @@ def _curves(
             values.append(float(value))
     target = out.get(job.config.intervention.kind)
     if target is not None and target[0][0] == 0:  # controls have no k = 0 of their own: no unit is edited there
-        for arm, made in out.items():
+        for name, made in out.items():
             for values, first in zip(made, target, strict=True):
-                if arm != job.config.intervention.kind:
+                if name != job.config.intervention.kind:
                     values.insert(0, first[0])
     return out

@@ -49,11 +49,10 @@ class Add(_Op):
         """See `emo.hooks.Op`."""
         live = x.float()
         size = gain * self.strength[cond][..., None]
-        if self.dose == "rms":
-            size = size * live.pow(2).mean(-1, keepdim=True).sqrt()
-        elif self.dose == "rel":
-            size = size * live.norm(dim=-1, keepdim=True)
-        return (live + size * self.vectors[self.which[cond]]).to(x.dtype)
+        if self.dose != "raw":
+            norm = torch.linalg.vector_norm(live, dim=-1, keepdim=True)
+            size = size * (norm if self.dose == "rel" else norm * live.shape[-1] ** -0.5)
+        return torch.addcmul(live, size, self.vectors[self.which[cond]]).to(x.dtype)
 
 
 @dataclass(frozen=True, eq=False)
