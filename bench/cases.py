@@ -128,7 +128,7 @@ def k_curve(lm: LM, size: Size) -> Case:
         found, _ = projections(lm, [p.ids for p in prompts], rows, made.edits, v, BATCH)
         return found.unflatten(0, (len(prompts), len(conditions)))
 
-    picked = [pick_units(bank, arm, prompts[some].emotion, seed, 0, layers) for arm, seed in conditions]
+    picked = [pick_units(bank, arm, prompts[some].emotion, seed, 0) for arm, seed in conditions]
     return Case(
         f"{size.curves} samples x {len(EMOTIONS)} emotions x {len(conditions)} conditions ({len(KS)} k, the target and "
         f"{RANDOM} random draws), per prompt; naive: the {len(conditions)} forwards of one prompt of mean length "

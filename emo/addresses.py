@@ -40,6 +40,9 @@ VERSIONS = {
 # How a judge is asked, which changes no answer.
 ASKING_KEYS = ("structured", "concurrency", "timeout_s", "retries", "price_input", "price_output")
 
+UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
+STEERING_KEYS = ("alpha", "dose", "select")  # of one on the residual stream
+
 
 class Addresses:
     """One configuration with its data and its model's description, and the address of every stage."""
@@ -95,7 +98,7 @@ class Addresses:
             elicitation=asked,
             reply_tokens=c.generation.max_new_tokens if generated or judged else None,
             judge=self.judge if judged else None,
-            shuffles=max(c.control.seeds, c.control.score_seeds),
+            shuffles=c.control.seeds,
             seed=c.seed,
         )
 
@@ -142,6 +145,8 @@ class Addresses:
         c = self.config
         given = asdict(c.intervention)
         given |= {"kind": "steer", "layers": self.layers, "select_layers": self.layer_choices}
+        for key in UNIT_KEYS:
+            given.pop(key)
         thresholds = [c.evaluator.min_distinct3, c.evaluator.min_distinct4, c.evaluator.max_nonwords]
         return self.address(
             "selection",
@@ -168,13 +173,23 @@ class Addresses:
         }.items():
             for key in keys:
                 config[section].pop(key)
-        config["intervention"]["layers"] = self.layers
+        config["intervention"]["layers"] = self.layers if self.on is None else self.edited_layers
         config["intervention"]["select"]["layers"] = self.layer_choices
+        for section, key in self._without_effect():
+            config[section].pop(key)
         texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
         labels = [labeller_address(self.config), self.judge]
         return self.address(
             "result", config=config, data=self.splits.digest, versions=VERSIONS, texts=texts, labels=labels
         )
+
+    def _without_effect(self) -> list[tuple[str, str]]:
+        """Return the keys that this kind of intervention does not read."""
+        if self.on is None:
+            checked = [("attribution", key) for key in asdict(self.config.attribution)]
+            return [*(("intervention", key) for key in UNIT_KEYS), ("control", "units"), *checked]
+        unused = [*STEERING_KEYS, *(["scale"] if self.config.intervention.kind.startswith("ablate") else [])]
+        return [*(("intervention", key) for key in unused), ("control", "arms")]
 
     @cached_property
     def dev_samples(self) -> list[Sample]:

@@ -47,7 +47,7 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
         len(names),
         how.baseline,
         config.elicitation.groups == "complete",
-        max(config.control.seeds, config.control.score_seeds),
+        config.control.seeds,
         config.seed,
     )
     forms: list[str | None] = [*names, None] if how.baseline == "neutral" else list(names)
@@ -89,7 +89,7 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
 
 
 def accepted(directions: Artifact) -> set[tuple[str, str]]:
-    """Return the (sample id, emotion) pairs whose states made the directions; with ``accept: all`` every one."""
+    """Return the (sample id, emotion) pairs that count: all but empty replies, and those that were judged wrong."""
     return {(row["sample"], name) for row in directions.rows for name in row["accepted"]}
 
 

@@ -39,8 +39,8 @@ CAPTIONS = {
     "calibration": "How often a label of a given confidence is right, cross-validated; on the diagonal it is honest.",
     "selection": "Settings tried on the dev split only; filled ones stay within the damage bounds, the star is used.",
     "delta_s": (
-        "Change of the projection of resid_post on the direction, at the last prompt token, against no intervention; "
-        "bands are 95 % intervals over scenarios."
+        "Change of the projection on the direction (resid_post; for heads resid_mid) at the last prompt token, against "
+        "no intervention (ablated arms: against the emotion prompt); bands are 95 % intervals over scenarios."
     ),
     "probes": (
         "Macro F1 on held-out scenarios, resid_post at the last prompt token. A within-group difference uses all the "

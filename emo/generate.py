@@ -50,6 +50,10 @@ class Planter:
         if self.whole:
             _say_whole()
 
+    def tokens_per_row(self, own: int = 1) -> int:
+        """Return how many tokens a row adds at most in one pass: ``own``, and the prompt where it is not shared."""
+        return own + (max(map(len, self.prompts)) if self.whole else 0)
+
     def plant(self, grove: Grove, cursor: Cursor) -> Forest:
         """Return a forest whose trunks are the prompts without their last token (empty for ``tokens: all``)."""
         if self.whole:
@@ -87,7 +91,7 @@ def generate(
             for done in _grow(lm, planter, forest, grove, rows, replies, max_new_tokens):
                 bar.advance(done)
 
-        for _ in in_passes(groves(prompts, rows, batch_size), run):
+        for _ in in_passes(groves(prompts, rows, batch_size, planter.tokens_per_row()), run):
             pass
     return replies
 
@@ -211,7 +215,9 @@ def teacher_forced(
             with edited(lm, edits) as cursor:  # not around the yield: the caller's own passes are unedited
                 return last_tokens(block, pieces), planter.plant(grove, cursor).extend(block)
 
-        for grove, (ends, hidden) in in_passes(groves(prompts, subset, batch_size, longest), run):
+        for grove, (ends, hidden) in in_passes(
+            groves(prompts, subset, batch_size, planter.tokens_per_row(longest)), run
+        ):
             for b, members in enumerate(grove.rows):
                 for end, i in zip(ends[b], members, strict=True):
                     states = hidden[b, end + 1 - len(subset[i].reply) : end + 1]

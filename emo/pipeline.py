@@ -94,7 +94,9 @@ class Job(Addresses):
         sublayer = ATTN if self.on == "heads" else MLP
         v = self.directions.tensors["v"][:, :, sublayer].contiguous()
         shuffled = self.directions.tensors["shuffled"][:, :, :, sublayer].contiguous()
-        drawn = random_directions(len(shuffled), v.shape[1], v.shape[2], self.config.seed)
+        control = self.config.control
+        seeds = max(control.seeds, control.score_seeds)
+        drawn = random_directions(seeds, v.shape[1], v.shape[2], self.config.seed)
         return Bank(v, shuffled, drawn, Site.RESID_MID if self.on == "heads" else Site.RESID_POST)
 
     @cached_property
@@ -134,7 +136,8 @@ class Job(Addresses):
 
     def _steering(self, name: str, kind: str, alpha: float | list[float], layers: Sequence[int]) -> Arm:
         c = self.config
-        seeds, scored = (c.control.seeds, c.control.score_seeds) if kind.endswith(("random", "shuffled")) else (1, 1)
+        seeds = c.control.seeds if kind.endswith(("random", "shuffled")) else 1
+        scored = c.control.score_seeds if kind.endswith("random") else seeds  # shuffled directions cost an extraction
         decoding = "steering" if c.generation.decoding == "paper" else "plain"
         given = c.intervention
         strength = tuple(map(float, alpha)) if isinstance(alpha, list) else float(alpha)
@@ -224,7 +227,7 @@ class Job(Addresses):
 
     @cached_property
     def projections(self) -> dict[str, Tensor]:
-        """<resid_post[l], v_mlp[e,l]> per arm: (entries, l, e)."""
+        """Projections per arm, (entries, l, e): resid_post on v_mlp; for heads resid_mid on v_attn."""
 
         def compute(arms: list[Arm]) -> dict[str, Artifact]:
             return {name: Artifact({"proj": x}) for name, x in self.measure.project(arms).items()}
@@ -248,7 +251,7 @@ class Job(Addresses):
         made = self._per_arm("projections", touching, {"skip_layer": last}, compute, on_directions=True)
         plain = {arm.name: self.projections[arm.name] for arm in self.arms if arm not in touching}
         edited = {name: artifact.tensors["proj"] for name, artifact in made.items()}
-        return {arm.name: (plain | edited)[arm.name][:, last] for arm in self.arms}
+        return {arm.name: (plain | edited)[arm.name][:, last].clone() for arm in self.arms}
 
     @cached_property
     def replies(self) -> dict[str, list[dict[str, Any]]]:

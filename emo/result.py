@@ -32,6 +32,7 @@ from emo.table import read_result
 from emo.types import HEADLINE, NEUTRAL
 
 SHOWN_SAMPLES = 10
+PAPER_EMOTIONS = 6
 NOTES = {
     "delta_s": (
         "delta_s is measured along the vectors that were added or that picked the units, so a large difference from "
@@ -49,7 +50,8 @@ NOTES = {
         "Labels are the offline classifier's (seven classes, of known error: see the calibration figure); the share of "
         "a class among replies of arm none is its chance level."
     ),
-    "neutral": "Arm none is the neutral form of the elicitation template; steered arms edit that prompt.",
+    "neutral": "Arm none is the neutral form of the elicitation template; steered and enhanced arms edit that prompt.",
+    "ablated": "Ablated arms edit the emotion prompt: their delta-s is measured from arm prompt.",
     "bounds": "No strength tried on dev stayed within the damage bounds; the least damaging one was used.",
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
 }
@@ -235,8 +237,11 @@ def _shares(matrix: np.ndarray) -> list[list[float | None]]:
 
 def _published_curves(job: Job, found: dict[str, dict[str, Estimate]]) -> str:
     c = job.config
-    if c.intervention.pool != "per_layer" or len(job.edited_layers) < job.spec.n_layers:
-        return ""  # the paper edits k units of every layer
+    everywhere = c.intervention.pool == "per_layer" and len(job.edited_layers) == job.spec.n_layers
+    asked = (c.elicitation.template, c.directions.baseline, c.directions.tokens, c.attribution.score_at)
+    same = asked == ("paper", "emotions_mean", "prompt_last", "residual") and c.intervention.tokens != "all"
+    if not (everywhere and same and len(job.names) == PAPER_EMOTIONS):
+        return ""
     kind = c.intervention.kind
     arms = [(arm.name, kind, arm.k) for arm in job.arms if isinstance(arm, UnitArm) and arm.alpha == 1.0]
     shown = [arm for arm in arms if arm[0].partition("@")[0] in (kind, "random")]
@@ -305,6 +310,7 @@ def _notes(job: Job) -> list[str]:
     holds = {
         "delta_s": any(arm.steered for arm in job.arms),
         "neutral": True,
+        "ablated": job.config.intervention.kind.startswith("ablate"),
         "ppl": replied,
         "labels": job.config.evaluator.name == "classifier",
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",

@@ -71,7 +71,7 @@ def projections(
             def project(_: Site, layer: int, x: Tensor) -> None:
                 state = x[tree, column].float()
                 out[order, layer] = (state @ v[:, layer].to(state.device).T).cpu()
-                for k, i in enumerate(order):
+                for k, i in enumerate(order if slots else ()):
                     for place in slots.get(i, ()):
                         held[place, layer] = state[k].cpu()
 
@@ -79,6 +79,7 @@ def projections(
                 forest.extend(block)
             return len(order)
 
-        for _, done in in_passes(groves(prompts, unique, batch_size), run):
+        width = planter.tokens_per_row()
+        for _, done in in_passes(groves(prompts, unique, batch_size, width), run):
             bar.advance(done)
     return out[torch.tensor(which, dtype=torch.long)], held

@@ -8,6 +8,7 @@ n values, c clusters (scenarios), r bootstrap draws.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,12 +190,24 @@ def _cluster_draws(
     if c < 2:
         return None
     sums = np.stack([np.bincount(index, weights=column, minlength=c) for column in columns], axis=1)
-    rng = np.random.default_rng(seed)
-    parts = []
+    if draws * c <= CHUNK:
+        weights = _weights(c, draws, seed)
+        return list(((weights @ sums) / (weights @ counts)[:, None]).T)
+    rng, parts = np.random.default_rng(seed), []
     for rows in _chunks(draws, c):
-        weights = rng.multinomial(c, np.full(c, 1.0 / c), size=rows).astype(np.float64)
+        weights = _multinomial(rng, c, rows)
         parts.append((weights @ sums) / (weights @ counts)[:, None])
     return list(np.concatenate(parts).T)
+
+
+@lru_cache(maxsize=4)
+def _weights(c: int, draws: int, seed: int) -> Array:
+    """Return how often each of c clusters is drawn, (draws, c): the same for all estimates of a job."""
+    return _multinomial(np.random.default_rng(seed), c, draws)
+
+
+def _multinomial(rng: np.random.Generator, c: int, rows: int) -> Array:
+    return rng.multinomial(c, np.full(c, 1.0 / c), size=rows).astype(np.float64)
 
 
 def _chunks(draws: int, c: int) -> list[int]:

@@ -203,7 +203,7 @@ def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def comparisons(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return every edited target arm against none and its controls: paired difference, interval, p, Holm-adjusted p.
+    """Return every edited target arm against what it edits and its controls: paired difference, interval, p, Holm.
 
     On clean accuracy where replies are labelled, else on the margin, else on the projection at the last block:
     outcomes that the vectors do not define. p is that of sign flips of scenario means (methods 4.4).

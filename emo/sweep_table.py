@@ -105,7 +105,8 @@ class SweepTable:
         if not self.metrics or self.metrics[0] not in HIGHER:
             return None
         metric = self.metrics[0]
-        pairs = [(setting, arm) for arm in self.interventions() for setting in self.settings]
+        raising = [arm for arm in self.interventions() if not arm.startswith("ablate_")]  # those take away on purpose
+        pairs = [(setting, arm) for arm in raising for setting in self.settings]
         bounds = {
             name: bound for name, bound in BOUNDS.items() if any(self.get(*pair, name) is not None for pair in pairs)
         }

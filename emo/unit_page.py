@@ -18,13 +18,23 @@ def section(rows: Sequence[Mapping[str, Any]]) -> str:
     whole = [row for row in rows if row["emotion"] is None]
     if not whole:
         return ""
-    head = "".join(f"<th>{name}</th>" for name in ("arm", "control", "target / control", "units in common"))
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in ("arm", "control", "target / control", "SD over draws", "units in common", "size")
+    )
     cells = [
         f"<tr><th>{page.text(row['arm'])}</th><td>{page.text(row['against'])}</td><td>{ratio_text(row)}</td>"
-        f"<td>{row['overlap']:.0%}</td></tr>"
+        f"<td>{_number(row['seeds_sd'])}</td>"
+        f"<td>{row['overlap']:.0%}</td><td>{row['size']:.2f}</td></tr>"
         for row in whole
     ]
-    return page.section("delta_s: target against control", page.numbers(head, "\n".join(cells), ""))
+    note = page.items(
+        [
+            "SD over draws: of the control's mean delta_s. units in common: share of the target's units that the "
+            "control edits too. size: mean magnitude of the control's units / the target's."
+        ]
+    )
+    return page.section("delta_s: target against control", note + page.numbers(head, "\n".join(cells), ""))
 
 
 def ratio_text(row: Mapping[str, Any]) -> str:
@@ -32,7 +42,7 @@ def ratio_text(row: Mapping[str, Any]) -> str:
     if row["value"] is None:
         return "control is 0"
     if row["ci"] is None:
-        return f"{row['value']:.1f} (control not different from 0)"
+        return f"{row['value']:.1f}" + (" (control not different from 0)" if row["different"] is False else "")
     return f"{row['value']:.1f} [{row['ci'][0]:.1f}, {row['ci'][1]:.1f}]"
 
 
@@ -65,3 +75,7 @@ def published(
     head = "".join(f"<th>{name}</th>" for name in ("k", "units of", "delta_s, ours", "delta_s, paper"))
     note = page.items([f"Published: {CITATION}, tables 4-7, on the authors' own scenarios."])
     return page.section("delta_s beside the paper's", note + page.numbers(head, "\n".join(lines), ""))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

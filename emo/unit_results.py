@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from emo import ranking_check
 from emo.attribution import stability
-from emo.interventions.units import UnitArm, UnitBank, pick_units
+from emo.interventions.units import UnitArm, pick_units
 from emo.longtail import reach
 from emo.pipeline import Job
 from emo.plots import head_map, k_curves, long_tail, neuron_map, small_multiples
@@ -30,26 +31,34 @@ FAILURES = ("ppl_ratio", "degenerate", "cosine", "refusal")
 CAPTIONS = {
     "curves": (
         "Change of the summed projection on the emotion's own directions, against the number of units edited in every "
-        "block (or in all, where they are pooled). The directions picked the units: compare with the controls."
+        "block (or in all, where they are pooled). The directions picked the units: compare with the controls. Hollow: "
+        "three quarters of the units or more are edited, which breaks the model."
     ),
     "outcomes": (
         "The same edits seen by outcomes that the directions do and do not define; delta_s_last: projection at the "
         "last block when only earlier ones are edited."
     ),
     "failures": "What the edits do to the replies, over the number of edited units.",
-    "map": "Scores of all units by block, averaged over the emotion's own extraction samples; signed.",
+    "map": (
+        "Scores by block, averaged over the emotion's own extraction samples: all heads, or the best neurons of "
+        "every block."
+    ),
     "tail": "How many units, pooled over blocks and sorted by score, hold which share of the positive score.",
 }
+BROKEN = 0.75  # share of units from which on the model is hardly itself: such points are drawn hollow
 LISTED_ARMS = 8  # more arms than this are curves, not bars
 
 
 def ratios(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return target / control of delta-s for every edited target arm, control, and emotion (None: all together).
 
-    ``different`` is False where the control's own interval contains 0: then the ratio has no interval. ``overlap`` is
-    the mean share of the target's units that the control edits too.
+    Beside it ``different``: whether the control's own interval leaves out 0 (else the ratio has none; None: one
+    scenario has no intervals); ``seeds_sd``: standard deviation of the control's mean delta-s over its draws (None: one
+    draw); ``overlap``: mean share of the target's units that the control edits too; ``size``: mean magnitude of the
+    control's units / the target's (activation where units are zeroed, delta where it is added).
     """
     draws, seed = job.config.evaluator.bootstrap, job.config.seed
+    scenarios = len({s.scenario_id for s in job.splits.test})
     table = frame[frame["metric"] == "delta_s"].set_index(["arm", "emotion", "sample"])
     edited = [arm for arm in job.arms if isinstance(arm, UnitArm) and arm.steered]
     rows: list[dict[str, Any]] = []
@@ -57,35 +66,44 @@ def ratios(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
         for other in edited:
             if is_target(other) or other.name.partition("@")[2] != arm.name.partition("@")[2]:
                 continue
-            shared = overlap(job, arm, other)
+            likeness, spread = _likeness(job, arm, other), _over_seeds(job, other)
             for e, emotion in [(None, None), *enumerate(job.names)]:
                 part = slice(None) if emotion is None else [emotion]
                 own, control = table.loc[(arm.name, part), :], table.loc[(other.name, part), :]
                 base = control["value"].to_numpy(dtype=float)
                 found = estimate_ratio(own["value"].to_numpy(dtype=float), base, list(own["scenario"]), draws, seed)
+                overlap, size = likeness.mean(0) if e is None else likeness[e]
+                means = spread.mean(1) if e is None else spread[:, e]
                 rows.append(
                     {"arm": arm.name, "against": other.name, "emotion": emotion, **found.to_dict(),
-                     "different": found.lo is not None,
-                     "overlap": float(np.mean(shared) if e is None else shared[e])}
+                     "different": None if scenarios < 2 else found.lo is not None,
+                     "seeds_sd": float(means.std(ddof=1)) if len(means) > 1 else None,
+                     "overlap": float(overlap), "size": float(size)}
                 )  # fmt: skip
     return rows
 
 
-def overlap(job: Job, arm: UnitArm, other: UnitArm) -> list[float]:
-    """Return, per emotion, the mean share of an arm's units that another one edits too, over the latter's seeds."""
-    bank = job.units
+def _likeness(job: Job, arm: UnitArm, other: UnitArm) -> np.ndarray:
+    """Return (e, 2): the share of an arm's units that a control edits too, and the control's size / the arm's."""
+    bank, seed = job.units, job.config.seed
     assert bank is not None
-    out = []
-    for e in range(len(job.names)):
-        own = _edited(bank, arm, e, 0, job.config.seed)
-        seeds = range(other.draws(scored=True))
-        out.append(float(np.mean([len(own & _edited(bank, other, e, s, job.config.seed)) / len(own) for s in seeds])))
-    return out
+    out = np.zeros((len(job.names), 2))
+    for e, size in enumerate(bank.magnitude(arm.op)):
+        own = pick_units(bank, arm, e, 0, seed)
+        count, whole = sum(map(len, own)), sum(float(size[layer, u].sum()) for layer, u in enumerate(own))
+        for draw in range(other.draws(scored=True)):
+            picked = pick_units(bank, other, e, draw, seed)
+            shared = sum(int(torch.isin(u, own[layer]).sum()) for layer, u in enumerate(picked))
+            held = sum(float(size[layer, u].sum()) for layer, u in enumerate(picked))
+            out[e] += shared / count, held / whole if whole else np.nan
+    return out / other.draws(scored=True)
 
 
-def _edited(bank: UnitBank, arm: UnitArm, emotion: int, seed: int, base_seed: int) -> set[tuple[int, int]]:
-    picked = pick_units(bank, arm, emotion, seed, base_seed, arm.layers)
-    return {(layer, unit) for layer, units in enumerate(picked) for unit in units.tolist()}
+def _over_seeds(job: Job, arm: UnitArm) -> np.ndarray:
+    """Return a control's mean s of every draw and emotion, (draws, e); its differences are those of delta-s."""
+    n, e = len(job.splits.test), len(job.names)
+    x = job.projections[arm.name].numpy().astype(np.float64).reshape(arm.draws(scored=True), e, n, -1, e)
+    return np.stack([x[:, t, :, :, t].sum(-1).mean(-1) for t in range(e)], axis=1)
 
 
 def facts(job: Job) -> dict[str, str]:
@@ -94,14 +112,17 @@ def facts(job: Job) -> dict[str, str]:
     bank = job.units
     assert bank is not None
     top = max(1, bank.scores.shape[2] // 50)
-    correlation, jaccard = stability(made[f"{kind}_halves"], top)
+    halves = [float(x.nanmean()) for x in stability(made[f"{kind}_halves"], top)]
+    measured = all(np.isfinite(halves))
     counts = reach(bank.scores.numpy())
     whole = bank.scores[0].numel()
     held = ", ".join(f"{share:.0%} in {np.mean([c[share] for c in counts]):.0f}" for share in counts[0])
     return {
         "stability of the ranking": (
-            f"rank correlation between halves of the data {float(correlation.mean()):.2f}, Jaccard of the top {top} "
-            f"of a block {float(jaccard.mean()):.2f} (means over emotions and blocks)"
+            f"rank correlation between halves of the data {halves[0]:.2f}, Jaccard of the top {top} "
+            f"of a block {halves[1]:.2f} (means over emotions and blocks)"
+            if measured
+            else "not measured: one scenario has no halves"
         ),
         "long tail": f"of the positive score {held} of {whole} {kind} (mean over emotions)",
     }
@@ -112,15 +133,22 @@ def figures(job: Job, found: Found, where: str, folder: Path) -> list[Figure]:
     assert job.units is not None
     out: list[Figure] = []
     n = len(job.splits.test)
-    what = f"{job.config.intervention.kind}: {where}, {n} prompts x {len(job.names)} emotions"
+    given = job.config.intervention
+    scales = given.scale if isinstance(given.scale, list) else [given.scale]
+    told = f" (lambda {max(scales, key=abs):g})" if given.kind.startswith("enhance") else ""
+    what = f"{given.kind}{told}: {where}, {n} prompts x {len(job.names)} emotions"
     if several(job):
         units = job.units.scores.shape[2] * (len(job.edited_layers) if job.config.intervention.pool == "global" else 1)
         curves = {e: _curves(job, found, f"delta_s/{e}") for e in job.names}
-        out.append((k_curves(curves, job.names, units, what, folder / "k_curves.png"), CAPTIONS["curves"]))
+        broken = [k for k in given.k if k >= BROKEN * units]
+        path = k_curves(
+            curves, job.names, units, what, folder / "k_curves.png", broken=dict.fromkeys(job.names, broken)
+        )
+        out.append((path, CAPTIONS["curves"]))
         for name, metrics in (("outcomes", OUTCOMES), ("failures", FAILURES)):
             panels = {m: made for m in metrics if (made := _curves(job, found, m))}
             if len(panels) > (name == "outcomes"):  # delta_s alone is the figure above
-                path = small_multiples(panels, what, folder / f"{name}.png", defined=("delta_s", "delta_s_last"))
+                path = small_multiples(panels, what, folder / f"{name}.png", defined=("delta_s",))
                 out.append((path, CAPTIONS[name]))
     scores, title = job.units.scores.numpy(), f"{{}}: {where}"
     draw = head_map if job.on == "heads" else neuron_map
@@ -155,10 +183,13 @@ def _curves(
         band = (x.lo, x.hi) if x.lo is not None and x.hi is not None else (np.nan, np.nan)
         for values, value in zip(made, (float(arm.k), x.value, *band), strict=True):
             values.append(float(value))
-    target = out.get(job.config.intervention.kind)
-    if target is not None and target[0][0] == 0:  # controls have no k = 0 of their own: no unit is edited there
-        for name, made in out.items():
-            for values, first in zip(made, target, strict=True):
-                if name != job.config.intervention.kind:
-                    values.insert(0, first[0])
+    kind = job.config.intervention.kind
+    if kind in out and 0 in out[kind][0]:  # controls have no k = 0 of their own: no unit is edited there
+        at = out[kind][0].index(0)
+        for name in out.keys() - {kind}:
+            for values, first in zip(out[name], out[kind], strict=True):
+                values.append(first[at])
+    for name, made in out.items():
+        by_k = sorted(zip(*made, strict=True))
+        out[name] = tuple(map(list, zip(*by_k, strict=True)))  # type: ignore[assignment]
     return out

@@ -13,7 +13,7 @@ import pytest
 from jobs import config
 
 from emo import measure, pipeline
-from emo.addresses import ASKING_KEYS
+from emo.addresses import ASKING_KEYS, UNIT_KEYS
 from emo.cli import known_keys
 from emo.config import RUNTIME_KEYS, Config
 from emo.models.load import load
@@ -83,6 +83,8 @@ UNCHANGED = {  # keys that change no number
     "dataset.name": "a label of the option; the address holds the sha256 of the files",
     "dataset.path": "the address holds the sha256 of the file",
     "dataset.test_path": "the address holds the sha256 of the file",
+    **dict.fromkeys((f"intervention.{key}" for key in UNIT_KEYS), "of neurons and heads: test_unit_jobs"),
+    **dict.fromkeys(("control.units", "attribution.score_at", "attribution.check"), "of neurons and heads as well"),
     "evaluator.base_url": "the address of a judge's labels holds it, resolved",
     **dict.fromkeys((f"evaluator.{key}" for key in ASKING_KEYS), "how a judge is asked, not what"),
 }

@@ -108,17 +108,32 @@ def test_the_papers_curve_stands_beside_ours(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(place, "describe", lambda *a: describe(*a)._replace(id=name))
     monkeypatch.setattr(pipeline, "load", lambda spec, load=pipeline.load: load(spec._replace(id="qwen2")))
     ask = ("model=tiny_qwen2", "intervention=ablate_neurons", "intervention.k=[0,2,3]", "control.units=[random]")
-    ask += ("evaluator=projection", "control.score_seeds=2", "intervention.layers=all")
+    ask += ("evaluator=projection", "control.score_seeds=2", "intervention.layers=all", "elicitation=paper")
+    ask += (f"emotions.names=[{','.join(NAMES)}]",)
     assert run_job(config(tmp_path, *ask)) == 0
     page = next((tmp_path / "run").glob("*/report.html")).read_text(encoding="utf-8")
     assert "delta_s beside the paper" in page and "tables 4-7" in page
     theirs = paper_delta_s(name, "ablate_neurons", "sev_test", "anger", 2)
     assert theirs is not None and f"<td>{theirs:.1f}</td>" in page
     assert paper_delta_s(name, "ablate_neurons", "sev_test", "anger", 3) is None
-    for other in ("intervention.pool=global", "intervention.layers=1-2"):
+    for other in ("intervention.pool=global", "intervention.layers=1-2", "directions.baseline=neutral"):
         folder = tmp_path / other.rpartition("=")[2]
         assert run_job(config(folder, *ask, other)) == 0
         assert "beside the paper" not in next((folder / "run").glob("*/report.html")).read_text(encoding="utf-8")
+
+
+def test_addresses_hold_what_a_job_on_units_reads(tmp_path: Path) -> None:
+    """Each of its own keys changes the result's address; those of steering, and another word for all blocks, do not."""
+    base = ("intervention=enhance_heads", "intervention.k=2")
+    one = job(tmp_path, *base).result_address
+    own = ("intervention.k=3", "intervention.scale=2", "intervention.pool=global", "control.units=[random]",
+           "control.score_seeds=4", "attribution.score_at=mlp_input", "attribution.check=2")  # fmt: skip
+    assert len({one, *(job(tmp_path, *base, word).result_address for word in own)}) == 1 + len(own)
+    for word in ("intervention.alpha=3", "intervention.dose=rel", "control.arms=[]", "intervention.layers=all"):
+        same = job(tmp_path, *base, "intervention.layers=auto", word).result_address
+        assert same == job(tmp_path, *base, "intervention.layers=all").result_address
+    ablate = ("intervention=ablate_heads", "intervention.k=2")
+    assert job(tmp_path, *ablate).result_address == job(tmp_path, *ablate, "intervention.scale=2").result_address
 
 
 def bad(folder: Path, *words: str) -> Any:

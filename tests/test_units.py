@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from emo.interventions.ops import Zero
 from emo.interventions.units import CONTROLS, UnitArm, UnitBank, pick_units, plan_units
 from emo.types import Site
 
@@ -33,7 +34,7 @@ def arm(pick: str = "top", k: int = 3, op: str = "ablate", pool: str = "per_laye
 
 
 def picked(made: UnitArm, emotion: int = 0, seed: int = 0) -> list[list[int]]:
-    return [units.tolist() for units in pick_units(BANK, made, emotion, seed, 0, made.layers)]
+    return [units.tolist() for units in pick_units(BANK, made, emotion, seed, 0)]
 
 
 @given(
@@ -53,7 +54,7 @@ def test_controls_have_as_many_units_in_every_layer(
         assert counts == [k if layer in LAYERS else 0 for layer in range(BLOCKS)]
     else:
         assert sum(counts) == min(k, UNITS * len(LAYERS))
-    if pick in ("random", "magnitude"):
+    if pick != "top":  # pooled or not, a control mirrors its target's depth
         assert counts == [len(units) for units in picked(arm("top", k, op, pool), emotion, seed)]
 
 
@@ -83,11 +84,11 @@ def test_units_of_like_magnitude(op: str) -> None:
     many = torch.rand(1, 1, 400, generator=torch.Generator().manual_seed(3)) ** 4
     bank = UnitBank(Site.NEURON, draw(1, 1, 400, seed=4) + 20 * many, many.clone(), many, 1)
     top = UnitArm("a", "ablate_neurons", 1.0, (0,), op=op, pick="top", k=20)
-    own = pick_units(bank, top, 0, 0, 0, (0,))[0]
+    own = pick_units(bank, top, 0, 0, 0)[0]
     gaps = []
     for pick in ("magnitude", "random"):
         like = UnitArm("b", pick, 1.0, (0,), op=op, pick=pick, k=20)
-        drawn = pick_units(bank, like, 0, 0, 0, (0,))[0]
+        drawn = pick_units(bank, like, 0, 0, 0)[0]
         gaps.append(abs(float(many[0, 0, drawn].mean() - many[0, 0, own].mean())))
         assert pick == "random" or not set(own.tolist()) & set(drawn.tolist())
     assert gaps[0] < gaps[1] / 2
@@ -104,7 +105,7 @@ def test_edits_touch_each_conditions_own_columns() -> None:
             assert emotion is not None
             cond = torch.tensor([[made.cond[one.name, seed, emotion]]])
             for edit in made.edits:
-                units = pick_units(BANK, one, emotion, seed, 0, LAYERS)[edit.layer]
+                units = pick_units(BANK, one, emotion, seed, 0)[edit.layer]
                 added = edit.op(torch.zeros(1, 1, UNITS * WIDTH), cond, torch.ones(1, 1, 1)).view(UNITS, WIDTH)
                 expected = torch.zeros(UNITS, WIDTH)
                 expected[units] = one.alpha * BANK.delta[emotion, edit.layer].view(UNITS, WIDTH)[units]
@@ -120,3 +121,29 @@ def test_equal_conditions_are_one() -> None:
     assert len(set(plan_units(added, BANK, 0).cond.values())) == EMOTIONS
     assert plan_units([arm(k=0)], BANK, 0).edits == []
     assert [edit.layer for edit in plan_units([arm()], BANK, 0, skip_layer=3).edits] == [0, 2]
+
+
+@pytest.mark.parametrize("pool", ["per_layer", "global"])
+def test_a_skipped_block_changes_no_other(pool: str) -> None:
+    """The same units with one block left alone, also where k is spread over all of them."""
+    one = arm("top", 6, pool=pool)
+    whole, part = plan_units([one], BANK, 0), plan_units([one], BANK, 0, skip_layer=2)
+    kept = {edit.layer: edit.op for edit in part.edits}
+    assert set(kept) == {edit.layer for edit in whole.edits} - {2}
+    x = draw(1, 1, UNITS * WIDTH, seed=9)
+    for edit in whole.edits:
+        for e in range(EMOTIONS) if edit.layer in kept else ():
+            conds = [torch.tensor([[made.cond[one.name, 0, e]]]) for made in (whole, part)]
+            both = [op(x, c, torch.ones(1, 1, 1)) for op, c in zip((edit.op, kept[edit.layer]), conds, strict=True)]
+            assert torch.equal(*both)
+    alone = UnitArm("last", "ablate_heads", 1.0, (3,), op="ablate", units="heads", pick="top", k=2, pool=pool)
+    assert plan_units([alone], BANK, 0, skip_layer=3).edits == []
+
+
+def test_decay_of_an_ablation() -> None:
+    """A gain of one half leaves half of a unit, elsewhere nothing changes."""
+    op = Zero.of([torch.tensor([1, 3]), torch.tensor([], dtype=torch.long)])
+    x = draw(2, 1, 5)
+    out = op(x, torch.tensor([[0], [1]]), torch.full((2, 1, 1), 0.5))
+    assert torch.equal(out[1], x[1]) and torch.allclose(out[0, 0, [1, 3]], x[0, 0, [1, 3]] / 2)
+    assert torch.equal(out[0, 0, [0, 2, 4]], x[0, 0, [0, 2, 4]])

@@ -87,10 +87,10 @@ class Zero(_Op):
         """Build from one list of columns per condition."""
         return cls(_rows(units), torch.tensor([[0.0 if len(row) else 1.0] for row in units]))
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:  # noqa: ARG002
-        """See `emo.hooks.Op`."""
-        index = self.index[cond]
-        return x.scatter(-1, index, x.gather(-1, index) * self.factor[cond].to(x.dtype))
+    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+        """See `emo.hooks.Op`; ``gain`` below 1 leaves a share of the activation."""
+        index, kept = self.index[cond], 1 - gain * (1 - self.factor[cond])
+        return x.scatter(-1, index, x.gather(-1, index) * kept.to(x.dtype))
 
 
 @dataclass(frozen=True, eq=False)

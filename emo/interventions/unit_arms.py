@@ -43,6 +43,7 @@ def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[Unit
                         layers=tuple(layers),
                         tokens=given.tokens,
                         decay=float(given.decay),
+                        decoding="steering" if config.generation.decoding == "paper" else "plain",
                         seeds=seeds,
                         score_seeds=score_seeds,
                         op=op,

@@ -3,16 +3,16 @@
     ablate:  the units are set to zero, under the emotion prompt
     enhance: lambda * delta[e,l] is added to the units, under the emotion-free prompt (delta: methods 1.7)
 
-A control does the same with other units, as many in every layer: random ones, the top ones of the other emotions, the
-bottom of the ranking, or random ones of like magnitude (mean |activation| where units are zeroed, |delta| where it is
-added), because large units move the state whatever they stand for.
+A control does the same with other units, as many in every layer as the target: random ones, the top ones of the other
+emotions, the bottom of the ranking, or random ones of like magnitude (mean |activation| where units are zeroed, |delta|
+where it is added), because large units move the state whatever they stand for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -66,7 +66,8 @@ class UnitArm(Arm):
         return [(seed, e) for seed in range(self.draws(scored)) for e in range(emotions)]
 
 
-class UnitBank(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class UnitBank:
     """What unit arms choose from and add, of neurons (u = f, w = 1) or heads (u = h, w = p).
 
     Attributes:
@@ -83,74 +84,85 @@ class UnitBank(NamedTuple):
     size: Tensor
     width: int
 
+    @cached_property
+    def order(self) -> Tensor:
+        """Units of every block, best first: (e, l, u); ties to the lower index."""
+        return self.scores.argsort(dim=-1, descending=True, stable=True)
 
-def pick_units(
-    bank: UnitBank, arm: UnitArm, emotion: int, seed: int, base_seed: int, layers: Sequence[int]
-) -> list[Tensor]:
-    """Return the units (indices) of every block for one condition; blocks outside ``layers`` get none.
+    @cached_property
+    def delta_size(self) -> Tensor:
+        """Length of every unit's difference vector, (e, l, u)."""
+        return self.delta.unflatten(-1, (-1, self.width)).norm(dim=-1)
+
+    def magnitude(self, op: str) -> Tensor:
+        """Return what an op moves a unit by, (e, l, u): its activation (zeroed) or its delta (added)."""
+        return self.size if op == "ablate" else self.delta_size
+
+    @cached_property
+    def by_size(self) -> dict[str, Tensor]:
+        """Units of every block by magnitude, smallest first, per op: (e, l, u)."""
+        return {op: self.magnitude(op).argsort(dim=-1, stable=True) for op in ("ablate", "enhance")}
+
+
+def pick_units(bank: UnitBank, arm: UnitArm, emotion: int, seed: int, base_seed: int) -> list[Tensor]:
+    """Return the units (indices) of every block for one condition; blocks that the arm leaves alone get none.
 
     Args:
         bank: rankings.
-        arm: what to pick, and how many.
+        arm: what to pick, how many, and in which blocks.
         emotion: index.
         seed: of a drawn control; for other_emotion, which other one.
         base_seed: the job's.
-        layers: blocks that may be edited.
     """
     n_emotions, n_layers, _ = bank.scores.shape
-    own = _top(bank.scores[emotion], arm, layers)
+    counts = _counts(bank, arm, emotion)
+    if arm.pick == "random":
+        draws = [np.random.default_rng((base_seed, seed, layer)) for layer in range(n_layers)]
+        units = bank.scores.shape[2]
+        return [torch.from_numpy(d.permutation(units)[:n].copy()) for d, n in zip(draws, counts, strict=True)]
+    own = [bank.order[emotion, layer, :n] for layer, n in enumerate(counts)]
     if arm.pick == "top":
         return own
-    if arm.pick == "other_emotion":
-        return _top(bank.scores[(emotion + 1 + seed) % n_emotions], arm, layers)
     if arm.pick == "bottom":
-        return _top(-bank.scores[emotion], arm, layers)
-    return [_drawn(bank, arm, emotion, layer, own[layer], (base_seed, seed, layer)) for layer in range(n_layers)]
+        return [bank.order[emotion, layer].flip(0)[:n] for layer, n in enumerate(counts)]
+    if arm.pick == "other_emotion":
+        other = (emotion + 1 + seed) % n_emotions
+        return [bank.order[other, layer, :n] for layer, n in enumerate(counts)]
+    return [_like(bank, arm.op, emotion, layer, own[layer], (base_seed, seed, layer)) for layer in range(n_layers)]
 
 
-def _top(scores: Tensor, arm: UnitArm, layers: Sequence[int]) -> list[Tensor]:
-    """Return the k best units of every layer, or of all the layers together, from (l, u) scores."""
-    n_layers, units = scores.shape
-    empty = torch.zeros(0, dtype=torch.long)
-    chosen = [empty] * n_layers
+def _counts(bank: UnitBank, arm: UnitArm, emotion: int) -> list[int]:
+    """Return how many units of each block are among the target's: k in every one, or in all of them together."""
+    _, n_layers, units = bank.scores.shape
     if arm.pool == "per_layer":
-        for layer in layers:
-            chosen[layer] = _best(scores[layer], arm.k)
-        return chosen
-    allowed = torch.tensor(list(layers))
-    flat = _best(scores[allowed].flatten(), arm.k)
-    for row, layer in enumerate(layers):
-        chosen[layer] = flat[flat // units == row] % units
-    return chosen
+        return [min(arm.k, units) if layer in arm.layers else 0 for layer in range(n_layers)]
+    best = bank.scores[emotion, list(arm.layers)].flatten().topk(arm.k).indices
+    held = torch.bincount(best // units, minlength=len(arm.layers)).tolist()
+    return [held[arm.layers.index(layer)] if layer in arm.layers else 0 for layer in range(n_layers)]
 
 
-def _best(scores: Tensor, k: int) -> Tensor:
-    """Return the indices of the k largest, ties to the lower index: the same whatever k is asked for besides."""
-    return scores.argsort(descending=True, stable=True)[:k]
+def _like(bank: UnitBank, op: str, emotion: int, layer: int, own: Tensor, key: tuple[int, int, int]) -> Tensor:
+    """Return as many random units as ``own`` holds, each drawn among those next to one of them in magnitude.
 
-
-def _drawn(bank: UnitBank, arm: UnitArm, emotion: int, layer: int, own: Tensor, key: tuple[int, int, int]) -> Tensor:
-    """Return as many random units as ``own`` holds; of plain ones a larger k adds to those of a smaller one."""
-    draw = np.random.default_rng(key)
-    units = bank.scores.shape[2]
-    if arm.pick == "random":
-        return torch.from_numpy(draw.permutation(units)[: len(own)].copy())
-    size = bank.size[emotion, layer] if arm.op == "ablate" else _delta_size(bank, emotion, layer)
-    free = torch.ones(units, dtype=torch.bool)
-    if 2 * len(own) <= units:  # else too little is left to match with: the same units may be drawn
-        free[own] = False
-    others = free.nonzero()[:, 0]
-    others = others[size[others].argsort(stable=True)]
-    left, at = others.tolist(), torch.searchsorted(size[others].contiguous(), size[own].contiguous()).tolist()
+    The units themselves are left out where at most half of the block is edited; so for the very largest the
+    likest that are left are smaller, and results say by how much.
+    """
+    if not len(own):
+        return own
+    draw, size, sorted_ = (
+        np.random.default_rng(key),
+        bank.magnitude(op)[emotion, layer],
+        bank.by_size[op][emotion, layer],
+    )
+    if 2 * len(own) <= len(sorted_):
+        sorted_ = sorted_[~torch.isin(sorted_, own)]
+    left = sorted_.tolist()
+    places = torch.searchsorted(size[sorted_].contiguous(), size[own].contiguous()).tolist()
     taken: list[int] = []
-    for place in sorted(at, reverse=True):  # from the large end on: what is taken shifts no smaller place
+    for place in sorted(places, reverse=True):
         low = max(0, min(place, len(left)) - NEIGHBOURS // 2)
         taken.append(left.pop(int(draw.integers(low, min(low + NEIGHBOURS, len(left))))))
     return torch.tensor(taken, dtype=torch.long)
-
-
-def _delta_size(bank: UnitBank, emotion: int, layer: int) -> Tensor:
-    return bank.delta[emotion, layer].view(-1, bank.width).norm(dim=-1)
 
 
 def plan_units(arms: Sequence[UnitArm], bank: UnitBank, base_seed: int, skip_layer: int | None = None) -> Plan:
@@ -172,13 +184,13 @@ def plan_units(arms: Sequence[UnitArm], bank: UnitBank, base_seed: int, skip_lay
     for arm in arms:
         if not arm.steered:
             continue
-        layers = [layer for layer in arm.layers if layer != skip_layer]
         for seed, emotion in arm.conditions(n_emotions, scored=True):
             assert emotion is not None
-            units = pick_units(bank, arm, emotion, seed, base_seed, layers)
+            units = pick_units(bank, arm, emotion, seed, base_seed)
+            if skip_layer is not None:
+                units[skip_layer] = units[skip_layer][:0]
             scale = arm.strength(emotion)
-            source = emotion if arm.op == "enhance" else None
-            key = (source, scale, tuple(tuple(sorted(u.tolist())) for u in units))
+            key = (emotion if arm.op == "enhance" else None, scale, *(u.sort().values.numpy().tobytes() for u in units))
             if key not in known:
                 known[key] = len(picked)
                 picked.append(units)
