@@ -6,7 +6,7 @@ prompt without its last token, is kept per prompt and put together (padded on th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import transformers
@@ -15,11 +15,12 @@ from torch import Tensor
 from emo.forest import PADDING, TRUNK, Block, Forest
 from emo.hooks import Cursor
 from emo.models.lm import LM
-from emo.prefixes import Text, batches, layout, shared_prefixes
+from emo.prefixes import Text, Tree, batches, layout, shared_prefixes
 
 TOKENS = 4096  # of one prefill pass
 KEPT_BYTES = 2 * 2**30  # of keys and values, per model; the longest unused prompts go first
 
+Prompt = tuple[int, ...]
 Trunk = list[tuple[Tensor, Tensor]]  # per block: keys and values (kv heads, t, p)
 
 
@@ -36,19 +37,65 @@ def planted(lm: LM, cursor: Cursor, prompts: Sequence[Sequence[int]]) -> Forest:
     return _together(lm, cursor, keys, found)
 
 
-def _read(lm: LM, cursor: Cursor, prompts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Trunk]:
+def _read(lm: LM, cursor: Cursor, prompts: Sequence[tuple[int, ...]]) -> dict[Prompt, Trunk]:
+    """Read prompts as trees: what a few share (a scenario) once a tree, what trees share (a system line) once."""
     texts = [Text(list(ids), span=0) for ids in prompts]
+    trees = shared_prefixes(texts, TOKENS // 2)
+    bases = _bases(texts, trees)
+    wanted = [Text(list(base), span=0) for base in dict.fromkeys(bases.values()) if base]
+    alone = [Tree(len(text.ids), [i]) for i, text in enumerate(wanted)]
+    known = _forward(lm, cursor, wanted, alone, {}, {}) if wanted else {}
+    return _forward(lm, cursor, texts, trees, bases, known)
+
+
+def _bases(texts: Sequence[Text], trees: Sequence[Tree]) -> dict[int, Prompt]:
+    """Return, by the first text of every tree, the beginning that it shares with other trees; empty where none."""
+    stems = [Text(texts[tree.members[0]].ids[: tree.prefix], span=0) for tree in trees]
+    found: dict[int, Prompt] = {}
+    for group in shared_prefixes(stems, sum(len(stem.ids) for stem in stems)):
+        shortest = min(len(texts[m].ids) for i in group.members for m in trees[i].members)
+        length = min(group.prefix, shortest - 1) if len(group.members) > 1 else 0  # a text keeps a token of its own
+        for i in group.members:
+            found[trees[i].members[0]] = tuple(stems[i].ids[:length])
+    return found
+
+
+def _forward(
+    lm: LM,
+    cursor: Cursor,
+    texts: Sequence[Text],
+    trees: Sequence[Tree],
+    bases: Mapping[int, Prompt],
+    known: Mapping[Prompt, Trunk],
+) -> dict[Prompt, Trunk]:
+    """Read trees behind their bases, of which keys and values are ``known``."""
+    skipped = {m: len(bases.get(tree.members[0], ())) for tree in trees for m in tree.members}
+    rest = [Text(text.ids[skipped[m] :], span=0) for m, text in enumerate(texts)]
+    cut = [Tree(tree.prefix - skipped[tree.members[0]], tree.members) for tree in trees]
     out = {}
-    for batch in batches(texts, shared_prefixes(texts, TOKENS // 2), TOKENS):
-        rows, places = layout(texts, batch)
-        forest = Forest(lm, cursor)  # places "no condition", so that active edits leave the trunk alone
-        block = Block.pad(rows, lm.device)
+    for batch in batches(rest, cut, TOKENS):
+        before = [bases.get(tree.members[0], ()) for tree in batch]
+        # Places "no condition", so that active edits leave the trunk alone.
+        forest = _together(lm, cursor, before, [known.get(base, []) for base in before])
+        start = forest.position.shape[1]
+        rows, places = layout(rest, batch)
+        shifted = [
+            [(token, position + len(base), *more) for token, position, *more in row]
+            for row, base in zip(rows, before, strict=True)
+        ]
+        block = Block.pad(shifted, lm.device)  # type: ignore[arg-type]
         forest.extend(block)
         for m, b, end in places:
-            pad, prefix = block.ids.shape[1] - len(rows[b]), batch[b].prefix
-            own = len(prompts[m]) - prefix
-            columns = [*range(pad, pad + prefix), *range(pad + end - own, pad + end)]
-            out[prompts[m]] = [(k[b][:, columns].clone(), v[b][:, columns].clone()) for k, v in forest.keys_values()]
+            first, prefix, base = start + block.ids.shape[1] - len(rows[b]), batch[b].prefix, len(before[b])
+            own = len(rest[m].ids) - prefix
+            columns = [
+                *range(start - base, start),
+                *range(first, first + prefix),
+                *range(first + end - own, first + end),
+            ]
+            out[tuple(texts[m].ids)] = [
+                (k[b][:, columns].clone(), v[b][:, columns].clone()) for k, v in forest.keys_values()
+            ]
     return out
 
 

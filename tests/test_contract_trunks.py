@@ -12,6 +12,7 @@ from torch import Tensor
 from twin import TOLERANCE, edits_at, gap, prompt, scores
 
 from emo import trunks
+from emo.forest import Block, Forest
 from emo.generate import generate, teacher_forced
 from emo.hooks import Cursor
 from emo.models.lm import LM
@@ -132,3 +133,30 @@ def test_a_prompt_is_read_once(models: dict[str, LM], monkeypatch: pytest.Monkey
     assert read["tokens"] == len(PROMPTS[0]) - 1 + written
     assert sum(map(len, generate(lm, PROMPTS, rows, [], NEW, 1))) == written
     assert read["tokens"] == len(PROMPTS[0]) - 1 + 2 * written
+
+
+@pytest.mark.parametrize("edited_", [False, True])
+def test_two_levels_of_common_beginnings(lm: LM, edited_: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system line is forwarded once, a scenario once per tree; every prompt's numbers are those of its own pass."""
+    line = prompt(40, 1)
+    scenes = [[*line, *prompt(20 + n, 10 + n)] for n in range(3)]
+    texts = [[*scene, *prompt(3 + k, 20 + k)] for scene in scenes for k in range(3)]
+    texts.append(prompt(25, 40))  # shares nothing
+    edits = twin.edits_at(lm, "add", Site.RESID_POST, Tokens.EVERY_STEP) if edited_ else []
+    rows = [Row(i, 0 if edited_ else -1, (5, 6)) for i in range(len(texts))]
+    forwarded = 0
+    extend = Forest.extend
+
+    def counted(self: Forest, block: Block) -> Tensor:
+        nonlocal forwarded
+        forwarded += int((block.branch >= 0).sum())
+        return extend(self, block)
+
+    monkeypatch.setattr(Forest, "extend", counted)
+    lm.trunks.clear()
+    found = {s.row: s.log_probs for s in teacher_forced(lm, texts, rows, edits, 64)}
+    once = 40 + sum(20 + n for n in range(3)) + 3 * sum(3 + k for k in range(3)) + 25
+    assert forwarded <= once + 2 * len(texts)  # and two tokens of every reply
+    for i, ids in enumerate(texts):
+        own = twin.scores(lm, [*ids, 5], len(ids), edits)[-2:]
+        assert gap(found[i].exp(), own.log_softmax(-1).exp()) <= TOLERANCE
