@@ -46,11 +46,18 @@ class Planter:
 
     def __init__(self, lm: LM, prompts: Sequence[Sequence[int]], edits: Sequence[Edit]) -> None:
         self.lm, self.prompts = lm, prompts
+        self._coming: list[int] = []  # prompts of the passes that are still to run, in their order
         self.whole = any(edit.tokens is Tokens.ALL for edit in edits)
         if self.whole:
             _say_whole()
 
-    def tokens_per_row(self, own: int = 1) -> int:
+    def passes(self, rows: Sequence[Row], batch_size: int, own: int = 1) -> list[Grove]:
+        """Return the forward passes of ``rows``, each of which adds ``own`` tokens and what is not shared."""
+        made = groves(self.prompts, rows, batch_size, self._tokens_per_row(own))
+        self._coming = [p for grove in made for p in grove.prompts]
+        return made
+
+    def _tokens_per_row(self, own: int) -> int:
         """Return how many tokens a row adds at most in one pass: ``own``, and the prompt where it is not shared."""
         return own + (max(map(len, self.prompts)) if self.whole else 0)
 
@@ -58,7 +65,13 @@ class Planter:
         """Return a forest whose trunks are the prompts without their last token (empty for ``tokens: all``)."""
         if self.whole:
             return Forest(self.lm, cursor)
-        return planted(self.lm, cursor, [self.prompts[p][:-1] for p in grove.prompts])
+        del self._coming[: len(grove.prompts)]
+        coming = (self.prompts[p][:-1] for p in self._coming)
+        try:
+            return planted(self.lm, cursor, [self.prompts[p][:-1] for p in grove.prompts], coming)
+        except RuntimeError:  # short of memory: the next try reads nothing ahead
+            self._coming = []
+            raise
 
     def starts(self, prompt: int, branch: int, cond: int) -> list[tuple[int, int, int, int, int]]:
         """Return the tokens that open a row: the last prompt token, or the whole prompt."""
@@ -91,7 +104,7 @@ def generate(
             for done in _grow(lm, planter, forest, grove, rows, replies, max_new_tokens):
                 bar.advance(done)
 
-        for _ in in_passes(groves(prompts, rows, batch_size, planter.tokens_per_row()), run):
+        for _ in in_passes(planter.passes(rows, batch_size), run):
             pass
     return replies
 
@@ -215,9 +228,7 @@ def teacher_forced(
             with edited(lm, edits) as cursor:  # not around the yield: the caller's own passes are unedited
                 return last_tokens(block, pieces), planter.plant(grove, cursor).extend(block)
 
-        for grove, (ends, hidden) in in_passes(
-            groves(prompts, subset, batch_size, planter.tokens_per_row(longest)), run
-        ):
+        for grove, (ends, hidden) in in_passes(planter.passes(subset, batch_size, longest), run):
             for b, members in enumerate(grove.rows):
                 for end, i in zip(ends[b], members, strict=True):
                     states = hidden[b, end + 1 - len(subset[i].reply) : end + 1]

@@ -51,7 +51,7 @@ class Grove(NamedTuple):
 def groves(
     prompts: Sequence[Sequence[int]], rows: Sequence[Row], batch_size: int, tokens_per_row: int = 1
 ) -> list[Grove]:
-    """Group rows into forward passes: trees of like width and length together, widest first.
+    """Group rows into forward passes: trees of like width together, widest first, then prompts that begin alike.
 
     ``tokens_per_row`` is the number of tokens that a row adds in one pass. A tree's rows are masked from one
     another, so attention costs rows squared: many rows of one prompt are spread over several trees.
@@ -66,7 +66,7 @@ def groves(
         for prompt, members in by_prompt.items()
         for start in range(0, len(members), width)
     ]
-    trees.sort(key=lambda t: (-len(t[1]), -len(prompts[t[0]]), t[0]))
+    trees.sort(key=lambda t: (-len(t[1]), list(prompts[t[0]]), t[0]))
     out: list[Grove] = []
     for prompt, members in trees:
         last = out[-1] if out else None

@@ -17,7 +17,7 @@ from emo.forest import TRUNK, Block
 from emo.generate import Planter, last_tokens
 from emo.hooks import Edit, edited, reading
 from emo.models.lm import LM
-from emo.passes import Grove, Row, groves, in_passes, once
+from emo.passes import Grove, Row, in_passes, once
 from emo.types import Site
 
 
@@ -79,7 +79,6 @@ def projections(
                 forest.extend(block)
             return len(order)
 
-        width = planter.tokens_per_row()
-        for _, done in in_passes(groves(prompts, unique, batch_size, width), run):
+        for _, done in in_passes(planter.passes(unique, batch_size), run):
             bar.advance(done)
     return out[torch.tensor(which, dtype=torch.long)], held

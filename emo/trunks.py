@@ -6,7 +6,7 @@ prompt without its last token, is kept per prompt and put together (padded on th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import transformers
@@ -24,10 +24,16 @@ Prompt = tuple[int, ...]
 Trunk = list[tuple[Tensor, Tensor]]  # per block: keys and values (kv heads, t, p)
 
 
-def planted(lm: LM, cursor: Cursor, prompts: Sequence[Sequence[int]]) -> Forest:
-    """Return a forest of which each tree's trunk is the given prompt, read now or before."""
+def planted(lm: LM, cursor: Cursor, prompts: Sequence[Sequence[int]], coming: Iterable[Sequence[int]] = ()) -> Forest:
+    """Return a forest of which each tree's trunk is the given prompt, read now or before.
+
+    Where one must be read, those of the ``coming`` passes are read with it, as many as half of the room holds: what
+    prompts of several passes have in common is forwarded once for all of them.
+    """
     keys = [tuple(ids) for ids in prompts]
     missing = list(dict.fromkeys(key for key in keys if key and key not in lm.trunks))
+    if missing:
+        missing += _ahead(lm, missing, coming)
     fresh = _read(lm, cursor, missing) if missing else {}
     found = [fresh.get(key) or lm.trunks.get(key, []) for key in keys]
     for key in keys:
@@ -35,6 +41,23 @@ def planted(lm: LM, cursor: Cursor, prompts: Sequence[Sequence[int]]) -> Forest:
             lm.trunks.move_to_end(key)
     _keep(lm, fresh)
     return _together(lm, cursor, keys, found)
+
+
+def _ahead(lm: LM, missing: Sequence[Prompt], coming: Iterable[Sequence[int]]) -> list[Prompt]:
+    """Return the prompts of coming passes that are not kept yet and fit into half of the room."""
+    heads = getattr(lm.config, "num_key_value_heads", None) or lm.h
+    token = 2 * lm.n_layers * heads * lm.p * lm.model.dtype.itemsize
+    left = KEPT_BYTES // 2 - token * sum(map(len, missing))
+    seen, out = set(missing), []
+    for key in map(tuple, coming):
+        if not key or key in seen or key in lm.trunks:
+            continue
+        left -= token * len(key)
+        if left < 0:
+            break
+        seen.add(key)
+        out.append(key)
+    return out
 
 
 def _read(lm: LM, cursor: Cursor, prompts: Sequence[tuple[int, ...]]) -> dict[Prompt, Trunk]:
