@@ -25,7 +25,7 @@ def section(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
         f"<tr><th>{page.text(row['arm'])}</th><td>{page.text(row['against'])}</td><td>{ratio_text(row)}</td>"
         f"<td>{_number(row['seeds_sd'])}</td>"
-        f"<td>{row['overlap']:.0%}</td><td>{row['size']:.2f}</td></tr>"
+        f"<td>{row['overlap']:.0%}</td><td>{_number(row['size'])}</td></tr>"
         for row in whole
     ]
     note = page.items(

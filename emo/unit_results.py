@@ -55,7 +55,7 @@ def ratios(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     Beside it ``different``: whether the control's own interval leaves out 0 (else the ratio has none; None: one
     scenario has no intervals); ``seeds_sd``: standard deviation of the control's mean delta-s over its draws (None: one
     draw); ``overlap``: mean share of the target's units that the control edits too; ``size``: mean magnitude of the
-    control's units / the target's (activation where units are zeroed, delta where it is added).
+    control's units / the target's (activation where units are zeroed, delta where it is added; None where that is 0).
     """
     draws, seed = job.config.evaluator.bootstrap, job.config.seed
     scenarios = len({s.scenario_id for s in job.splits.test})
@@ -78,7 +78,7 @@ def ratios(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
                     {"arm": arm.name, "against": other.name, "emotion": emotion, **found.to_dict(),
                      "different": None if scenarios < 2 else found.lo is not None,
                      "seeds_sd": float(means.std(ddof=1)) if len(means) > 1 else None,
-                     "overlap": float(overlap), "size": float(size)}
+                     "overlap": float(overlap), "size": float(size) if np.isfinite(size) else None}
                 )  # fmt: skip
     return rows
 
