@@ -8,9 +8,10 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from emo.config import Config
+from emo.config import Config, ModelConfig
 from emo.validate import REPOSITORY, to_config
 
+SMOL = ModelConfig(name="smollm2_135m", source="embedded", id="HuggingFaceTB/SmolLM2-135M-Instruct")
 SMALL = (
     "model=tiny_llama",
     "dataset.limit=2",

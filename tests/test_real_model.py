@@ -7,11 +7,12 @@ from time import perf_counter
 
 import pytest
 import torch
+from jobs import SMOL
 from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from twin import gap, scores, unit
 
-from emo.config import DatasetConfig, ElicitationConfig, ModelConfig
+from emo.config import DatasetConfig, ElicitationConfig
 from emo.data import load_splits
 from emo.forest import Forest, plain_block
 from emo.generate import generate, teacher_forced
@@ -29,7 +30,6 @@ pytestmark = [
     pytest.mark.usefixtures("quiet"),
     pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed"),
 ]
-CONFIG = ModelConfig(name="smollm2_135m", source="embedded", id="HuggingFaceTB/SmolLM2-135M-Instruct")
 ASK = ElicitationConfig(template="paper")
 TOLERANCE = 1e-5
 OTHERS = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "mistral": (MistralConfig, MistralForCausalLM)}
@@ -38,7 +38,7 @@ OTHERS = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "mistral": (MistralConfig, M
 @pytest.fixture(scope="module")
 def smol() -> LM:
     """Return the embedded model; the first use on a machine converts it, once."""
-    return load(describe(CONFIG, "cpu", "float32"))
+    return load(describe(SMOL, "cpu", "float32"))
 
 
 @pytest.fixture(scope="module")
