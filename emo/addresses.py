@@ -30,11 +30,12 @@ VERSIONS = {
     "selection": 1,
     "states": 1,
     "projections": 1,
+    "doses": 1,
     "replies": 1,
     "labels": 1,
     "margins": 1,
     "damage": 1,
-    "result": 1,
+    "result": 2,
 }
 
 # How a judge is asked, which changes no answer.

@@ -19,7 +19,8 @@ from emo.errors import UserError
 from emo.interventions.unit_arms import KINDS
 from emo.pipeline import Job
 from emo.plan import place
-from emo.result import comparison_line, find_result, stand_in_line, write_failed, write_result
+from emo.remarks import stand_in_line
+from emo.result import comparison_line, find_result, write_failed, write_result
 from emo.stats import Estimate
 from emo.summarize import track_point
 from emo.table import base

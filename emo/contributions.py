@@ -77,6 +77,14 @@ def head_contributions(lm: LM, layer: int, z: Tensor, v: Tensor, mid: Tensor | N
     return torch.einsum("nhd,nd->nh", change, v)
 
 
+@torch.no_grad()
+def added(lm: LM, site: Site, layer: int, x: Tensor) -> Tensor:
+    """Return what a sublayer adds to the residual stream, (n, d), given the input (n, w) of its output projection."""
+    weight, bias = _projection(lm, site, layer)
+    norm, out = lm.post_norm(site, layer), x.to(weight.device) @ weight.T + bias
+    return out if norm is None else _normed(norm, out)
+
+
 def _drop(norm: nn.Module, whole: Tensor, parts: Tensor) -> Tensor:
     """Return norm(whole) - norm(whole - part) for ``whole`` (n, d) and each of its ``parts`` (n, h, d)."""
     whole = whole[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -9,7 +10,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from emo.config import Config
-from emo.data import Sample
+from emo.data import Sample, spread
+from emo.dose import doses
 from emo.evaluators.damage import kl_per_token, reply_nll
 from emo.evaluators.encoder import embed
 from emo.evaluators.fluency import fluency
@@ -22,6 +24,8 @@ from emo.models.lm import LM
 from emo.passes import NO_EDIT, Row, once
 from emo.prompts import prompt_ids
 from emo.scoring import projections
+
+DOSE_SAMPLES = 8  # test samples on which doses are measured: they hardly differ between samples
 
 
 class Entry(NamedTuple):
@@ -102,6 +106,20 @@ class Measure:
         size, label = self.config.batch_size, f"{self.part}: projections"
         v, site = self.bank.directions, self.bank.site
         return projections(self.lm, self.prompts, rows, edits, v, size, label, keep, site)
+
+    def dose(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
+        """Return, per arm, doses (`emo.dose`) on some samples, of one draw of a control: sample, emotion, dose."""
+        made = self._plan(arms)
+        chosen = set(spread(self.samples, DOSE_SAMPLES))
+        first = [(arm, x) for arm in arms for x in self.entries(arm) if x.seed == 0 and x.sample in chosen]
+        rows = [Row(self._prompt(arm, x), made.cond.get((arm.name, 0, x.emotion), NO_EDIT)) for arm, x in first]
+        found = doses(self.lm, self.prompts, rows, made.edits, self.config.batch_size, f"{self.part}: doses").tolist()
+        out: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
+        for (arm, x), dose in zip(first, found, strict=True):
+            emotion = None if x.emotion is None else self.names[x.emotion]
+            value = None if math.isnan(dose) else dose
+            out[arm.name].append({"sample": self.samples[x.sample].id, "emotion": emotion, "dose": value})
+        return out
 
     def reply(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
         """Return, per arm, one row per entry: sample id, emotion, seed, reply text and its token ids."""

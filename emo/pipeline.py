@@ -254,6 +254,16 @@ class Job(Addresses):
         return {arm.name: (plain | edited)[arm.name][:, last].clone() for arm in self.arms}
 
     @cached_property
+    def doses(self) -> dict[str, list[dict[str, Any]]]:
+        """How strong the edit of every edited arm is, on some test samples."""
+
+        def compute(arms: list[Arm]) -> dict[str, Artifact]:
+            return {name: Artifact(rows=rows) for name, rows in self.measure.dose(arms).items()}
+
+        made = self._per_arm("doses", [arm for arm in self.arms if arm.steered], {}, compute)
+        return {name: artifact.rows for name, artifact in made.items()}
+
+    @cached_property
     def replies(self) -> dict[str, list[dict[str, Any]]]:
         """Greedy replies of every arm."""
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from emo import ranking_check, unit_page, unit_results
+from emo import ranking_check, remarks, unit_page, unit_results
 from emo.accuracy import off_target
 from emo.accuracy_page import accuracy_section
 from emo.figures import draw
@@ -33,28 +33,6 @@ from emo.types import HEADLINE, NEUTRAL
 
 SHOWN_SAMPLES = 10
 PAPER_EMOTIONS = 6
-NOTES = {
-    "delta_s": (
-        "delta_s is measured along the vectors that were added or that picked the units, so a large difference from "
-        "random ones is nearly guaranteed; logprob_margin and the replies are outcomes that they do not define."
-    ),
-    "shuffled": (
-        "With directions.baseline=neutral the shuffled control keeps what all emotions share (emotional against "
-        "plain); steer minus shuffled is what is specific to the emotion."
-    ),
-    "ppl": (
-        "ppl_ratio compares replies under the unedited model; it falls again when replies loop, so read it with "
-        "the degenerate share."
-    ),
-    "labels": (
-        "Labels are the offline classifier's (seven classes, of known error: see the calibration figure); the share of "
-        "a class among replies of arm none is its chance level."
-    ),
-    "neutral": "Arm none is the neutral form of the elicitation template; steered and enhanced arms edit that prompt.",
-    "ablated": "Ablated arms edit the emotion prompt: their delta-s is measured from arm prompt.",
-    "bounds": "No strength tried on dev stayed within the damage bounds; the least damaging one was used.",
-    "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
-}
 
 
 def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str, Any]:
@@ -103,12 +81,12 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             config_yaml=OmegaConf.to_yaml(OmegaConf.structured(c)),
             summary_rows=[{"arm": arm, **{m: ms.get(m) for m in columns}} for arm, ms in found.items()],
             columns=["arm", *columns],
-            notes=[*(comparison_line(row) for row in tests), *_notes(job)],
+            notes=[*(comparison_line(row) for row in tests), *remarks.notes(job)],
             figures=figures,
             samples=_report_samples(job),
             seconds=result["wall_s"],
             versions=result["versions"],
-            facts=_facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking,
+            facts=remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking,
             tables=unit_page.section(rows)
             + (_published_curves(job, found) if job.on is not None else "")
             + accuracy_section(found, list(found), job.names, told, job.spec.id, _published_set(job), unjudged),
@@ -267,67 +245,6 @@ def _chosen(job: Job) -> dict[str, Any] | None:
     if job.selection is None:
         return None
     return job.selection._asdict() | {"layers": list(job.selection.layers)}
-
-
-def stand_in_line(job: Job) -> str:
-    """Return the remark on themes that have no held-out replies of their own."""
-    pairs = "; ".join(f"{theme} -> {other}" for theme, other in job.stand_ins.items())
-    return f"logprob_margin: no held-out replies for some themes, those of other themes stand in ({pairs})."
-
-
-def _facts(job: Job) -> dict[str, str]:
-    c, spec, (extract, dev, test) = job.config, job.spec, job.splits.scenarios()
-    facts = {
-        "model": f"{c.model.name} ({spec.id}, {spec.n_layers} blocks, {spec.dtype}, commit {spec.commit[:12]})",
-        "dataset": f"{c.dataset.name}: {extract} scenarios for directions, {dev} for strengths, {test} for all numbers",
-        "n": f"{len(job.splits.test)} test prompts for each of {len(job.names)} emotions",
-        "elicitation": f"{c.elicitation.template}; directions: {c.directions.baseline}, {c.directions.tokens}",
-    }
-    steered = next((arm for arm in job.arms if arm.steered), None)
-    if isinstance(steered, UnitArm):
-        listed = sorted({arm.k for arm in job.arms if isinstance(arm, UnitArm)})
-        of = "every block" if steered.pool == "per_layer" else "the model"
-        scales = sorted({arm.alpha for arm in job.arms if isinstance(arm, UnitArm)})
-        lambdas = f", lambda {', '.join(f'{x:g}' for x in scales)}" if steered.op == "enhance" else ""
-        facts["intervention"] = (
-            f"{c.intervention.kind}, k {', '.join(map(str, listed))} of {of}{lambdas}, {len(steered.layers)} blocks"
-        )
-    elif steered is not None:
-        strengths = sorted({arm.strength(e) for arm in job.arms if arm.steered for e in range(len(job.names))})
-        alphas = ", ".join(f"{a:g}" for a in strengths)
-        blocks = f"{len(steered.layers)} blocks, {steered.layers[0]}-{steered.layers[-1]}"
-        how = "chosen on dev" if job.tuned else "as given"
-        facts["intervention"] = f"{c.intervention.kind}, alpha {alphas} ({steered.dose}), {blocks}, {how}"
-        if steered.dose != "raw":  # of unit vectors: rms = |h| / sqrt(d)
-            unit = 1.0 if steered.dose == "rel" else job.bank.directions.shape[-1] ** -0.5
-            doses = sorted({abs(alpha) * unit for alpha in strengths})
-            facts["dose"] = f"{', '.join(f'{dose:.1%}' for dose in doses)} of the state's norm in every edited block"
-    return facts
-
-
-def _notes(job: Job) -> list[str]:
-    kinds, replied = {arm.kind for arm in job.arms}, job.config.evaluator.name != "projection"
-    holds = {
-        "delta_s": any(arm.steered for arm in job.arms),
-        "neutral": True,
-        "ablated": job.config.intervention.kind.startswith("ablate"),
-        "ppl": replied,
-        "labels": job.config.evaluator.name == "classifier",
-        "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
-        "bounds": job.selection is not None and not job.selection.feasible,
-        "embedded": job.spec.source == "embedded",
-    }
-    notes = [NOTES[name] for name, holds_here in holds.items() if holds_here]
-    if smallest_p(job) > 0.05 and any(arm.steered for arm in job.arms):
-        notes.append(
-            f"So few test scenarios cannot give p below {smallest_p(job):.3g} by sign flips: read the intervals."
-        )
-    if job.stand_ins and replied:
-        notes.append(stand_in_line(job))
-    if job.splits.broken_rules:
-        counts = "; ".join(f"{rule}: {count}" for rule, count in job.splits.broken_rules.items())
-        notes.append(f"Scenarios outside the rules of the published protocol ({counts}) were used as they are.")
-    return notes
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

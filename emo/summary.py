@@ -20,7 +20,7 @@ from emo.stats import Estimate, estimate, estimate_ratio, holm, paired
 
 def long_table(job: Job) -> pd.DataFrame:
     """Return one row per arm, metric, sample and target emotion (seeds averaged): the values behind every estimate."""
-    parts = [_projection_rows(job)]
+    parts = [_projection_rows(job), _dose_rows(job)]
     if job.config.evaluator.name != "projection":
         parts += [_label_rows(job), _margin_rows(job), _damage_rows(job)]
     frame = pd.DataFrame([row for part in parts for row in part])
@@ -94,6 +94,12 @@ def _margin_rows(job: Job) -> Iterator[dict[str, Any]]:
     for arm, rows in job.margins.items():
         for row in _per_target(job, rows, ("margin",)).to_dict("records"):
             yield {"arm": arm, "metric": "logprob_margin", "value": row["margin"], **_place(row)}
+
+
+def _dose_rows(job: Job) -> Iterator[dict[str, Any]]:
+    for arm, rows in job.doses.items():
+        for row in _per_target(job, rows, ("dose",)).to_dict("records"):
+            yield {"arm": arm, "metric": "dose", "value": row["dose"], **_place(row)}
 
 
 def _label_rows(job: Job) -> Iterator[dict[str, Any]]:

@@ -34,6 +34,7 @@ NEUTRAL = "neutral"  # the emotion-free form of a prompt, a reply or a label
 
 # Columns of the main table, in order; whatever was not measured is left out.
 HEADLINE = (
-    *("accuracy", "clean_accuracy", "logprob_margin", "delta_s_rel", "delta_s_last", "ppl_ratio", "degenerate"),
+    *("accuracy", "clean_accuracy", "logprob_margin", "delta_s_rel", "delta_s_last", "dose"),
+    *("ppl_ratio", "degenerate"),
     *("forced_accuracy", "match", "kl", "cosine", "length"),
 )

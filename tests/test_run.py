@@ -21,7 +21,7 @@ TOP = {
 ARMS = ["none", "prompt", "steer", "random", "shuffled"]
 METRICS = {
     *("delta_s", "delta_s_rel", "delta_s_last", "logprob_margin", "kl", "degenerate", "refusal", "cosine", "length"),
-    *("ppl_ratio", "ppl_ratio_prompt", "ppl_ratio_p95"),
+    *("ppl_ratio", "ppl_ratio_prompt", "ppl_ratio_p95", "dose"),
 }
 
 
@@ -84,7 +84,7 @@ def test_the_result_has_the_published_shape(done: Done) -> None:
     assert list(result["arms"]) == ARMS
     for arm, metrics in result["arms"].items():
         assert {name.partition("/")[0] for name in metrics} == METRICS - (
-            {"kl"} if arm in ("none", "prompt") else set()
+            {"kl", "dose"} if arm in ("none", "prompt") else set()
         )
         for name, x in metrics.items():
             assert set(x) == {"value", "ci", "n"}

@@ -1,0 +1,87 @@
+"""How strong an edit is at the residual stream (methods 4.6): |added| / |h|, comparable between arms and models.
+
+    dose = mean over the edited sublayers of |change of what the sublayer adds| / |state behind it|
+
+at the last prompt token, under the edit: for steering alpha (rel) or alpha / sqrt(d) (rms); for units
+|W_out edit| / |h|,
+with a post-norm in between where the family has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from emo.console import progress
+from emo.contributions import added
+from emo.forest import TRUNK, Block
+from emo.generate import Planter, last_tokens
+from emo.hooks import Edit, edited, reading
+from emo.models.lm import LM
+from emo.passes import Grove, Row, in_passes
+from emo.types import Site
+
+# Where the state stands that a sublayer's output, or the stream itself, is compared with.
+BEHIND = {Site.HEAD: Site.RESID_MID, Site.NEURON: Site.RESID_POST, Site.RESID_POST: Site.RESID_POST}
+
+
+def doses(
+    lm: LM, prompts: Sequence[Sequence[int]], rows: Sequence[Row], edits: Sequence[Edit], batch_size: int, label: str
+) -> Tensor:
+    """Return the dose of every row, (rows,); nan where no sublayer is changed.
+
+    Args:
+        lm: the model.
+        prompts: token ids.
+        rows: prompt and condition of each row.
+        edits: the edits behind the conditions, at head, neuron or resid_post.
+        batch_size: prompts in one forward pass.
+        label: name of the progress bar.
+    """
+    places = sorted({(edit.site, edit.layer) for edit in edits})
+    total, count = torch.zeros(len(rows)), torch.zeros(len(rows))
+    planter = Planter(lm, prompts, edits)
+
+    def run(grove: Grove) -> list[int]:
+        order = [i for members in grove.rows for i in members]
+        pieces = [
+            [planter.starts(p, TRUNK + 1 + k, rows[i].cond) for k, i in enumerate(members)]
+            for p, members in zip(grove.prompts, grove.rows, strict=True)
+        ]
+        block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
+        ends = last_tokens(block, pieces)
+        tree = [b for b, columns in enumerate(ends) for _ in columns]
+        column = [c for columns in ends for c in columns]
+        before: dict[tuple[Site, int], Tensor] = {}
+        change: dict[tuple[Site, int], Tensor] = {}
+        total[order], count[order] = 0.0, 0.0  # a pass that was begun before may be run again
+
+        def keep(site: Site, layer: int, x: Tensor) -> None:
+            before[site, layer] = x[tree, column].float()
+
+        def compare(site: Site, layer: int, x: Tensor) -> None:
+            state = x[tree, column].float()
+            if site in BEHIND and (site, layer) in before:
+                old = before.pop((site, layer))
+                if site is not BEHIND[site]:
+                    old, state = (added(lm, site, layer, part) for part in (old, state))
+                change[BEHIND[site], layer] = (state - old).norm(dim=-1)
+            if (site, layer) in change:
+                size = change.pop((site, layer))
+                total[order] += (size / x[tree, column].float().norm(dim=-1)).cpu()
+                count[order] += (size > 0).cpu()
+
+        wanted = sorted({*places, *((BEHIND[site], layer) for site, layer in places)})
+        with edited(lm, edits) as cursor:
+            forest = planter.plant(grove, cursor)
+        # Hooks run in the order of their registration: one reader in front of the edits, one behind them.
+        with reading(lm, places, keep), edited(lm, edits) as forest.cursor, reading(lm, wanted, compare):
+            forest.extend(block)
+        return order
+
+    with progress(label, len(rows), "rows") as bar:
+        for _, done in in_passes(planter.passes(rows, batch_size), run):
+            bar.advance(len(done))
+    return total / count  # 0 / 0 is nan

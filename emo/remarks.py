@@ -1,0 +1,89 @@
+"""What a report says beside the numbers: facts about the job, and how its numbers are to be read."""
+
+from __future__ import annotations
+
+from emo.interventions.units import UnitArm
+from emo.pipeline import Job
+from emo.summary import smallest_p
+
+NOTES = {
+    "delta_s": (
+        "delta_s is measured along the vectors that were added or that picked the units, so a large difference from "
+        "random ones is nearly guaranteed; logprob_margin and the replies are outcomes that they do not define."
+    ),
+    "shuffled": (
+        "With directions.baseline=neutral the shuffled control keeps what all emotions share (emotional against "
+        "plain); steer minus shuffled is what is specific to the emotion."
+    ),
+    "ppl": (
+        "ppl_ratio compares replies under the unedited model; it falls again when replies loop, so read it with "
+        "the degenerate share."
+    ),
+    "labels": (
+        "Labels are the offline classifier's (seven classes, of known error: see the calibration figure); the share of "
+        "a class among replies of arm none is its chance level."
+    ),
+    "neutral": "Arm none is the neutral form of the elicitation template; steered and enhanced arms edit that prompt.",
+    "ablated": "Ablated arms edit the emotion prompt: their delta-s is measured from arm prompt.",
+    "bounds": "No strength tried on dev stayed within the damage bounds; the least damaging one was used.",
+    "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
+}
+
+
+def stand_in_line(job: Job) -> str:
+    """Return the remark on themes that have no held-out replies of their own."""
+    pairs = "; ".join(f"{theme} -> {other}" for theme, other in job.stand_ins.items())
+    return f"logprob_margin: no held-out replies for some themes, those of other themes stand in ({pairs})."
+
+
+def facts(job: Job) -> dict[str, str]:
+    """Return what was run, on what and how much of it, in words."""
+    c, spec, (extract, dev, test) = job.config, job.spec, job.splits.scenarios()
+    found = {
+        "model": f"{c.model.name} ({spec.id}, {spec.n_layers} blocks, {spec.dtype}, commit {spec.commit[:12]})",
+        "dataset": f"{c.dataset.name}: {extract} scenarios for directions, {dev} for strengths, {test} for all numbers",
+        "n": f"{len(job.splits.test)} test prompts for each of {len(job.names)} emotions",
+        "elicitation": f"{c.elicitation.template}; directions: {c.directions.baseline}, {c.directions.tokens}",
+    }
+    steered = next((arm for arm in job.arms if arm.steered), None)
+    if isinstance(steered, UnitArm):
+        listed = sorted({arm.k for arm in job.arms if isinstance(arm, UnitArm)})
+        of = "every block" if steered.pool == "per_layer" else "the model"
+        scales = sorted({arm.alpha for arm in job.arms if isinstance(arm, UnitArm)})
+        lambdas = f", lambda {', '.join(f'{x:g}' for x in scales)}" if steered.op == "enhance" else ""
+        found["intervention"] = (
+            f"{c.intervention.kind}, k {', '.join(map(str, listed))} of {of}{lambdas}, {len(steered.layers)} blocks"
+        )
+    elif steered is not None:
+        strengths = sorted({arm.strength(e) for arm in job.arms if arm.steered for e in range(len(job.names))})
+        alphas = ", ".join(f"{a:g}" for a in strengths)
+        blocks = f"{len(steered.layers)} blocks, {steered.layers[0]}-{steered.layers[-1]}"
+        how = "chosen on dev" if job.tuned else "as given"
+        found["intervention"] = f"{c.intervention.kind}, alpha {alphas} ({steered.dose}), {blocks}, {how}"
+    return found
+
+
+def notes(job: Job) -> list[str]:
+    """Return the remarks that hold for a job."""
+    kinds, replied = {arm.kind for arm in job.arms}, job.config.evaluator.name != "projection"
+    holds = {
+        "delta_s": any(arm.steered for arm in job.arms),
+        "neutral": True,
+        "ablated": job.config.intervention.kind.startswith("ablate"),
+        "ppl": replied,
+        "labels": job.config.evaluator.name == "classifier",
+        "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
+        "bounds": job.selection is not None and not job.selection.feasible,
+        "embedded": job.spec.source == "embedded",
+    }
+    found = [NOTES[name] for name, holds_here in holds.items() if holds_here]
+    if smallest_p(job) > 0.05 and any(arm.steered for arm in job.arms):
+        found.append(
+            f"So few test scenarios cannot give p below {smallest_p(job):.3g} by sign flips: read the intervals."
+        )
+    if job.stand_ins and replied:
+        found.append(stand_in_line(job))
+    if job.splits.broken_rules:
+        counts = "; ".join(f"{rule}: {count}" for rule, count in job.splits.broken_rules.items())
+        found.append(f"Scenarios outside the rules of the published protocol ({counts}) were used as they are.")
+    return found
