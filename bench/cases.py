@@ -21,22 +21,26 @@ from bench.inputs import (
     typical,
     unit_vectors,
 )
+from emo import importance
 from emo.capture import activations, states
 from emo.contributions import head_contributions
 from emo.directions import MLP
 from emo.generate import generate
 from emo.hooks import Edit
+from emo.importance import Importance
 from emo.interventions.arms import Arm, Bank, plan
 from emo.interventions.units import UnitArm, UnitBank, pick_units, plan_units
 from emo.models.lm import LM
 from emo.passes import NO_EDIT, Row
 from emo.prefixes import Text
+from emo.reference import reference
 from emo.scoring import projections
 from emo.types import Site
 
 BATCH = 64  # the default batch_size of a job
 KS = (0, 2, 4, 8, 16, 32, 64, 128)
 RANDOM = 10  # random controls of every k
+PUSHES, STABLE = (0.1, 0.3, 0.5, 0.7), (0.75, 0.92)  # strengths, and the blocks of the reference
 ALPHA, DEPTH = 0.9, (0.35, 0.85)  # what the demo steers with
 EVERY_LAYER = 10  # a batch's naive head importance is run in every tenth block
 
@@ -141,6 +145,39 @@ def k_curve(lm: LM, size: Size) -> Case:
     )
 
 
+def sublayer_importance(lm: LM, size: Size) -> Case:
+    """Every sublayer pushed at four strengths for six emotions; the peer runs one emotion and one prompt."""
+    prompts = plain_prompts(lm, size.pushed)
+    one = [min(prompts, key=lambda ids: abs(len(ids) - sum(map(len, prompts)) / len(prompts)))]
+    v = unit_vectors(len(EMOTIONS), lm.n_layers, 2, lm.d)
+    ref = reference(v, range(int(STABLE[0] * lm.n_layers), int(STABLE[1] * lm.n_layers) + 1))
+    runs = 2 * lm.n_layers * len(PUSHES)
+
+    def ours() -> Importance:
+        lm.trunks.clear()
+        return importance.sublayer_importance(lm, prompts, v, ref, PUSHES, BATCH)
+
+    def difference(_: Importance, theirs: Tensor) -> float:
+        # What was timed is a mean over prompts, so it is run again for the peer's. The movement is what both sides
+        # measure; divided by a small alpha * sigma, the rounding of either would be too.
+        mine = importance.sublayer_importance(lm, one, v, ref, PUSHES, BATCH)
+        moved = mine.values * torch.tensor(PUSHES)[:, None, None, None] * mine.sigma
+        return gap(moved[:, :1], theirs)
+
+    return Case(
+        f"{len(prompts)} prompts x {len(EMOTIONS)} emotions x {len(PUSHES)} strengths x {2 * lm.n_layers} sublayers, "
+        f"per prompt; naive time extrapolated from {runs} of {len(EMOTIONS) * runs} forwards of one prompt of mean "
+        f"length ({len(one[0])} tokens), one emotion, and one round; agreement on that prompt, of <h' - h, v_ref>",
+        "ratio >= 80",
+        ours,
+        (one, (ref.sign[..., None] * v)[:1], ref.v_ref[:1], PUSHES),
+        difference,
+        len(prompts),
+        1 / len(EMOTIONS),
+        peer_rounds=1,
+    )
+
+
 def steered(lm: LM, size: Size) -> tuple[list[list[int]], list[Row], list[Edit], Tensor, list[int]]:
     """Return prompts, rows, edits, directions (e, l, d) and edited blocks of six steered replies to each prompt."""
     prompts, v = plain_prompts(lm, size.prompts), directions(lm, size.prompts)[:, :, MLP]
@@ -195,6 +232,7 @@ CASES: dict[str, Callable[[LM, Size], Case]] = {
     "head_importance": head_importance,
     "head_importance_batch": head_importance_batch,
     "k_curve": k_curve,
+    "sublayer_importance": sublayer_importance,
     "capture": capture,
     "generation": generation,
 }
@@ -204,6 +242,7 @@ PEERS: dict[str, dict[str, Callable[..., Any]]] = {
         "head_importance": naive.head_importance,
         "head_importance_batch": naive.head_importance,
         "k_curve": naive.k_curve,
+        "sublayer_importance": naive.sublayer_importance,
         "capture": naive.capture,
         "generation": naive.generation,
     }

@@ -30,13 +30,14 @@ class Size(NamedTuple):
 
     heads: int  # samples of head importance in a batch
     curves: int  # samples of the k-curve
+    pushed: int  # samples of sublayer importance
     captured: int  # samples of capture
     prompts: int  # prompts of generation
     tokens: int  # tokens of a reply
     memory: int  # samples at 1x
 
 
-SIZES = {DEFAULT: Size(6, 12, 12, 8, 24, 12), TINY: Size(2, 3, 3, 2, 6, 2)}
+SIZES = {DEFAULT: Size(6, 12, 10, 12, 8, 24, 12), TINY: Size(2, 3, 3, 3, 2, 6, 2)}
 
 
 class Prompt(NamedTuple):

@@ -119,6 +119,64 @@ def k_curve(
 
 
 @torch.inference_mode()
+def sublayer_importance(
+    lm: LM, prompts: Sequence[Sequence[int]], local: Tensor, v_ref: Tensor, alphas: Sequence[float]
+) -> Tensor:
+    """Return <h' - h, v_ref[e]> (a, e, l, 2) of the last block's output, at the last token, mean over prompts.
+
+    h' is the state after alpha times the root mean square of what a sublayer adds (mean over prompts) was added to it
+    along ``local``: one forward pass per prompt, strength, emotion and sublayer, and a clean one per prompt.
+
+    Args:
+        lm: the model.
+        prompts: token ids.
+        local: (e, l, 2, d) unit vectors, attention first.
+        v_ref: (e, d) unit vectors.
+        alphas: strengths.
+    """
+    local, v_ref = local.to(lm.device), v_ref.to(lm.device)
+    sites, sigma = (Site.ATTN_ADD, Site.MLP_ADD), torch.zeros(lm.n_layers, 2)
+    out = torch.zeros(len(alphas), len(v_ref), lm.n_layers, 2)
+
+    def changed(change: Change) -> Callable[[Any], Any]:
+        def call(out: Any) -> Any:  # some attention modules return a tuple
+            new = change(out[0] if isinstance(out, tuple) else out)
+            return (new, *out[1:]) if new is not None and isinstance(out, tuple) else new
+
+        return call
+
+    def final(prompt: Sequence[int], hooks: Sequence[tuple[Site, int, Change]]) -> Tensor:
+        seen = []
+        with hooked(lm, [*hooks, (Site.RESID_POST, lm.n_layers - 1, lambda x: seen.append(x[0, -1].float()))]):
+            _forward(lm, prompt)
+        return seen[0]
+
+    def size(layer: int, s: int) -> tuple[Site, int, Change]:
+        def add(x: Tensor) -> None:
+            sigma[layer, s] += x[0, -1].float().pow(2).mean().sqrt().cpu() / len(prompts)
+
+        return sites[s], layer, changed(add)
+
+    def push(layer: int, s: int, vector: Tensor) -> tuple[Site, int, Change]:
+        def add(x: Tensor) -> Tensor:
+            x = x.clone()
+            x[:, -1] += vector
+            return x
+
+        return sites[s], layer, changed(add)
+
+    every = [(layer, s) for layer in range(lm.n_layers) for s in range(2)]
+    clean = [final(prompt, [size(*where) for where in every]) for prompt in prompts]
+    for prompt, before in zip(prompts, clean, strict=True):
+        for a, alpha in enumerate(alphas):
+            for e, own in enumerate(local):
+                for layer, s in every:
+                    after = final(prompt, [push(layer, s, alpha * sigma[layer, s] * own[layer, s])])
+                    out[a, e, layer, s] += ((after - before) @ v_ref[e]).cpu() / len(prompts)
+    return out
+
+
+@torch.inference_mode()
 def generation(
     lm: LM, prompts: Sequence[Sequence[int]], v: Tensor, layers: Sequence[int], alpha: float, limit: int
 ) -> list[list[int]]:

@@ -78,7 +78,7 @@ class Forest:
 
     def rewind(self, length: int) -> None:
         """Forget all but the first ``length`` tokens of every tree."""
-        extra = self.position.shape[1] - length
-        if extra > 0:
-            self.cache.crop(-extra)
+        if self.position.shape[1] > length:
+            for layer in self.cache.layers:  # one that was skipped (`LM.skipping`) has grown less
+                layer.crop(min(0, length - layer.get_seq_length()))  # type: ignore[union-attr]
             self.position, self.branch = self.position[:, :length], self.branch[:, :length]

@@ -52,12 +52,14 @@ def test_every_case_on_a_tiny_model(tmp_path: Path) -> None:
             assert row["token_ratio"] > 1
             assert row["max_rel_diff"] <= TOLERANCE
     assert rows["k_curve"]["token_ratio"] > 50
+    assert rows["sublayer_importance"]["token_ratio"] > 50
     assert rows["head_importance"]["token_ratio"] == 1 + 4 * 4  # a clean forward and one for each head
     assert rows["hooks"]["ratio"] == rows["hooks"]["ours_s"] / rows["hooks"]["peer_s"] < 1
     assert rows["memory"]["ratio"] <= 1.1
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "token ratio >= 50" in page
     assert "extrapolated from 5 of 204 forwards" in page
+    assert "extrapolated from 32 of 192 forwards" in page
 
 
 def test_what_goes_wrong_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

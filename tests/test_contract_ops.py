@@ -23,7 +23,7 @@ from twin import (
 )
 
 from emo.hooks import Edit, reading
-from emo.interventions.ops import Add, ProjectOut, Zero
+from emo.interventions.ops import Add, ProjectOut, Put, Zero
 from emo.models.lm import LM
 from emo.types import Site, Tokens
 
@@ -85,13 +85,23 @@ def test_edits_are_out_of_place(lm: LM, kind: str) -> None:
         assert all(torch.equal(now, then) for now, then in held), site
 
 
-@pytest.mark.parametrize("kind", ["add", "scale", "project_out"])
+@pytest.mark.parametrize("kind", ["add", "scale", "project_out", "put"])
 def test_half_the_gain_is_half_the_change(kind: str) -> None:
     """Decay must fade every op towards the identity, not towards zero."""
     x, cond = torch.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.long)
-    none, half, full = (twin.op(kind, 16)(x, cond, torch.full((2, 5, 1), gain)) for gain in (0, 0.5, 1))
+    none, half, full = (twin.op(kind, 16)(x, cond, torch.full((2, 5, 1), gain)) for gain in (0.0, 0.5, 1.0))
     assert torch.equal(none, x)
     assert gap(half, (x + full) / 2) <= TOLERANCE
+
+
+def test_what_is_put_is_there_to_the_bit(lm: LM) -> None:
+    """A state plus a rounded difference; the row of another condition; tokens that were not chosen."""
+    states, cond = unit(3, lm.d), torch.tensor([[0] * LENGTH, [1] * LENGTH])
+    edits = [Edit(Site.RESID_PRE, 1, Put(states, torch.tensor([2, 0])), Tokens.PROMPT_LAST)]
+    before, after = (observe(lm, [(Site.RESID_PRE, 1)], own, cond)[Site.RESID_PRE, 1] for own in ([], edits))
+    assert torch.equal(after[:, PROMPT - 1], states[[2, 0]])
+    assert torch.equal(after[:, PROMPT:], before[:, PROMPT:])
+    assert torch.equal(after[:, : PROMPT - 1], before[:, : PROMPT - 1])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -102,7 +112,7 @@ def test_ops_keep_the_dtype(dtype: torch.dtype) -> None:
         torch.zeros(1, 3, dtype=torch.long),
         torch.ones(1, 3, 1),
     )
-    for kind in OPS:
+    for kind in (*OPS, "put"):
         out = twin.op(kind, 64)(x, cond, gain)
         assert out.dtype is dtype
         assert gap(out.float(), twin.op(kind, 64)(x.float(), cond, gain)) <= 1e-2, kind

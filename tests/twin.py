@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from emo.hooks import Edit, Op, edited, reading
-from emo.interventions.ops import Add, ProjectOut, Scale, Zero
+from emo.interventions.ops import Add, ProjectOut, Put, Scale, Zero
 from emo.models.lm import LM
 from emo.types import Site, Tokens
 
@@ -112,6 +112,8 @@ def op(kind: str, w: int, conditions: int = 2, seed: int = 0) -> Op:
         return Scale(2 * torch.rand(conditions, w, generator=draw))
     if kind == "zero":
         return Zero.of([mask.nonzero()[:, 0] for mask in torch.rand(conditions, w, generator=draw) < 0.4])
+    if kind == "put":
+        return Put(unit(conditions, w, seed=seed), torch.arange(conditions))
     return ProjectOut(unit(conditions, w, seed=seed))
 
 

@@ -56,6 +56,23 @@ class Add(_Op):
 
 
 @dataclass(frozen=True, eq=False)
+class Put(_Op):
+    """Replace the whole activation by a given one.
+
+    Attributes:
+        states: (m, w) activations.
+        which: (c,) row of ``states`` per condition.
+    """
+
+    states: Tensor
+    which: Tensor
+
+    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+        """See `emo.hooks.Op`; ``gain`` below 1 leaves a share of the activation, 1 gives the state to the bit."""
+        return torch.lerp(x.float(), self.states[self.which[cond]].float(), gain).to(x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
 class Scale(_Op):
     """``x * factor`` per unit; factor 1 is the identity, 0 zeroes.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -121,6 +123,30 @@ class LM:
             use_cache=True,
         )
         return out.last_hidden_state
+
+    @contextmanager
+    def skipping(self, first: int) -> Iterator[None]:
+        """Make the blocks below ``first`` hand on what they are given, inside the context.
+
+        They neither read nor write keys and values, so the cache of a skipped block does not grow: whoever goes
+        back to an earlier length must ask every block for its own (`emo.forest.Forest.rewind`).
+        """
+        device = next(self.blocks[first].parameters()).device  # of a model spread over several devices
+
+        def hand_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+            return hidden_states.to(device)
+
+        # An attribute of the instance goes before the class's method; a model on several devices has one already.
+        before = [(vars(block), vars(block).get("forward")) for block in self.blocks[:first]]
+        try:
+            for own, _ in before:
+                own["forward"] = hand_on
+            yield
+        finally:
+            for own, forward in before:
+                del own["forward"]
+                if forward is not None:
+                    own["forward"] = forward
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits (..., V) of final hidden states (..., d)."""
