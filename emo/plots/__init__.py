@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from emo.plots.accuracy import accuracy_figure, calibration_figure, confusion_figure, off_target_figure
 from emo.plots.arms import arms_figure, selection_figure
+from emo.plots.circuit import circuit_map, overlap_map, states_scatter
+from emo.plots.comparisons import claims
 from emo.plots.geometry import cosine_figure, pca_figure
+from emo.plots.importance import importance_curves, similarity_map
 from emo.plots.layers import layer_curves, probe_figure
 from emo.plots.ranking import RankingPanel, ranking_figure
 from emo.plots.theme import arm_colours, emotion_colours, sort_arms
@@ -17,19 +20,25 @@ __all__ = [
     "arm_colours",
     "arms_figure",
     "calibration_figure",
+    "circuit_map",
+    "claims",
     "confusion_figure",
     "cosine_figure",
     "emotion_colours",
     "head_map",
+    "importance_curves",
     "k_curves",
     "layer_curves",
     "long_tail",
     "neuron_map",
     "off_target_figure",
+    "overlap_map",
     "pca_figure",
     "probe_figure",
     "ranking_figure",
     "selection_figure",
+    "similarity_map",
     "small_multiples",
     "sort_arms",
+    "states_scatter",
 ]

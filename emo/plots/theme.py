@@ -178,6 +178,22 @@ def ratio_axis(axes: Axes, which: str, metric: str, ends: Sequence[float]) -> bo
     return True
 
 
+def stretches(blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of neighbours among rising ``blocks``."""
+    firsts = [block for block in blocks if block - 1 not in blocks]
+    lasts = [block for block in blocks if block + 1 not in blocks]
+    return list(zip(firsts, lasts, strict=True))
+
+
+def block_list(blocks: Sequence[int]) -> str:
+    """Write rising ``blocks`` as ``block 3`` or ``blocks 3, 9-12``; with more than six stretches only how many."""
+    runs = stretches(blocks)
+    if len(runs) > 6:
+        return f"{len(blocks)} blocks"
+    told = ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs)
+    return f"block{'s' if len(blocks) > 1 else ''} {told}"
+
+
 def need(what: str, given: object) -> None:
     """Raise ValueError where there is nothing to draw."""
     if not given:
