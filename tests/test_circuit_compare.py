@@ -101,7 +101,7 @@ def test_task_compare_prints_tables_and_writes_nothing(tmp_path: Path) -> None:
     first = compare(Circuit.load(tmp_path / "a"), Circuit.load(tmp_path / "b" / "circuit"))
     for words in ("neurons: A against B", "heads: A against B", "20 / 20", "6 / 6", "Jaccard, block 3"):
         assert words in done.stdout
-    [shown] = [line for line in done.stdout.splitlines() if "cosine of deltas" in line and line in done.stdout][:1]
+    shown = next(line for line in done.stdout.splitlines() if "cosine of deltas" in line)
     assert f"{first[0]['cosine']:z.2f}" in shown
     assert "in one circuit only: sadness, joy" in done.stdout
     assert "different weights" in done.stdout
