@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from emo.evaluators.classifier import Classifier
+    from emo.models.lm import LM
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -35,3 +36,10 @@ def load_evaluator(name: str = "classifier", store: str | Path | None = None) ->
 
     check_choice("load_evaluator", name, ("classifier",))
     return load_classifier(Store(store or REPOSITORY / "outputs" / "store"), EKMAN6)
+
+
+def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LM:
+    """Return a model by its option of ``model=``, or as OWNER/NAME on the hub: `emo.models.named.load_named`."""
+    from emo.models.named import load_named  # torch only where it is needed
+
+    return load_named(name, device, dtype)

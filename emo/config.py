@@ -165,7 +165,7 @@ class PathsConfig:
 class Config:
     """One job."""
 
-    task: str = "run"  # run | status | summarize | prefetch
+    task: str = "run"  # run | status | summarize | prefetch | judge | compare
     runs: Any = None  # folder or list of folders that status and summarize look at; null: all of paths.outputs
     seed: int = 0
     batch_size: int = 64  # prompts in one forward pass

@@ -61,6 +61,11 @@ def prompt_ids(lm: LM, config: ElicitationConfig, samples: Sequence[Sample], emo
     return [tokenize(lm, messages(config, s, emotion, example_set(s))) for s in samples]
 
 
+def user_ids(lm: LM, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of plain user messages without a system line, each a conversation of its own."""
+    return [tokenize(lm, [{"role": "user", "content": text}]) for text in texts]
+
+
 def tokenize(lm: LM, turns: list[Message]) -> list[int]:
     """Render a conversation that awaits the assistant; special tokens come from the template alone (no double BOS)."""
     if lm.spec.chat == "plain" or not lm.tokenizer.chat_template:

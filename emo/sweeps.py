@@ -66,6 +66,8 @@ def sweep(loader: Any, master: Any, launcher: Any, params: list[str], typed: lis
         return []
     if task == "judge":
         raise UserError("task=judge: it labels finished runs; type runs=FOLDER, without -m and sweeps=")
+    if task == "compare":
+        raise UserError("task=compare: it reads two circuits; type runs=[FOLDER_A,FOLDER_B], without -m and sweeps=")
     made = plan.make(configs, _command(typed))
     if task == "status":
         tasks.show_status(made.root, made.listing())

@@ -1,4 +1,7 @@
-"""Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads and fits (`prefetch`)."""
+"""Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads and fits (`prefetch`).
+
+`judge` labels finished runs with another evaluator; `compare` says how alike two circuits are.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from emo import console
+from emo.circuit_compare import show_comparison
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import load_splits
 from emo.errors import UserError
@@ -38,6 +42,8 @@ def run_task(config: Config) -> int:
         prefetch([config])
     elif config.task == "judge":
         return judge(roots(config), config)
+    elif config.task == "compare":
+        compare(config)
     elif config.task == "status":
         for root in roots(config):
             show_status(root, read_sweep(root))
@@ -88,6 +94,18 @@ def summarize(folders: Sequence[Path], config: Config) -> None:
     """Write the tables of ``folders`` anew from the results on disk, and their W&B runs with ``tracker=wandb``."""
     for root in folders:
         summarize_sweep(root, config.tracker, anew=True)
+
+
+def compare(config: Config) -> None:
+    """Print how alike the circuits of the two folders of ``runs`` are.
+
+    Raises:
+        UserError: ``runs`` names not two folders, one holds no circuit, or shapes differ, or no emotion is in both.
+    """
+    if not isinstance(config.runs, list) or len(config.runs) != 2:
+        raise UserError(f"task=compare runs={config.runs}: two folders are needed; type runs=[FOLDER_A,FOLDER_B]")
+    first, second = roots(config)
+    show_comparison(first, second)
 
 
 def judge(folders: Sequence[Path], config: Config) -> int:

@@ -22,7 +22,7 @@ VALENCES = ("positive", "neutral", "negative")
 CONTROLS = ("random", "shuffled")
 
 CHOICES = {
-    "task": ("run", "status", "summarize", "prefetch", "judge"),
+    "task": ("run", "status", "summarize", "prefetch", "judge", "compare"),
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "model.source": ("hub", "embedded", "tiny"),

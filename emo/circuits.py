@@ -1,0 +1,65 @@
+"""Circuits: a budget of units allocated to layers, and writing with a circuit that was found (methods 1.10, 1.11).
+
+A circuit found on one machine is applied on another with
+
+    import emo.circuits
+
+    circuit = emo.circuits.Circuit.load("outputs/run/0123456789abcdef/circuit")
+    lm = emo.load_model("llama32_3b")
+    print(emo.circuits.write(circuit, lm, ["My train leaves in ten minutes."], "anger", scale=0.8))
+
+This is the public name of what `emo.allocation` and `emo.circuit_file` define.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emo.allocation import ALLOCATIONS, allocate, quotas, split_budget
+from emo.circuit_file import KINDS, Circuit, Part, Shape
+from emo.errors import check_choice
+from emo.generate import generate
+from emo.models.fingerprint import fingerprint
+from emo.models.lm import LM
+from emo.passes import Row
+from emo.prompts import user_ids
+
+__all__ = [
+    "ALLOCATIONS", "KINDS", "Circuit", "Part", "Shape", "allocate", "quotas", "split_budget", "write",
+]  # fmt: skip
+
+
+def write(
+    circuit: Circuit,
+    lm: LM,
+    prompts: Sequence[str],
+    emotion: str,
+    scale: float = 1.0,
+    max_new_tokens: int = 100,
+    *,
+    allow_other_weights: bool = False,
+    batch_size: int = 64,
+) -> list[str]:
+    """Return greedy replies to user messages while ``scale * delta`` is added at the circuit's units.
+
+    The edit covers the last prompt token and every later one (methods 1.11).
+
+    Args:
+        circuit: what to add.
+        lm: a model of the circuit's shape.
+        prompts: user messages, each a conversation of its own.
+        emotion: one of ``circuit.emotions``.
+        scale: lambda; 0 leaves the model unedited.
+        max_new_tokens: longest reply, in tokens.
+        allow_other_weights: apply it to other weights of the same shape too, e.g. a fine-tuned checkpoint.
+        batch_size: prompts in one forward pass; the replies do not depend on it.
+
+    Raises:
+        UserError: another emotion, a model of another shape, or of other weights where they are not allowed.
+    """
+    check_choice("emotion", emotion, circuit.emotions)
+    circuit.check(Shape.of(lm), fingerprint(lm), allow_other_weights)
+    ids = user_ids(lm, prompts)
+    rows = [Row(i, 0) for i in range(len(ids))]
+    replies = generate(lm, ids, rows, circuit.edits(scale, [emotion]), max_new_tokens, batch_size)
+    return [lm.tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in replies]
