@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from emo import ranking_check, unit_page, unit_results
 from emo.accuracy import off_target
 from emo.accuracy_page import accuracy_section
+from emo.evaluators.margin import without_replies
 from emo.figures import draw
 from emo.geometry import geometry
 from emo.interventions.units import UnitArm
@@ -322,6 +323,9 @@ def _notes(job: Job) -> list[str]:
         notes.append(
             f"So few test scenarios cannot give p below {smallest_p(job):.3g} by sign flips: read the intervals."
         )
+    unwritten = without_replies(job.names)
+    if unwritten and replied:
+        notes.append(f"logprob_margin: not measured, there are no held-out replies for {', '.join(unwritten)}.")
     if job.stand_ins and replied:
         notes.append(stand_in_line(job))
     if job.splits.broken_rules:
