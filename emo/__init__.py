@@ -29,10 +29,11 @@ def load_evaluator(name: str = "classifier", store: str | Path | None = None) ->
     Raises:
         UserError: another name, or the sentence encoder is not installed.
     """
+    from emo.emotions import EKMAN6
     from emo.errors import check_choice
     from emo.evaluators.classifier import load_classifier
     from emo.store import Store
-    from emo.validate import EKMAN6, REPOSITORY
+    from emo.validate import REPOSITORY
 
     check_choice("load_evaluator", name, ("classifier",))
     return load_classifier(Store(store or REPOSITORY / "outputs" / "store"), EKMAN6)

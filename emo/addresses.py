@@ -79,8 +79,10 @@ class Addresses:
     @cached_property
     def _asking(self) -> dict[str, Any]:
         c = self.config.elicitation
-        pool = digest_of("few_shot.jsonl") if c.template == "few_shot" else None
-        return {"template": c.template, "separator": c.separator, "pool": pool, "emotions": self.names}
+        pool = digest_of(f"{c.template}.jsonl") if c.template in ("few_shot", "priming") else None
+        words = {name: w for name in self.names if (w := (c.words or {}).get(name, name)) != name}
+        asking = {"template": c.template, "separator": c.separator, "pool": pool, "emotions": self.names}
+        return asking | ({"words": words} if words else {})
 
     def address(self, stage: str, **inputs: object) -> str:
         """Return the address of a stage of this model and these prompts."""
@@ -90,7 +92,8 @@ class Addresses:
     def directions_address(self) -> str:
         """The address of the directions that this job uses."""
         c = self.config
-        asked = {key: value for key, value in asdict(c.elicitation).items() if key != "judge"}  # its address is below
+        asked = asdict(c.elicitation)
+        del asked["judge"], asked["words"]  # the judge's address is below, the words are in every address
         generated, judged = c.directions.tokens == "reply_mean", c.elicitation.accept == "judged"
         return self.address(
             "directions",

@@ -183,6 +183,7 @@ _TRANSLATIONS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"Value '(.*?)' of type '.*?' could not be converted to (\w+)", _wrong_type),
     (r"Cannot convert 'DictConfig' to string: '(.*)'", "{key}={0}: a text is needed"),
     (r"is not a ListConfig, list", "{key}: a list like [a,b] is needed"),
+    (r"Cannot assign \w+ to Dict", "{key}: texts by name are needed, like {{awe: deep awe}}"),
     (r"is not a subclass of (\w+?)Config\. value: (\S+)", _no_section),
     (r"Incompatible value 'None'|is not Optional", "{key}=null: a value is needed"),
     (r"Interpolation key '(.*?)' not found", "{key}=${{{0}}}: there is no key {0}"),

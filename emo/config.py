@@ -34,6 +34,7 @@ class DatasetConfig:
     test_path: str | None = None  # null with a path of one's own: 60/20/20 by scenario
     limit: int | None = None  # scenarios of EACH split, round-robin over themes; null: all
     themes: list[str] | None = None  # keep only these themes; null: all
+    leave_out: str | None = None  # theme that only the test split has, and nothing else; null: none
     valences: list[str] = field(default_factory=lambda: ["positive", "neutral", "negative"])
     dev_fraction: float = 0.2  # share of the extraction scenarios kept apart for choosing strengths
 
@@ -43,17 +44,20 @@ class EmotionsConfig:
     """The emotions, in the order of every table."""
 
     names: list[str] = MISSING
+    words: dict[str, str] | None = None  # name -> how it stands in the template; else the name
+    descriptions: dict[str, str] | None = None  # name -> a sentence for judges
 
 
 @dataclass
 class ElicitationConfig:
     """How an emotion is asked for (methods 1.2)."""
 
-    template: str = MISSING  # paper | persona | few_shot
+    template: str = MISSING  # paper | persona | few_shot | priming
     separator: str = "newline"  # newline | space: between scenario and event, and system sentences
     accept: str = "all"  # all: every reply counts | judged: only those that express the emotion, by ``judge``
     judge: str = "classifier"  # classifier | none: labels replies for acceptance and for choosing strengths
     groups: str = "complete"  # complete: only groups with every emotion accepted | available
+    words: dict[str, str] | None = None  # emotion -> how it stands in the template: emotions.words
 
 
 @dataclass

@@ -68,8 +68,10 @@ def load_splits(config: DatasetConfig, seed: int) -> Splits:
     digest = "-".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
     broken = {} if config.path is None else broken_rules([record for part in records for record in part])
     kept = [_keep_themes(part, config.themes) for part in records]
+    if config.leave_out is not None:
+        kept = _leave_out(kept, config)
 
-    if held_out is None:
+    if len(kept) == 1:
         parts = _divide(kept[0], (0.6, 0.2, 0.2), seed)
     else:
         _refuse_shared(kept[0], kept[1])
@@ -138,14 +140,32 @@ def _keep_themes(records: list[dict[str, Any]], themes: list[str] | None) -> lis
     """Filter by theme; a part of a theme's name (``work``) is enough where it is unambiguous."""
     if not themes or OPEN in records[0]["event"]:  # kinds of requests are no themes
         return records
-    known = sorted({r["theme"] for r in records})
-    chosen = set()
-    for theme in themes:
-        hits = [k for k in known if k.lower() == theme.lower()] or [k for k in known if theme.lower() in k.lower()]
-        if len(hits) != 1:
-            raise UserError(f"dataset.themes={theme}: not one of {'; '.join(known)}{nearest(theme, known)}")
-        chosen.add(hits[0])
+    chosen = {_theme("dataset.themes", theme, records) for theme in themes}
     return [r for r in records if r["theme"] in chosen]
+
+
+def _theme(key: str, given: str, records: list[dict[str, Any]]) -> str:
+    known = sorted({r["theme"] for r in records})
+    hits = [k for k in known if k.lower() == given.lower()] or [k for k in known if given.lower() in k.lower()]
+    if len(hits) != 1:
+        raise UserError(f"{key}={given}: not one of {'; '.join(known)}{nearest(given, known)}")
+    return hits[0]
+
+
+def _leave_out(parts: list[list[dict[str, Any]]], config: DatasetConfig) -> list[list[dict[str, Any]]]:
+    """Return [scenarios of all other themes, scenarios of one theme]: leave-one-theme-out (methods 1.14.2)."""
+    given = str(config.leave_out)
+    if config.themes:
+        raise UserError(f"dataset.leave_out={given}: not together with dataset.themes; type one of the two")
+    main, test = parts[0], parts[-1]
+    if OPEN in test[0]["event"]:
+        raise UserError(
+            f"dataset.leave_out={given}: the test prompts of dataset={config.name} have no themes; type dataset=sev"
+        )
+    theme = _theme("dataset.leave_out", given, test)
+    kept = [r for r in test if r["theme"] == theme]
+    shown = {_text(r) for r in kept} if main is test else set()  # one text may be filed under two themes
+    return [[r for r in main if r["theme"] != theme and _text(r) not in shown], kept]
 
 
 def _divide(records: list[dict[str, Any]], shares: Sequence[float], seed: int) -> list[list[dict[str, Any]]]:

@@ -34,13 +34,11 @@ def check_labels(config: Config, store: Store) -> None:
         UserError: the classifier does not know one of the emotions, or a judge has no key.
     """
     unknown = [name for name in config.emotions.names if name not in classes()]
-    asked = {"evaluator": config.evaluator.name, "elicitation.judge": config.elicitation.judge}
-    for key, value in asked.items():
-        if value == "classifier" and unknown:
-            other = "evaluator=margin" if key == "evaluator" else f"{key}=none"
-            raise UserError(
-                f"{key}=classifier: no class {', '.join(unknown)} in it; it knows {', '.join(classes())}; type {other}"
-            )
+    if config.evaluator.name == "classifier" and unknown:
+        raise UserError(
+            f"evaluator=classifier: no class {', '.join(unknown)} in it; it knows {', '.join(classes())}; "
+            "type evaluator=projection"
+        )
     if config.evaluator.name == "openai_judge":
         _judge(config.evaluator, store).check()
     if config.evaluator.name == "hf_classifier":
@@ -74,7 +72,16 @@ def labeller_address(config: Config) -> str | None:
     from emo.evaluators.openai_judge import PROMPTS_VERSION, JudgeSettings
 
     url = JudgeSettings(model=e.model or "", base_url=e.base_url).url()
-    return address("openai_judge", VERSION, model=e.model, url=url, texts=PROMPTS_VERSION, questions=e.questions)
+    told = {"descriptions": descriptions(config)} if descriptions(config) else {}
+    return address(
+        "openai_judge", VERSION, model=e.model, url=url, texts=PROMPTS_VERSION, questions=e.questions, **told
+    )
+
+
+def descriptions(config: Config) -> tuple[tuple[str, str], ...]:
+    """Return what a blind judge is told about the emotions, in their order."""
+    given = config.emotions.descriptions or {}
+    return tuple((name, given[name]) for name in config.emotions.names if name in given)
 
 
 def label_all(store: Store, config: Config, replies: dict[str, Rows]) -> dict[str, Rows]:
@@ -138,7 +145,7 @@ def _judged(store: Store, config: Config, replies: Rows) -> Rows:
     asked = []
     for i, row in enumerate(replies):
         if "blind" in kinds:
-            asked.append((i, Question("blind", None, row["reply"], names)))
+            asked.append((i, Question("blind", None, row["reply"], names, descriptions(config))))
         if "match" in kinds and row["emotion"] is not None:
             asked.append((i, Question("match", row["emotion"], row["reply"], names)))
     answers = _judge(config.evaluator, store).ask([question for _, question in asked])

@@ -23,7 +23,7 @@ from emo.attribution import attribute
 from emo.data import spread
 from emo.directions import ATTN, MLP
 from emo.evaluators.encoder import encoder_folder
-from emo.evaluators.margin import stand_ins
+from emo.evaluators.margin import stand_ins, without_replies
 from emo.extraction import accepted, extract
 from emo.interventions.arms import Arm, Bank, random_directions
 from emo.interventions.unit_arms import unit_arms
@@ -177,7 +177,7 @@ class Job(Addresses):
     @cached_property
     def stand_ins(self) -> dict[str, str]:
         """Themes of the test split without held-out replies of their own, and whose replies stand in."""
-        return stand_ins(self.splits.test)
+        return {} if without_replies(self.names) else stand_ins(self.splits.test)
 
     @cached_property
     def measure(self) -> Measure:
@@ -289,7 +289,9 @@ class Job(Addresses):
 
     @cached_property
     def margins(self) -> dict[str, list[dict[str, Any]]]:
-        """Log-probability margins of held-out replies, every arm."""
+        """Log-probability margins of held-out replies, every arm; empty where an emotion has no such replies."""
+        if without_replies(self.names):
+            return {}
 
         def compute(arms: list[Arm]) -> dict[str, Artifact]:
             return {name: Artifact(rows=rows) for name, rows in self.measure.margin(arms).items()}

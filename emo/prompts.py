@@ -28,17 +28,20 @@ PERSONA_NEUTRAL = "You are a person on an ordinary day, and every sentence you w
 def messages(config: ElicitationConfig, sample: Sample, emotion: str | None, index: int) -> list[Message]:
     """Return the conversation that asks for ``emotion`` (None: the neutral form) in reply to ``sample``.
 
+    Priming asks for nothing: a passage that evokes the emotion without naming it stands before the scenario.
+
     Args:
         config: template and separator.
         sample: scenario and event.
         emotion: name of the emotion, or None.
-        index: number of the few-shot example set (modulo their number).
+        index: number of the few-shot example set, or of the priming passage (modulo their number).
     """
     gap = "\n" if config.separator == "newline" else " "
+    word = None if emotion is None else (config.words or {}).get(emotion, emotion)
     if config.template == "persona":
-        style = PERSONA_NEUTRAL if emotion is None else PERSONA.format(emotion=emotion)
+        style = PERSONA_NEUTRAL if word is None else PERSONA.format(emotion=word)
     else:
-        style = "" if emotion is None else f"Always reply in {emotion}."
+        style = "" if word is None or config.template == "priming" else f"Always reply in {word}."
     system = f"{style}{gap}{BREVITY}" if style else BREVITY
     turns: list[Message] = [{"role": "system", "content": system}]
     if config.template == "few_shot":
@@ -47,12 +50,15 @@ def messages(config: ElicitationConfig, sample: Sample, emotion: str | None, ind
             turns.append({"role": "user", "content": f"{exchange['scenario']}{gap}{exchange['event']}"})
             turns.append({"role": "assistant", "content": exchange["replies"][emotion or NEUTRAL]})
     asked = f"{sample.scenario}{gap}{sample.event}" if sample.event else sample.scenario
+    if config.template == "priming":
+        sets = read_jsonl("priming.jsonl")
+        asked = f"{sets[index % len(sets)]['passages'][emotion or NEUTRAL]}{gap}{asked}"
     turns.append({"role": "user", "content": asked})
     return turns
 
 
 def example_set(sample: Sample) -> int:
-    """Return the example set of a sample: by a hash of its id, so that neither outcome nor split decides it."""
+    """Return the example set or passage of a sample: by a hash of its id, so that no outcome or split decides it."""
     return int.from_bytes(hashlib.sha256(sample.id.encode()).digest()[:4])
 
 

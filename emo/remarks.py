@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from emo.evaluators.margin import without_replies
 from emo.interventions.units import UnitArm
 from emo.pipeline import Job
 from emo.summary import smallest_p
@@ -81,6 +82,9 @@ def notes(job: Job) -> list[str]:
         found.append(
             f"So few test scenarios cannot give p below {smallest_p(job):.3g} by sign flips: read the intervals."
         )
+    unwritten = without_replies(job.names)
+    if unwritten and replied:
+        found.append(f"logprob_margin: not measured, there are no held-out replies for {', '.join(unwritten)}.")
     if job.stand_ins and replied:
         found.append(stand_in_line(job))
     if job.splits.broken_rules:

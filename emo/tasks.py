@@ -16,6 +16,7 @@ from emo import console
 from emo.circuit_compare import show_comparison
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import load_splits
+from emo.emotions import outside_six
 from emo.errors import UserError
 from emo.evaluators import hf_classifier
 from emo.evaluators.classifier import load_classifier
@@ -162,7 +163,7 @@ def prefetch(configs: Sequence[Config]) -> None:
 
 def _prefetch_labeller(config: Config) -> None:
     """Fit the classifier, or download the hub's, where ``config`` uses it."""
-    if "classifier" in (config.evaluator.name, config.elicitation.judge):
+    if "classifier" in (config.evaluator.name, config.elicitation.judge) and not outside_six(config.emotions.names):
         report = load_classifier(Store(config.paths.store), config.emotions.names).report
         console.say(f"classifier: fitted on {report['n']} replies, cross-validated accuracy {report['accuracy']:.1%}")
     if config.evaluator.name == "hf_classifier":

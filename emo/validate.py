@@ -11,13 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from emo.cli import explain
 from emo.config import Config
+from emo.emotions import check_emotions
 from emo.errors import UserError, check_choice, nearest
 from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.interventions.units import CONTROLS as UNIT_CONTROLS
 from emo.layers import check_layers
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-EKMAN6 = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
 VALENCES = ("positive", "neutral", "negative")
 CONTROLS = ("random", "shuffled")
 
@@ -28,7 +28,7 @@ CHOICES = {
     "model.source": ("hub", "embedded", "tiny"),
     "model.chat": ("auto", "plain"),
     "dataset.name": ("sev", "sev_test", "open_prompts", "jsonl"),
-    "elicitation.template": ("paper", "persona", "few_shot"),
+    "elicitation.template": ("paper", "persona", "few_shot", "priming"),
     "elicitation.separator": ("newline", "space"),
     "elicitation.accept": ("all", "judged"),
     "elicitation.judge": ("classifier", "none"),
@@ -123,7 +123,7 @@ def _check(config: Config) -> None:
         raise UserError(f"device={config.device}: type auto, cpu, cuda, cuda:0 or mps")
     if not FOLDER.fullmatch(config.name):
         raise UserError(f"name={config.name}: a folder name of letters, digits, '.', '_' and '-' is needed")
-    _subset("emotions.names", config.emotions.names, EKMAN6, at_least=2)
+    check_emotions(config)
     _subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
     _subset("control.arms", config.control.arms, CONTROLS, at_least=0)
     _subset("control.units", config.control.units, UNIT_CONTROLS, at_least=0)

@@ -135,6 +135,51 @@ def test_themes_and_valences(tmp_path: Path) -> None:
         load_splits(even(tmp_path, 80, themes=["o"]), 0)
 
 
+def check_left_out(splits: Splits, theme: str) -> None:
+    """Assert that the test split is one theme alone, which no other split has."""
+    assert {s.theme for s in splits.test} == {theme}
+    assert theme not in {s.theme for part in (splits.extract, splits.dev) for s in part}
+    check_apart(splits)
+
+
+def test_leave_one_theme_out_of_the_bundle() -> None:
+    """Directions from seven themes, numbers on the eighth: all of its held-out scenarios, and none of its others."""
+    whole = load_splits(DatasetConfig(name="sev"), 0)
+    for theme in dict.fromkeys(s.theme for s in whole.test):
+        splits = load_splits(DatasetConfig(name="sev", leave_out=theme), 0)
+        check_left_out(splits, theme)
+        assert splits.test == [s for s in whole.test if s.theme == theme]
+        for part, before in zip(splits[:2], whole[:2], strict=True):
+            assert part == [s for s in before if s.theme != theme]
+    assert load_splits(DatasetConfig(name="sev", leave_out="work"), 0).test[0].theme == "Work/Job"
+    assert load_splits(DatasetConfig(name="sev", leave_out="work", limit=3), 0).scenarios() == (3, 3, 3)
+
+
+def test_leave_one_theme_out_of_one_file(tmp_path: Path) -> None:
+    """The theme is tested whole; the rest is divided by dev_fraction, without texts that the theme has too."""
+    splits = load_splits(even(tmp_path, 80, leave_out="Travel", dev_fraction=0.25), 0)
+    check_left_out(splits, "Travel")
+    assert splits.scenarios() == (45, 15, 20)
+    twice = [record(i, THEMES[i % 2], scenario=f"I met number {i // 2}.") for i in range(20)]
+    twice += [record(i, THEMES[0]) for i in range(20, 40)]
+    path = write(tmp_path / "twice.jsonl", twice)
+    splits = load_splits(DatasetConfig(name="jsonl", path=path, leave_out="School"), 0)
+    check_left_out(splits, "School")
+    assert sum(splits.scenarios()) == 30
+
+
+def test_what_leave_out_cannot_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset.leave_out=Travl: not one of Housing; .*; did you mean Travel\?"):
+        load_splits(even(tmp_path, 80, leave_out="Travl"), 0)
+    with pytest.raises(UserError, match=r"leave_out=Travel: not together with dataset.themes"):
+        load_splits(even(tmp_path, 80, leave_out="Travel", themes=["Travel", "School"]), 0)
+    with pytest.raises(UserError, match=r"dataset=open_prompts have no themes; type dataset=sev"):
+        load_splits(DatasetConfig(name="open_prompts", leave_out="work"), 0)
+    alone = write(tmp_path / "alone.jsonl", [record(i) for i in range(9)])
+    with pytest.raises(UserError, match="no scenario left for the extraction split"):
+        load_splits(DatasetConfig(name="jsonl", path=alone, leave_out="work"), 0)
+
+
 def test_a_test_path_of_ones_own(tmp_path: Path) -> None:
     """The held-out file is the test split; a scenario that stands in both files is refused."""
     own = write(tmp_path / "own.jsonl", [record(i) for i in range(10)])

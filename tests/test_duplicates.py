@@ -55,6 +55,19 @@ def test_no_two_sentences_of_different_scenarios_are_near_duplicates(a: str, b: 
     assert cosine <= MAX_COSINE, f"cosine {cosine:.3f}\n{pair}"
 
 
+@encoder
+def test_no_two_priming_passages_are_near_duplicates() -> None:
+    """Among themselves (the seven of a set share a place), and with the sentences that they precede."""
+    lines = (TEXTS / "priming.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [text for line in lines for text in json.loads(line)["passages"].values()]
+    own = embed(texts)
+    cosine = own @ own.T
+    cosine.fill_diagonal_(-1.0)
+    i, j = divmod(int(cosine.argmax()), len(texts))
+    assert float(cosine.max()) <= MAX_COSINE, f"{texts[i]}\n{texts[j]}"
+    assert max(float((own @ embedded(name).T).max()) for name in SETS) <= MAX_COSINE
+
+
 @pytest.mark.parametrize("names", [("sev",), ("sev_test",), SETS], ids="+".join)
 def test_few_scenarios_share_their_first_words(names: tuple[str, ...]) -> None:
     scenarios = [sentences(name)[1][i] for name in names for i in range(0, len(sentences(name)[1]), 4)]

@@ -173,7 +173,7 @@ def test_only_accepted_replies_feed_the_directions(tmp_path: Path, monkeypatch: 
 def test_an_emotion_that_the_classifier_does_not_know(tmp_path: Path) -> None:
     made = config(tmp_path, *LABELLED)
     made.emotions.names = ["anger", "awe"]
-    with pytest.raises(UserError, match=r"no class awe in it; it knows anger, .*type evaluator=margin"):
+    with pytest.raises(UserError, match=r"no class awe in it; it knows anger, .*type evaluator=projection"):
         labels.check_labels(made, Store(tmp_path))
 
 

@@ -49,7 +49,7 @@ def with_bos(models: dict[str, LM], chat: str = "auto") -> LM:
 
 def test_every_template_is_tested() -> None:
     """A template of conf/ that falls through to another one's text."""
-    assert set(TEMPLATES) == {"paper", "persona", "few_shot"}
+    assert set(TEMPLATES) == {"paper", "persona", "few_shot", "priming"}
     texts = [messages(config(t), SAMPLE, e, 0) for t, e in product(TEMPLATES, (*EMOTIONS, None))]
     assert len({str(turns) for turns in texts}) == len(TEMPLATES) * (len(EMOTIONS) + 1)
 
@@ -139,8 +139,35 @@ def test_the_neutral_form_names_no_emotion(template: str) -> None:
         text = " ".join(turn["content"] for turn in messages(config(template), SAMPLE, None, index))
         assert not set(re.findall(r"[a-z]+", text.lower())) & (set(EMOTIONS) | emotion_words() | {"emotion"})
         for emotion in EMOTIONS:
-            asked = messages(config(template), SAMPLE, emotion, index)[0]["content"]
-            assert [e for e in EMOTIONS if e in asked] == [emotion]
+            turns = messages(config(template), SAMPLE, emotion, index)
+            named = [e for e in EMOTIONS if e in turns[0]["content"]]
+            assert named == ([] if template == "priming" else [emotion])
+
+
+def test_priming_stands_before_the_scenario_and_asks_for_nothing() -> None:
+    """An instruction that slips in, a neutral form without a passage, or one passage for all emotions or groups."""
+    sets = read_jsonl("priming.jsonl")
+    assert len(sets) >= 12
+    for index, separator in ((0, "newline"), (5, "space"), (len(sets) + 3, "newline")):
+        passages, gap = sets[index % len(sets)]["passages"], {"newline": "\n", "space": " "}[separator]
+        for emotion in (*EMOTIONS, None):
+            system, user = messages(config("priming", separator), SAMPLE, emotion, index)
+            assert system == messages(config("paper"), SAMPLE, None, 0)[0]
+            before = passages[emotion or "neutral"]
+            assert user["content"] == f"{before}{gap}I sent the list on Monday.{gap}It was read on Friday."
+    assert len({text for r in sets for text in r["passages"].values()}) == 7 * len(sets)
+    request = SAMPLE._replace(scenario="Name three rivers.", event="")
+    assert messages(config("priming"), request, "fear", 1)[1]["content"].endswith(".\nName three rivers.")
+
+
+def test_words_stand_in_for_names() -> None:
+    """A user's own wording of an emotion; the neutral form and emotions without one are as before."""
+    for template in ("paper", "persona", "few_shot"):
+        own = ElicitationConfig(template=template, words={"fear": "a fear of heights"})
+        plain, worded = (messages(ask, SAMPLE, "fear", 0)[0]["content"] for ask in (config(template), own))
+        assert worded == plain.replace("fear", "a fear of heights")
+        for emotion in ("anger", None):
+            assert messages(own, SAMPLE, emotion, 0) == messages(config(template), SAMPLE, emotion, 0)
 
 
 def test_few_shot_sets_are_spread_over_samples() -> None:

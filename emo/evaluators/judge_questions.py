@@ -46,6 +46,7 @@ class Question(NamedTuple):
     emotion: str | None  # the target of match; a blind judge never sees it
     text: str  # the reply
     emotions: tuple[str, ...]  # the classes; blind adds neutral
+    descriptions: tuple[tuple[str, str], ...] = ()  # (class, a sentence on it), for blind only
 
 
 class Reading(NamedTuple):
@@ -92,10 +93,12 @@ def _match(question: Question) -> tuple[str, str]:
 
 
 def _blind(question: Question) -> tuple[str, str]:
+    told = "".join(f" {name.capitalize()}: {text.strip()}" for name, text in question.descriptions)
     return (
         "You label the style of short texts. Go by how a text is written (tone, attitude, choice of words), not by "
         "whether what happens in it is good or bad. Choose exactly ONE label from this list: "
-        f"{', '.join(names(question))}. Choose {NEUTRAL} where the style expresses no emotion.",
+        f"{', '.join(names(question))}. Choose {NEUTRAL} where the style expresses no emotion."
+        f"{told}",
         f"Text: {question.text}\n"
         "Which one label fits the STYLE of the text? Return a compact JSON with one key exactly: "
         '{"emotion": <label>}',

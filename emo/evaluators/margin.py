@@ -30,6 +30,12 @@ class Question(NamedTuple):
     emotion: str
 
 
+def without_replies(names: Sequence[str]) -> list[str]:
+    """Return the emotions that have no held-out replies: with one of them the margin is not measured."""
+    known = {emotion for _, emotion in held_out_replies("sev_test")}
+    return [name for name in names if name not in known]
+
+
 def stand_ins(samples: Sequence[Sample]) -> dict[str, str]:
     """Return, for every theme without held-out replies, the theme whose replies are used: in turn."""
     themes = list(dict.fromkeys(theme for theme, _ in held_out_replies("sev_test")))
