@@ -4,8 +4,9 @@ A grid cannot say "circuits with replies, ablations with projections only, each 
 
     jobs: ["intervention=circuit", "intervention=ablate_neurons evaluator=projection intervention.k=[0,2,8]"]
 
-Every job runs at every point of the sweep's grid (``model=A,B``). Of a key given several times the later word wins: the
-preset's own value, its grid, the job, the command line. A value with commas (``circuit.budget=300,600``) is one job each.
+Every job runs at every point of the sweep's grid (``model=A,B``). Of a key given several times the later word wins:
+the preset's own value, its grid, the job, the command line. A value with commas (``circuit.budget=300,600``) is one job
+each.
 """
 
 from __future__ import annotations
