@@ -1,6 +1,7 @@
 """What every page shares: its look, its content policy, and how text, numbers and figures stand in it.
 
-A page is self-contained: readable from disk and on paper. Everything that comes from a model, a dataset or a
+A page is self-contained: readable from disk and on paper (only a sweep with very many figures links those of its
+jobs). Everything that comes from a model, a dataset or a
 user is escaped, and the page forbids itself scripts and network by its content policy: a reply is text,
 whatever it contains.
 """
@@ -40,18 +41,21 @@ pre { background: #f5f5f5; padding: .8em; overflow-x: auto; white-space: pre-wra
 .dense { font-size: .8em; } .dense th, .dense td { padding: .15em .4em; } .dense .ci { display: block; }
 .best .arm, .best td { background: #eef5fb; } .best .mark { border-color: #0072B2; color: #005A8D; }
 .notes li { margin: .3em 0; }
+.job { margin: 1em 0; border-top: 1px solid #ddd; } .job summary { font-weight: 600; padding: .5em 0; cursor: pointer; }
 @media print { body { font-size: 11px; max-width: none; margin: 0; } figure, .sample { break-inside: avoid; }
   h2 { break-after: avoid; } }
 """
 
 
-def write_page(folder: Path, title: str, body: Iterable[str]) -> Path:
+def write_page(folder: Path, title: str, body: Iterable[str], *, linked: bool = False) -> Path:
     """Write ``folder/report.html`` from its title and the HTML of its parts; returns its path.
 
-    The file appears as a whole or not at all; ``folder`` is made if it is not there.
+    The file appears as a whole or not at all; ``folder`` is made if it is not there. A page with ``linked`` figures
+    may show images that lie beside it.
     """
     written = f'<p class="small">Written {time.strftime("%Y-%m-%d %H:%M")}.</p>'
-    whole = _page(title, "\n".join([f"<h1>{text(title)}</h1>", *body, written]))
+    images = "data: 'self' file:" if linked else "data:"
+    whole = _page(title, "\n".join([f"<h1>{text(title)}</h1>", *body, written]), images)
     folder.mkdir(parents=True, exist_ok=True)
     path, partial = folder / "report.html", folder / "report.html.tmp"
     # Half a surrogate pair, which a byte-level tokenizer can produce, must not cost the whole report.
@@ -60,8 +64,8 @@ def write_page(folder: Path, title: str, body: Iterable[str]) -> Path:
     return path
 
 
-def _page(title: str, body: str) -> str:
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+def _page(title: str, body: str, images: str) -> str:
+    policy = f"default-src 'none'; img-src {images}; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -144,7 +148,13 @@ def figure(path: Path, caption: str) -> str:
         FileNotFoundError: it is not there.
     """
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return (
-        f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{text(caption)}</figcaption></figure>\n"
-    )
+    return _figure(f"data:image/png;base64,{data}", caption)
+
+
+def linked_figure(href: str, caption: str) -> str:
+    """Return a PNG that lies beside the page, ``href`` relative to it, with its caption."""
+    return _figure(text(href), caption)
+
+
+def _figure(source: str, caption: str) -> str:
+    return f'<figure><img alt="{text(caption)}" src="{source}"><figcaption>{text(caption)}</figcaption></figure>\n'

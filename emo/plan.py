@@ -17,6 +17,7 @@ from emo.pipeline import Job
 from emo.result import find_result
 from emo.store import writable
 from emo.summarize import summarize_sweep
+from emo.sweep_jobs import key_of
 from emo.table import EARLIER, SWEEP_FILE, axes_of, flatten, label, read_any, read_sweep, value_of
 
 
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     jobs: list[Planned]
     axes: list[str]
     command: str
+    keys: Sequence[str] = ()  # those that the jobs of a list set; none: a grid
 
     @property
     def root(self) -> Path:
@@ -55,16 +57,30 @@ class Plan(NamedTuple):
         rows = [
             {"address": job.address, "settings": self.settings(job), "overrides": job.overrides} for job in self.jobs
         ]
-        return {"id": self.id, "command": self.command, "axes": self.axes, "jobs": rows}
+        return {
+            "id": self.id, "command": self.command, "axes": self.axes, "experiment": bool(self.keys), "jobs": rows,
+        }  # fmt: skip
 
     def settings(self, job: Planned) -> dict[str, Any]:
-        """Return the swept values of a job."""
+        """Return the swept values of a job, without those that its kind of intervention does not read."""
         flat = flatten(asdict(job.config))
-        return {axis: value_of(flat, axis) for axis in self.axes}
+        return {axis: value_of(flat, axis) for axis in self.axes if self._reads(job, axis)}
+
+    def _reads(self, job: Planned, axis: str) -> bool:
+        """Whether a job of the same kind has a key of the list: k of neurons says nothing of a steering job."""
+        if axis not in self.keys or not axis.startswith(("intervention.", "circuit.")):
+            return True
+        alike = [one for one in self.jobs if one.config.intervention.kind == job.config.intervention.kind]
+        return any(key_of(word) == axis for one in alike for word in one.overrides)
 
 
-def make(configs: Sequence[tuple[list[str], Config]], command: str) -> Plan:
+def make(configs: Sequence[tuple[list[str], Config]], command: str, keys: Sequence[str] = ()) -> Plan:
     """Return the plan of a sweep; jobs of one model stand together, equal jobs stand there once.
+
+    Args:
+        configs: overrides and configuration of every job.
+        command: the line that continues the sweep.
+        keys: what the jobs of a list set: axes where they differ, though others may tell the jobs apart already.
 
     Raises:
         UserError: jobs that cannot run here; all of them are named.
@@ -92,7 +108,7 @@ def make(configs: Sequence[tuple[list[str], Config]], command: str) -> Plan:
     if len(jobs) < len(configs):
         console.note(f"{len(configs)} combinations are {len(jobs)} different jobs")
     sorted_jobs = sorted(jobs.values(), key=lambda job: order[job.address])
-    return Plan(sorted_jobs, axes_of([asdict(config) for _, config in configs]), command)
+    return Plan(sorted_jobs, axes_of([asdict(config) for _, config in configs], keys), command, keys)
 
 
 def announce(plan: Plan) -> list[Planned]:
@@ -156,7 +172,8 @@ def _keep_earlier(plan: Plan) -> None:
     if report.is_file():
         text = report.read_text(encoding="utf-8")
         for job in old["jobs"]:  # its links now start two folders further down
-            text = text.replace(f'href="{job["address"][:16]}/', f'href="../../{job["address"][:16]}/')
+            for link in ("href", "src"):
+                text = text.replace(f'{link}="{job["address"][:16]}/', f'{link}="../../{job["address"][:16]}/')
         (aside / report.name).write_text(text, encoding="utf-8")
         report.unlink()
     console.note(f"the table of another sweep of this name is now in {aside}")

@@ -71,6 +71,9 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         if checked:
             result["ranking_check"] = checked
         result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job)}
+        facts = remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking
+        shown = [{"file": path.name, "caption": caption} for path, caption in figures]
+        result |= {"facts": facts, "figures": shown}  # for the report of a sweep
         _write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
         c, told = job.config, list(dict.fromkeys(sample.valence for sample in job.splits.test))
@@ -86,7 +89,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             samples=_report_samples(job),
             seconds=result["wall_s"],
             versions=result["versions"],
-            facts=remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking,
+            facts=facts,
             tables=unit_page.section(rows)
             + (_published_curves(job, found) if job.on is not None else "")
             + accuracy_section(found, list(found), job.names, told, job.spec.id, _published_set(job), unjudged),

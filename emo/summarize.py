@@ -6,17 +6,20 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from emo import console, tracking
+from emo import console, min_budget, tracking
 from emo.config import Config, TrackerConfig
+from emo.job_sections import job_sections, linked, read_figures
+from emo.plots.min_budget import min_budget_figure
 from emo.plots.sweep import draw_sweep
 from emo.runs import run_config
 from emo.sweep_report import Row, write_sweep_report
-from emo.sweep_table import console_rows
+from emo.sweep_table import console_rows, read_table
 from emo.table import job_folders, label, load_results, read_any, read_sweep
 
 STATES = ".table.json"  # what report.html says of the jobs
@@ -38,11 +41,12 @@ def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -
     axes = frame.attrs["axes"]
     settings = {job["address"][:16]: label(job["settings"]) for job in sweep["jobs"]} if sweep else {}
     names = [settings.get(folder.name) or folder.name for folder in folders]
-    rows = [_row(folder, name, results[folder]) for folder, name in zip(folders, names, strict=True)]
+    rows = [_row(root, folder, name, results[folder]) for folder, name in zip(folders, names, strict=True)]
     title = f"{root.name}: {', '.join(axes) or 'one job'}"
     command = sweep["command"] if sweep else f"python run.py task=summarize runs={root}"
     if anew or not _unchanged(root, frame, rows):
-        _write(root, frame, title, command, rows)
+        unfolded = bool(sweep and sweep.get("experiment"))
+        _write(root, frame, title, command, rows, {path.name: result for path, result in results.items()}, unfolded)
     columns, cells = console_rows(frame, axes, CONSOLE_ROWS)
     console.table("test: mean [95 % interval over scenarios]", columns, cells)
     console.say(f"table: {root / 'results.csv'}")
@@ -94,21 +98,61 @@ def _settings_of(folder: Path) -> str:
     return label(found[0]) if found else ""
 
 
-def _write(root: Path, frame: pd.DataFrame, title: str, command: str, rows: list[Row]) -> None:
-    """Write all files of the table beside the old ones, then rename them."""
+def _write(
+    root: Path, frame: pd.DataFrame, title: str, command: str, rows: list[Row],
+    results: Mapping[str, dict[str, Any] | None], unfolded: bool,
+) -> None:  # fmt: skip
+    """Write all files of the table beside the old ones, then rename them.
+
+    Args:
+        root: the sweep's folder.
+        frame: its results, with its axes.
+        title: what was swept.
+        command: the line that continues it.
+        rows: its jobs.
+        results: content of result.json, by name of the job's folder.
+        unfolded: the page shows the jobs' sections open.
+    """
+    axes = frame.attrs["axes"]
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
     try:
         (scratch / "results.csv").write_text(frame.to_csv(index=False), encoding="utf-8")
         (scratch / STATES).write_text(_states(rows), encoding="utf-8")
         lines = (json.dumps(row, ensure_ascii=False) for row in json.loads(frame.to_json(orient="records")))
         (scratch / "results.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        figures = draw_sweep(frame, frame.attrs["axes"], title, scratch)
+        sizes = {name: (result or {}).get("parameters") for name, result in results.items()}
+        table, drawn = _budgets(frame.assign(parameters=frame["job"].map(sizes)), axes, title, scratch)
+        figures = [*draw_sweep(frame, axes, title, scratch), *drawn]
         notes = ["Every number is measured on the test split; intervals resample scenarios (2,000 draws by default)."]
-        write_sweep_report(scratch, title, command, frame, frame.attrs["axes"], rows, figures, notes)
+        jobs = [
+            read_figures(row.label, row.folder, root / row.folder, results[Path(row.folder).name] or {})
+            for row in rows
+            if row.state == "done"
+        ]
+        link = linked(jobs, root)
+        sections = job_sections(jobs, root, unfolded=unfolded, link=link)
+        write_sweep_report(scratch, title, command, frame, axes, rows, figures, notes, table, sections, linked=link)
         for path in scratch.iterdir():
             os.replace(path, root / path.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _budgets(frame: pd.DataFrame, axes: list[str], title: str, folder: Path) -> tuple[str, list[tuple[Path, str]]]:
+    """Return the table of the smallest sufficient budgets and its figure, where budgets of circuits were swept."""
+    if min_budget.BUDGET not in axes or not read_table(frame, axes).numeric(min_budget.BUDGET):
+        return "", []
+    others = [axis for axis in axes if axis not in (min_budget.BUDGET, "model")]
+    found = min_budget.smallest_budget(frame, others)
+    points = [
+        (" ".join(str(row[key]) for key in ("model", *others)), row["parameters"], row["budget"])
+        for row in found
+        if row["parameters"] and row["budget"]
+    ]
+    if len({row["model"] for row in found if row["parameters"] and row["budget"]}) < 2:
+        return min_budget.table(found, others), []
+    path = min_budget_figure(points, f"{title}: smallest sufficient budget", folder / "sweep_min_budget.png")
+    return min_budget.table(found, others), [(path, min_budget.NOTE)]
 
 
 def _unchanged(root: Path, frame: pd.DataFrame, rows: list[Row]) -> bool:
@@ -125,7 +169,8 @@ def _read(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def _row(folder: Path, name: str, result: dict[str, Any] | None) -> Row:
+def _row(root: Path, folder: Path, name: str, result: dict[str, Any] | None) -> Row:
+    where = os.path.relpath(folder, root)  # the jobs of an earlier table lie two folders above it
     if result is None:
-        return Row(name, "missing", folder.name, None, None)
-    return Row(name, result["status"], folder.name, result["wall_s"], result.get("error"))
+        return Row(name, "missing", where, None, None)
+    return Row(name, result["status"], where, result["wall_s"], result.get("error"))

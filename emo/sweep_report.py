@@ -36,6 +36,10 @@ def write_sweep_report(
     jobs: Sequence[Row],
     figures: Sequence[tuple[Path, str]],
     notes: Sequence[str],
+    tables: str = "",
+    sections: str = "",
+    *,
+    linked: bool = False,
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -48,6 +52,9 @@ def write_sweep_report(
         jobs: every job of the sweep, finished or not; a finished one is linked to ``<job's folder>/report.html``.
         figures: (PNG file, caption) in order; embedded.
         notes: warnings and remarks, one paragraph each.
+        tables: further tables, as HTML.
+        sections: one for each finished job, as HTML (see `emo.job_sections`).
+        linked: the sections show figures that lie beside the page.
 
     Raises:
         FileNotFoundError: a figure is not there.
@@ -60,14 +67,15 @@ def write_sweep_report(
         "<h2>Finding</h2>",
         *(f"<p>{page.text(line)}</p>" for line in _findings(table, best, jobs)),
         numbers if short else "",
+        tables,
         page.section("Figures", "".join(page.figure(path, caption) for path, caption in figures)),
         "" if short else page.section("All settings", numbers),
-        page.section("Jobs", _jobs(jobs)),
+        page.section("Jobs", _jobs(jobs) + sections if jobs else ""),
         page.section("Notes", page.items(notes)),
         "<h2>To get this result again</h2>",
         f"<pre>{page.text(command)}</pre>",
     ]
-    return page.write_page(folder, title, body)
+    return page.write_page(folder, title, body, linked=linked)
 
 
 def _findings(table: SweepTable, best: Best | None, jobs: Sequence[Row]) -> list[str]:

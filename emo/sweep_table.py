@@ -14,7 +14,6 @@ from typing import NamedTuple
 import pandas as pd
 
 from emo.interventions.units import CONTROLS as UNIT_CONTROLS
-from emo.plots.theme import sort_arms
 from emo.stats import Estimate
 from emo.types import HEADLINE
 
@@ -137,6 +136,8 @@ def read_table(frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] 
         The table. Of several rows for one cell the first measured one counts. An arm none or prompt without a
         value of its own on an axis (its job had a list of strengths) stands beside every value.
     """
+    from emo.plots.theme import sort_arms  # figures of sweeps read these tables
+
     if frame.empty:
         return SweepTable(tuple(axes), dict.fromkeys(axes, ()), (), (), tuple(metrics or ()), {})
     part = frame[frame["metric"].isin(list(ORDER if metrics is None else metrics))]

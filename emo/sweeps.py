@@ -2,6 +2,9 @@
 
 What is done is read from disk: a job is done when the result of its address is there, under this name or
 another. So an interrupted or failed sweep goes on by typing the same line again, under every launcher.
+
+A sweep is a grid (``hydra.sweeper.params``), a list of jobs (``hydra.sweeper.jobs``, see `emo.sweep_jobs`), or every
+job of the list at every point of the grid.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from omegaconf import OmegaConf
 from emo import cli, console, validate
 from emo.config import Config
 from emo.errors import UserError, refuse
+from emo.sweep_jobs import KEY, key_of, read_jobs
 
 PRESETS = validate.REPOSITORY / "sweeps"
 MANY = 20  # jobs whose checking takes long enough to be shown
@@ -40,7 +44,9 @@ def register_presets(folder: Path = PRESETS) -> None:
         ConfigStore.instance().store(group="sweeps", name=path.stem, node=node, package="_global_", provider=str(path))
 
 
-def sweep(loader: Any, master: Any, launcher: Any, params: list[str], typed: list[str]) -> list[Any]:
+def sweep(
+    loader: Any, master: Any, launcher: Any, params: list[str], typed: list[str], jobs: object = None
+) -> list[Any]:
     """Run, or look after, the jobs of a sweep (`task` decides).
 
     Args:
@@ -48,14 +54,21 @@ def sweep(loader: Any, master: Any, launcher: Any, params: list[str], typed: lis
         master: the composed configuration of the sweep itself.
         launcher: Hydra's launcher of the jobs.
         params: a preset's overrides, ``KEY=VALUE,VALUE``.
-        typed: those of the command line; they replace a preset's.
+        typed: those of the command line; they replace a preset's, and those of a job.
+        jobs: texts of overrides that belong together (see `emo.sweep_jobs.read_jobs`); they replace ``params``.
 
     Raises:
         UserError: at least one job is wrong; nothing was started.
         SystemExit: 1 where a job failed.
     """
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *typed])
-    [combinations] = BasicSweeper.split_arguments(overrides, None)
+    listed = read_jobs(jobs)
+    parser = OverridesParser.create(config_loader=loader)
+    combinations: list[list[str]] = []
+    for own in listed or [[]]:
+        # Of a key that stands there twice Hydra's sweeper takes the later value: a job's before a preset's, what is
+        # typed before both.
+        [found] = BasicSweeper.split_arguments(parser.parse_overrides([*params, *own, *typed]), None)
+        combinations += found
     console.setup(str(OmegaConf.select(master, "console", default="rich")))
     configs = _compose(loader, master, combinations)
     from emo import plan, tasks  # load torch: not before every job is known to be well-formed
@@ -68,7 +81,9 @@ def sweep(loader: Any, master: Any, launcher: Any, params: list[str], typed: lis
         raise UserError("task=judge: it labels finished runs; type runs=FOLDER, without -m and sweeps=")
     if task == "compare":
         raise UserError("task=compare: it reads two circuits; type runs=[FOLDER_A,FOLDER_B], without -m and sweeps=")
-    made = plan.make(configs, _command(typed))
+    keys = dict.fromkeys(key_of(word) for own in listed for word in own)
+    given = OmegaConf.select(master, "hydra.overrides.hydra", default=[])
+    made = plan.make(configs, _command(typed, given), list(keys))
     if task == "status":
         tasks.show_status(made.root, made.listing())
         return []
@@ -93,10 +108,11 @@ def _make_importable() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([here, others] if others else [here])
 
 
-def _command(typed: Sequence[str]) -> str:
-    """Return the line that continues this sweep."""
+def _command(typed: Sequence[str], hydra: Sequence[str]) -> str:
+    """Return the line that continues this sweep; of Hydra's own keys it needs the list of jobs."""
+    words = [*(word for word in hydra if key_of(word) == KEY), *typed]
     preset = any(word.startswith("sweeps=") for word in typed)
-    return cli.command(typed if preset else ["-m", *typed])
+    return cli.command(words if preset else ["-m", *words])
 
 
 def _compose(loader: Any, master: Any, combinations: Sequence[list[str]]) -> list[tuple[list[str], Config]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,9 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     found = [result for path in job_folders(root, sweep) if (result := read_result(path)) is not None]
     if not found:
         raise UserError(f"{root}: no finished result in it; type python run.py task=status to see what there is")
-    configs = [result["config"] for result in found]
-    return to_table(found, sweep["axes"] if sweep else axes_of(configs))
+    if sweep is None:
+        return to_table(found, axes_of(result["config"] for result in found))
+    return to_table(found, sweep["axes"], {job["address"]: job["settings"] for job in sweep["jobs"]})
 
 
 def read_sweep(root: Path) -> dict[str, Any] | None:
@@ -103,8 +104,13 @@ def job_folders(root: Path, sweep: dict[str, Any] | None) -> list[Path]:
     return sorted(path.parent for path in root.rglob("result.json") if ".writing-" not in str(path))
 
 
-def to_table(results: Sequence[dict[str, Any]], axes: Sequence[str]) -> pd.DataFrame:
-    """Return the table of `load_results` for results and their axes."""
+def to_table(
+    results: Sequence[dict[str, Any]], axes: Sequence[str], settings: Mapping[str, dict[str, Any]] | None = None
+) -> pd.DataFrame:
+    """Return the table of `load_results` for results and their axes.
+
+    ``settings``, by address, has the swept values of each job: a job without one has none in the table either.
+    """
     variants = [key for result in results for arm in result["arms"] for key in _own(arm)]
     axes = list(dict.fromkeys([*axes, *variants]))
     rows = []
@@ -112,6 +118,8 @@ def to_table(results: Sequence[dict[str, Any]], axes: Sequence[str]) -> pd.DataF
         config = flatten(result["config"])
         fixed = {"job": result["address"][:16]}
         fixed |= {axis: value_of(config, axis) for axis in dict.fromkeys([*ALWAYS, *axes])}
+        if settings and result["address"] in settings:
+            fixed |= dict.fromkeys({*axes} - {*ALWAYS, *settings[result["address"]]})
         for arm, metrics in result["arms"].items():
             own = _own(arm)
             for metric, x in metrics.items():
@@ -127,18 +135,23 @@ def to_table(results: Sequence[dict[str, Any]], axes: Sequence[str]) -> pd.DataF
     return frame
 
 
-def axes_of(configs: Iterable[dict[str, Any]]) -> list[str]:
-    """Return the keys in which configurations differ, without those that follow from the ones before them."""
+def axes_of(configs: Iterable[dict[str, Any]], chosen: Sequence[str] = ()) -> list[str]:
+    """Return the keys in which configurations differ, without those that follow from others.
+
+    A key follows from those ``chosen`` (by name: ``evaluator``, ``intervention.k``) that differ, which all are kept,
+    and from the ones before it.
+    """
     flat = [flatten(config) for config in configs]
     keys = [*OPTIONS, *(key for config in flat[:1] for key in config if key not in OPTIONS)]
-    kept: list[str] = []
+    named = [key for key in keys if OPTIONS.get(key, key) in chosen]
+    kept = [key for key in named if len({_show(config.get(key)) for config in flat}) > 1]
     for key in keys:
         seen: dict[tuple[str, ...], set[str]] = {}
         for config in flat:
             seen.setdefault(tuple(_show(config.get(k)) for k in kept), set()).add(_show(config.get(key)))
         if any(len(values) > 1 for values in seen.values()):
             kept.append(key)
-    return [OPTIONS.get(key, key) for key in kept]
+    return [OPTIONS.get(key, key) for key in sorted(kept, key=keys.index)]
 
 
 def value_of(config: dict[str, Any], axis: str) -> Any:
@@ -174,11 +187,11 @@ def _own(arm: str) -> dict[str, float]:
 
 
 def _column(column: pd.Series) -> pd.Series:
-    """Return numbers where all values are numbers (a list of strengths: of no single one), else text."""
+    """Return numbers where all values are numbers (a list of strengths, or None: of no single one), else text."""
     numbers = pd.to_numeric(column, errors="coerce")
-    rest = [_show(value) for value in column[numbers.isna()]]
+    rest = [_show(value) for value in column[numbers.isna()] if pd.notna(value)]
     several = all(text.startswith("[") for text in rest)
-    return numbers if several and len(rest) < len(column) else column.map(_show)
+    return numbers if several and numbers.notna().any() else column.map(_show)
 
 
 def _show(value: object) -> str:
