@@ -12,10 +12,13 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
+from emo.circuit_compare import find_circuit
+from emo.circuit_file import Circuit
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import Sample, load_splits, spread
 from emo.errors import UserError
 from emo.evaluators.classifier import classifier_address
+from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
 from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.labels import labeller_address
 from emo.layers import parse_layers
@@ -25,11 +28,14 @@ from emo.texts import digest_of, words_digest
 
 VERSIONS = {
     "directions": 2,
-    "attribution": 1,
+    "attribution": 2,
     "ranking": 1,
+    "importance": 1,
+    "circuit": 1,
     "selection": 1,
     "states": 1,
     "projections": 1,
+    "modulated": 1,
     "doses": 1,
     "replies": 1,
     "labels": 1,
@@ -43,6 +49,8 @@ ASKING_KEYS = ("structured", "concurrency", "timeout_s", "retries", "price_input
 
 UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
 STEERING_KEYS = ("alpha", "dose", "select")  # of one on the residual stream
+IMPORTANCE_KEYS = ("alphas", "sigma", "final")  # of the section circuit: what importance depends on
+ASSEMBLY_KEYS = ("budget", "split", "floor", "cap", "allocation")  # of the section circuit: how units are chosen
 
 
 class Addresses:
@@ -57,6 +65,8 @@ class Addresses:
         given = config.intervention
         n = self.spec.n_layers
         self.layers = None if given.layers == "auto" else parse_layers(given.layers, n)
+        self.circuit_layers = parse_layers(config.circuit.layers, n, key="circuit.layers")
+        self.stable_layers = parse_layers(config.circuit.stable, n, key="circuit.stable") if self.has_circuit else ()
         if self.on is not None:
             self._check_k()
         self.layer_choices = {
@@ -115,7 +125,56 @@ class Addresses:
             directions=self.directions_address,
             samples=digest(self.splits.extract),
             attribution=given,  # a check changes no score
+            delta_baseline=self.config.circuit.delta_baseline,
         )
+
+    @cached_property
+    def importance_address(self) -> str:
+        """The address of the importance of sublayers."""
+        c = asdict(self.config.circuit)
+        return self.address(
+            "importance",
+            directions=self.directions_address,
+            samples=digest(self.splits.extract),
+            stable=self.stable_layers,
+            **{key: c[key] for key in IMPORTANCE_KEYS},
+        )
+
+    @cached_property
+    def saved_circuit(self) -> Circuit | None:
+        """The circuit that ``circuit.path`` names, of this job's emotions."""
+        path = self.config.circuit.path
+        if path is None or not self.has_circuit:
+            return None
+        return Circuit.load(find_circuit(path, "circuit.path")).of(self.names)
+
+    @cached_property
+    def circuit_address(self) -> str:
+        """The address of the circuit: of what it is assembled from, or of its content where it was saved."""
+        saved = self.saved_circuit
+        if saved is not None:
+            return saved.digest()
+        c = asdict(self.config.circuit)
+        return self.address(
+            "circuit",
+            importance=self.importance_address,
+            attribution=self.attribution_address,
+            layers=self.circuit_layers,
+            seed=self.config.seed if c["allocation"] == "random" else None,
+            **{key: c[key] for key in ASSEMBLY_KEYS},
+        )
+
+    @property
+    def has_circuit(self) -> bool:
+        """Whether the intervention edits a whole circuit."""
+        return self.config.intervention.kind in CIRCUIT_KINDS
+
+    @property
+    def steers(self) -> bool:
+        """Whether an arm adds directions to the residual stream, by itself or beside a circuit."""
+        kind = self.config.intervention.kind
+        beside = self.has_circuit and kind != "ablate_circuit" and "steer" in self.config.control.circuits
+        return beside or kind not in ("none", "prompt", *UNIT_KINDS, *CIRCUIT_KINDS)
 
     @cached_property
     def judge(self) -> str | None:
@@ -140,17 +199,36 @@ class Addresses:
 
     @property
     def tuned(self) -> bool:
-        """Whether strength or layers are chosen on dev."""
-        steered = self.config.intervention.kind not in ("none", "prompt", *UNIT_KINDS)
-        return steered and (self.config.intervention.alpha == "auto" or self.layers is None)
+        """Whether strength or layers of steering are chosen on dev."""
+        return self.steers and (self.config.intervention.alpha == "auto" or self.layers is None)
+
+    @property
+    def scale_tuned(self) -> bool:
+        """Whether the scale of a circuit is chosen on dev."""
+        given = self.config.intervention
+        return self.has_circuit and given.kind != "ablate_circuit" and given.scale == "auto"
 
     @cached_property
     def _selection_key(self) -> str:
-        c = self.config
-        given = asdict(c.intervention)
+        given = asdict(self.config.intervention)
         given |= {"kind": "steer", "layers": self.layers, "select_layers": self.layer_choices}
+        given["select"].pop("scale")
         for key in UNIT_KEYS:
             given.pop(key)
+        return self._selected(given)
+
+    @cached_property
+    def _scale_selection_key(self) -> str:
+        given, c = asdict(self.config.intervention), self.config.circuit
+        for key in ("alpha", "layers"):
+            given["select"].pop(key)
+        kept = {key: given[key] for key in ("select", "tokens", "decay")}
+        return self._selected(
+            kept | {"kind": "circuit", "circuit": self.circuit_address, "dose": c.dose, "head_tokens": c.head_tokens}
+        )
+
+    def _selected(self, given: dict[str, Any]) -> str:
+        c = self.config
         thresholds = [c.evaluator.min_distinct3, c.evaluator.min_distinct4, c.evaluator.max_nonwords]
         return self.address(
             "selection",
@@ -177,23 +255,40 @@ class Addresses:
         }.items():
             for key in keys:
                 config[section].pop(key)
-        config["intervention"]["layers"] = self.layers if self.on is None else self.edited_layers
+        config["intervention"]["layers"] = self.edited_layers if self.on is not None else self.layers
         config["intervention"]["select"]["layers"] = self.layer_choices
-        for section, key in self._without_effect():
-            config[section].pop(key)
+        if self.has_circuit:
+            config["circuit"] |= {"path": None, "layers": self.circuit_layers, "stable": self.stable_layers}
+        for key in self._without_effect():
+            _drop(config, key)
         texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
         labels = [labeller_address(self.config), self.judge]
+        circuit = self.saved_circuit.digest() if self.saved_circuit is not None else None
         return self.address(
-            "result", config=config, data=self.splits.digest, versions=VERSIONS, texts=texts, labels=labels
-        )
+            "result",
+            config=config, data=self.splits.digest, versions=VERSIONS, texts=texts, labels=labels, circuit=circuit,
+        )  # fmt: skip
 
-    def _without_effect(self) -> list[tuple[str, str]]:
+    def _without_effect(self) -> list[str]:
         """Return the keys that this kind of intervention does not read."""
-        if self.on is None:
-            checked = [("attribution", key) for key in asdict(self.config.attribution)]
-            return [*(("intervention", key) for key in UNIT_KEYS), ("control", "units"), *checked]
-        unused = [*STEERING_KEYS, *(["scale"] if self.config.intervention.kind.startswith("ablate") else [])]
-        return [*(("intervention", key) for key in unused), ("control", "arms")]
+        steering = [f"intervention.{key}" for key in STEERING_KEYS]
+        units = [f"intervention.{key}" for key in ("k", "pool")]
+        if self.on is not None:
+            ablated = ["intervention.scale"] if self.config.intervention.kind.startswith("ablate") else []
+            circuit = [f"circuit.{key}" for key in asdict(self.config.circuit) if key != "delta_baseline"]
+            return [*steering, *ablated, *circuit, "control.arms", "control.circuits"]
+        if not self.has_circuit:
+            scale = ["intervention.scale", "intervention.select.scale"]
+            return [*units, *scale, "circuit", "control.units", "control.circuits", "attribution"]
+        unused = [*units, "circuit.path", "circuit.allow_other_weights", "control.arms", "control.units"]
+        unused.append("attribution.check")
+        if self.config.circuit.path is not None:  # but the norms of states, behind a relative dose
+            unused += [f"circuit.{key}" for key in (*ASSEMBLY_KEYS, "layers")]
+        if not self.steers:
+            unused += [f"intervention.{key}" for key in ("alpha", "dose", "layers", "select.alpha", "select.layers")]
+        if self.config.intervention.kind == "ablate_circuit":
+            unused += ["intervention.scale", "intervention.select", "circuit.dose"]
+        return unused
 
     @cached_property
     def dev_samples(self) -> list[Sample]:
@@ -204,3 +299,11 @@ class Addresses:
 def digest(value: object) -> str:
     """Return the sha256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
+
+
+def _drop(config: dict[str, Any], key: str) -> None:
+    """Take a dotted key out of nested settings; one that is not there is out already."""
+    *path, last = key.split(".")
+    for part in path:
+        config = config.get(part, {})
+    config.pop(last, None)

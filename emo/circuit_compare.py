@@ -82,16 +82,17 @@ def compare(a: Circuit, b: Circuit) -> list[dict[str, Any]]:
     return rows
 
 
-def find_circuit(folder: Path) -> Path:
-    """Return the circuit.json in a folder, or in the ``circuit`` folder of a result.
+def find_circuit(folder: str | Path, key: str = "runs") -> Path:
+    """Return the circuit.json in a folder, or in the ``circuit`` folder of a result; itself where it is given.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none; the line names ``key``.
     """
-    for found in (folder / JSON, folder / "circuit" / JSON):
+    path = Path(folder).expanduser()
+    for found in (path, path / JSON, path / "circuit" / JSON):
         if found.is_file():
             return found
-    raise UserError(f"runs={folder}: neither {JSON} nor circuit/{JSON} in it; type the folder of a job with a circuit")
+    raise UserError(f"{key}={folder}: neither {JSON} nor circuit/{JSON} in it; type the folder of a job with a circuit")
 
 
 def show_comparison(first: Path, second: Path) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -127,6 +127,18 @@ class Circuit:
                     part.check(self.shape.n_layers, *self.shape.units(kind))
                 except ValueError as error:
                     raise ValueError(f"{kind} of {emotion}: {error}") from None
+
+    def of(self, names: Sequence[str]) -> Self:
+        """Return the circuit of some of its emotions, in the given order.
+
+        Raises:
+            UserError: an emotion that it does not have.
+        """
+        for name in names:
+            check_choice("emotions.names", name, self.emotions)
+        at = [self.emotions.index(name) for name in names]
+        neurons, heads = (tuple(getattr(self, kind)[e] for e in at) for kind in KINDS)
+        return replace(self, emotions=tuple(names), neurons=neurons, heads=heads)
 
     def part(self, kind: str, emotion: int) -> Part:
         """Return the units of one of `KINDS` for the emotion of an index."""

@@ -86,11 +86,33 @@ class AttributionConfig:
 
 
 @dataclass
+class CircuitConfig:
+    """Global circuits (methods 1.9, 1.10)."""
+
+    path: str | None = None  # folder of a saved circuit; null: assembled from this job's data
+    allow_other_weights: bool = False  # of a saved circuit: apply it to other weights of the same shape
+    delta_baseline: str = "emotions_mean"  # emotions_mean | neutral: contrast behind the difference vectors
+    budget: Any = "10x"  # K: units in all, or a multiple of the number of sublayers
+    split: Any = 0.7  # share of neurons, or auto: by summed positive importance
+    floor: list[int] = field(default_factory=lambda: [4, 2])  # neurons, heads that every block gets
+    cap: float = 0.4  # share of a kind's budget that one block may get above its floor
+    allocation: str = "importance"  # importance | uniform | deep_first | random
+    layers: Any = "all"  # blocks that may hold units, as intervention.layers
+    dose: str = "raw"  # unit of intervention.scale: raw (lambda) | rel (mean over sublayers of |added| / |h|)
+    head_tokens: str = "every_step"  # every_step | all: positions at which heads are edited (all: the prompt too)
+    stable: str = "0.75-0.92"  # layers whose directions are averaged into the reference
+    alphas: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7])  # pushes behind importance, in sigma
+    sigma: str = "update"  # update | residual: whose RMS is one sigma
+    final: str = "resid"  # resid | normed: where a push arrives
+
+
+@dataclass
 class SelectConfig:
-    """What ``alpha: auto`` and ``layers: auto`` try, on the dev split only (methods 4.5)."""
+    """What ``auto`` tries for alpha, layers and scale, on the dev split only (methods 4.5)."""
 
     alpha: list[float] = MISSING  # strengths tried, in units of ``dose``
     layers: list[str] = MISSING  # layer ranges tried
+    scale: list[float] = MISSING  # scales of circuits tried, in units of ``circuit.dose``
     per: str = "model"  # model: one strength | emotion: one strength per emotion, at the layers chosen for all
     prompts: int | None = None  # at most so many dev prompts; null: all
     max_degenerate: float = 0.2  # largest share of degenerate replies
@@ -103,7 +125,7 @@ class InterventionConfig:
 
     kind: str = MISSING  # none | prompt | steer | prompt_steer | random | shuffled | ablate_neurons | ...
     k: Any = MISSING  # units per layer (or of the model), or a list of them (one arm each)
-    scale: Any = MISSING  # lambda of enhancements: number or list of numbers (one arm each)
+    scale: Any = MISSING  # lambda: number, list (one arm each); of circuits also auto, {anger: 0.8}
     pool: str = "per_layer"  # per_layer: k in every layer | global: the k best of the whole model
     alpha: Any = MISSING  # number, list of numbers (one arm each) or auto; negative steers away
     layers: Any = MISSING  # 11-20 (blocks), 0.39-0.72 (depth), 7, [3,5], bottom|middle|top|all, auto
@@ -119,6 +141,7 @@ class ControlConfig:
 
     arms: list[str] = MISSING  # random: isotropic vectors | shuffled: directions from permuted labels
     units: list[str] = MISSING  # of neurons and heads: random | other_emotion | bottom | magnitude
+    circuits: list[str] = MISSING  # of circuits: random_circuit | shuffled_circuit | other_circuit | steer | ...
     seeds: int = 3  # draws per control, for replies and margins
     score_seeds: int = 10  # draws per control, for projections
 
@@ -184,6 +207,7 @@ class Config:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     directions: DirectionsConfig = field(default_factory=DirectionsConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
+    circuit: CircuitConfig = field(default_factory=CircuitConfig)
     intervention: InterventionConfig = field(default_factory=InterventionConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)

@@ -67,7 +67,9 @@ def doses(
                 old = before.pop((site, layer))
                 if site is not BEHIND[site]:
                     old, state = (added(lm, site, layer, part) for part in (old, state))
-                change[BEHIND[site], layer] = (state - old).norm(dim=-1)
+                # A row is edited at one of the two places that end in resid_post: the other adds nothing.
+                length = (state - old).norm(dim=-1)
+                change[BEHIND[site], layer] = change.get((BEHIND[site], layer), torch.zeros_like(length)) + length
             if (site, layer) in change:
                 size = change.pop((site, layer))
                 total[order] += (size / x[tree, column].float().norm(dim=-1)).cpu()

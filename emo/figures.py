@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emo import unit_results
+from emo import circuit_results, unit_results
 from emo.accuracy import off_target
 from emo.directions import MLP
 from emo.evaluators.classifier import load_classifier
@@ -65,7 +65,13 @@ Figure = tuple[Path, str]
 _drawn: dict[tuple[str, str, str], tuple[str, bytes, str]] = {}
 
 
-def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any], folder: Path) -> list[Figure]:
+def draw(
+    job: Job,
+    found: dict[str, dict[str, Estimate]],
+    shape: dict[str, Any],
+    tests: list[dict[str, Any]],
+    folder: Path,
+) -> list[Figure]:
     """Write the figures of a run into ``folder``; returns (path, caption), the most telling first."""
     where = f"{job.config.model.name}, {job.config.dataset.name}"
     n = len(job.splits.test)
@@ -81,10 +87,15 @@ def draw(job: Job, found: dict[str, dict[str, Estimate]], shape: dict[str, Any],
         figures.append((path, CAPTIONS["arms"]))
     if listed:
         figures += _accuracy(job, found, where, folder)
-    if job.selection is not None:
-        title = f"Strength chosen on dev: {where}, {len(job.dev_samples)} prompts x {len(job.names)} emotions"
-        path = selection_figure(job.selection.tried, title, folder / "selection.png", job.selection.metric)
-        figures.append((path, CAPTIONS["selection"]))
+    if job.has_circuit:
+        figures += circuit_results.figures(job, tests, where, folder)
+    for choice, what, name in (
+        (job.selection, "Strength", "selection.png"),
+        (job.scale_selection, "Scale of the circuit", "scale_selection.png"),
+    ):
+        if choice is not None:
+            title = f"{what} chosen on dev: {where}, {len(job.dev_samples)} prompts x {len(job.names)} emotions"
+            figures.append((selection_figure(choice.tried, title, folder / name, choice.metric), CAPTIONS["selection"]))
     bands = layer_bands(job) if listed else {}
     if bands:
         title = (

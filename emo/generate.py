@@ -33,7 +33,7 @@ class Decoding(NamedTuple):
     repetition_penalty: float
 
 
-DECODINGS = {"steering": Decoding(10, 3, 1.05)}
+DECODINGS = {"steering": Decoding(10, 3, 1.05), "circuit": Decoding(10, 3, 1.1)}
 
 
 @cache

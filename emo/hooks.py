@@ -29,6 +29,9 @@ class Op(Protocol):
     def to(self, device: torch.device) -> Op:
         """Return the op with its tensors on ``device``."""
 
+    def among(self, before: int, after: int) -> Op:
+        """Return the op for more conditions, of which those before and after its own change nothing."""
+
 
 @dataclass(frozen=True)
 class Edit:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from emo.config import Config
 from emo.data import Sample, spread
-from emo.dose import doses
+from emo.dose import doses as measured_doses
 from emo.evaluators.damage import kl_per_token, reply_nll
 from emo.evaluators.encoder import embed
 from emo.evaluators.fluency import fluency
@@ -19,6 +19,7 @@ from emo.evaluators.margin import Question, margins, replies_for
 from emo.generate import generate
 from emo.hooks import Edit
 from emo.interventions.arms import Arm, Bank, Plan, plan
+from emo.interventions.circuits import CircuitArm, CircuitBank, plan_circuits
 from emo.interventions.units import UnitArm, UnitBank, plan_units
 from emo.models.lm import LM
 from emo.passes import NO_EDIT, Row, once
@@ -48,8 +49,10 @@ class Measure:
         bank: Bank,
         label: str,
         units: UnitBank | None = None,
+        circuits: CircuitBank | None = None,
     ) -> None:
-        self.lm, self.config, self.samples, self.bank, self.units = lm, config, samples, bank, units
+        self.lm, self.config, self.samples = lm, config, samples
+        self.bank, self.units, self.circuits = bank, units, circuits
         self.replies_of = replies_of  # whose held-out replies: sev or sev_test
         self.part = label  # in front of every progress line
         self.names = list(config.emotions.names)
@@ -70,11 +73,18 @@ class Measure:
         return form * len(self.samples) + entry.sample
 
     def _plan(self, arms: Sequence[Arm], skip_layer: int | None = None) -> Plan:
-        """Compile arms that edit the residual stream, or arms that edit units."""
+        """Compile arms that edit the residual stream, single units or whole circuits."""
+        seed = self.config.seed
         on_units = [arm for arm in arms if isinstance(arm, UnitArm)]
+        circuits = [arm for arm in arms if isinstance(arm, CircuitArm)]
+        rest = [arm for arm in arms if not isinstance(arm, UnitArm | CircuitArm)]
+        doses = dict.fromkeys(arm.dose for arm in rest if arm.steered)
+        made = [plan([arm for arm in rest if arm.dose == dose], self.bank, skip_layer) for dose in doses]
         if on_units and self.units is not None:
-            return plan_units(on_units, self.units, self.config.seed, skip_layer)
-        return plan(arms, self.bank, skip_layer)
+            made.append(plan_units(on_units, self.units, seed, skip_layer))
+        if circuits and self.circuits is not None:
+            made.append(plan_circuits(circuits, self.circuits, seed, skip_layer))
+        return Plan.joined(made)
 
     def _rows(self, arms: Sequence[Arm], made: Plan, scored: bool = False) -> tuple[list[Row], dict[str, slice]]:
         rows: list[Row] = []
@@ -102,6 +112,16 @@ class Measure:
         out, held = self._project(rows, [], keep)
         return out, held.view(len(groups), e, *held.shape[1:])
 
+    def states(self, arm: Arm, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return last-token resid_post of some samples: (n, l, d) unedited, (e, n, l, d) under an arm's first draw."""
+        made, e = self._plan([arm]), len(self.names)
+        edited = [(emotion, i) for emotion in range(e) for i in samples]
+        rows = [Row(i) for i in samples]
+        rows += [Row(self._prompt(arm, Entry(i, x, 0)), made.cond[arm.name, 0, x]) for x, i in edited]
+        _, held = self._project(rows, made.edits, range(len(rows)))
+        n = len(samples)
+        return held[:n], held[n:].view(e, n, *held.shape[1:])
+
     def _project(self, rows: list[Row], edits: list[Edit], keep: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         size, label = self.config.batch_size, f"{self.part}: projections"
         v, site = self.bank.directions, self.bank.site
@@ -113,7 +133,9 @@ class Measure:
         chosen = set(spread(self.samples, DOSE_SAMPLES))
         first = [(arm, x) for arm in arms for x in self.entries(arm) if x.seed == 0 and x.sample in chosen]
         rows = [Row(self._prompt(arm, x), made.cond.get((arm.name, 0, x.emotion), NO_EDIT)) for arm, x in first]
-        found = doses(self.lm, self.prompts, rows, made.edits, self.config.batch_size, f"{self.part}: doses").tolist()
+        found = measured_doses(
+            self.lm, self.prompts, rows, made.edits, self.config.batch_size, f"{self.part}: doses"
+        ).tolist()
         out: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
         for (arm, x), dose in zip(first, found, strict=True):
             emotion = None if x.emotion is None else self.names[x.emotion]

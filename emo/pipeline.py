@@ -1,7 +1,7 @@
 """One job: the stages in order, each kept under the address of all that it depends on.
 
-    splits -> states -> directions -> (strength, on dev) -> replies, projections -> margins, damage
-                        directions -> attribution
+    directions, attribution, importance, circuit (`emo.extracted`, on the extraction split)
+        -> (strength, on dev) -> replies, projections, doses -> labels, margins, damage
 
 Addresses are known before anything runs. Arms of a stage are separate artifacts, so a sweep over alpha
 computes the unedited arms once; missing ones share a batch.
@@ -10,105 +10,33 @@ computes the unedited arms once; missing ones share a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from emo import tracking
-from emo.addresses import Addresses, digest
-from emo.attribution import attribute
+from emo.addresses import digest
+from emo.circuit_file import KINDS as UNITS
 from emo.data import spread
-from emo.directions import ATTN, MLP
-from emo.evaluators.encoder import encoder_folder
 from emo.evaluators.margin import stand_ins, without_replies
-from emo.extraction import accepted, extract
-from emo.interventions.arms import Arm, Bank, random_directions
+from emo.extracted import Extracted
+from emo.interventions.arms import Arm
+from emo.interventions.circuit_arms import circuit_arm, circuit_arms
+from emo.interventions.circuits import CircuitArm
 from emo.interventions.unit_arms import unit_arms
-from emo.interventions.units import UnitArm, UnitBank
-from emo.labels import check_labels, label_all, label_rows, labeller_address
+from emo.interventions.units import UnitArm
+from emo.labels import label_all, labeller_address
 from emo.measure import Measure
-from emo.models.lm import LM
-from emo.models.load import load
 from emo.selection import Choice, choose
-from emo.store import Artifact, writable
+from emo.store import Artifact
 from emo.texts import digest_of, words_digest
-from emo.types import Site
+
+MODULATED = 24  # test prompts whose states under the circuit are drawn
 
 
-class Job(Addresses):
+class Job(Extracted):
     """The stages of one configuration."""
-
-    def check(self) -> None:
-        """Check what the job needs from this machine beyond the model, before anything runs.
-
-        Raises:
-            UserError: the sentence encoder is not installed, a folder cannot be written, W&B cannot be used.
-        """
-        paths = self.config.paths
-        writable(Path(paths.outputs) / self.config.name, Path(paths.store))
-        if self.config.evaluator.name != "projection":
-            encoder_folder()
-        check_labels(self.config, self.store)
-        tracking.check(self.config.tracker)
-
-    @property
-    def lm(self) -> LM:
-        """The model; its weights are read on first use, once per process."""
-        return load(self.spec)
-
-    def label(self, replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the classifier's labels of replies."""
-        return label_rows(self.store, self.names, replies)
-
-    # --- directions -----------------------------------------------------------------------------
-
-    @cached_property
-    def directions(self) -> Artifact:
-        """Tensors v (e,l,2,d), shuffled (s,e,l,2,d), norms (e,l,2), and probe_states (g,e,l,d) of the first groups."""
-        config = {"directions": asdict(self.config.directions), "groups": len(self.splits.extract)}
-        return self.store.get_or_compute(
-            "directions",
-            self.directions_address,
-            config,
-            lambda: extract(self.lm, self.config, self.splits.extract, self.label),
-        )
-
-    @cached_property
-    def attribution(self) -> Artifact:
-        """Tensors neurons (e,l,f), heads (e,l,h), both as halves (2,...), delta_mlp (e,l,f), delta_attn (e,l,h*p)."""
-        c = self.config
-
-        def compute() -> Artifact:
-            v, counted = self.directions.tensors["v"], accepted(self.directions)
-            return attribute(self.lm, c, self.splits.extract, v, counted, c.directions.baseline)
-
-        config = {"attribution": {"score_at": c.attribution.score_at}, "groups": len(self.splits.extract)}
-        return self.store.get_or_compute("attribution", self.attribution_address, config, compute)
-
-    @cached_property
-    def bank(self) -> Bank:
-        """The vectors that arms add."""
-        sublayer = ATTN if self.on == "heads" else MLP
-        v = self.directions.tensors["v"][:, :, sublayer].contiguous()
-        shuffled = self.directions.tensors["shuffled"][:, :, :, sublayer].contiguous()
-        control = self.config.control
-        seeds = max(control.seeds, control.score_seeds)
-        drawn = random_directions(seeds, v.shape[1], v.shape[2], self.config.seed)
-        return Bank(v, shuffled, drawn, Site.RESID_MID if self.on == "heads" else Site.RESID_POST)
-
-    @cached_property
-    def units(self) -> UnitBank | None:
-        """What arms on neurons or heads choose from; None for other jobs."""
-        if self.on is None:
-            return None
-        found, heads = self.attribution.tensors, self.on == "heads"
-        kind = "heads" if heads else "neurons"
-        delta = found["delta_attn" if heads else "delta_mlp"]
-        width = delta.shape[2] // found[kind].shape[2]
-        return UnitBank(Site.HEAD if heads else Site.NEURON, found[kind], delta, found[f"{kind}_size"], width)
 
     # --- strength -------------------------------------------------------------------------------
 
@@ -125,14 +53,74 @@ class Job(Addresses):
         given = self.config.intervention
         alphas = given.select.alpha if given.alpha == "auto" else given.alpha
         ranges = self.layer_choices if self.layers is None else {str(given.layers): self.layers}
-        measure = Measure(self.lm, self.config, self.dev_samples, "sev", self.bank, "dev")
         tried = [
             self._steering(f"{spec}/{alpha:g}", "steer", alpha, layers)
             for spec, layers in ranges.items()
             for alpha in (alphas if isinstance(alphas, list) else [alphas])
         ]
-        draws, labeller = self.config.evaluator.bootstrap, self.label if self.judge else None
-        return choose(measure, tried, given.select, self.config.seed, draws, labeller).to_artifact()
+        return self._choose(tried)
+
+    def _choose(self, tried: Sequence[Arm]) -> Artifact:
+        c = self.config
+        measure = Measure(self.lm, c, self.dev_samples, "sev", self.bank, "dev", circuits=self.circuits)
+        labeller = self.label if self.judge else None
+        chosen = choose(measure, tried, c.intervention.select, c.seed, c.evaluator.bootstrap, labeller)
+        return chosen.to_artifact()
+
+    @cached_property
+    def scale_selection(self) -> Choice | None:
+        """The scale of a circuit chosen on dev, with all that was tried; None where it was given."""
+        if not self.scale_tuned:
+            return None
+        c = self.config
+
+        def compute() -> Artifact:
+            return self._choose(
+                [
+                    circuit_arm(c, f"{c.circuit.layers}/{s:g}", "circuit", self.circuit_layers, len(self.names), s)
+                    for s in c.intervention.select.scale
+                ]
+            )
+
+        made = self.store.get_or_compute("selection", self._scale_selection_key, asdict(c.intervention.select), compute)
+        return Choice.from_artifact(made)
+
+    @cached_property
+    def scale(self) -> float | list[float]:
+        """The circuit's scale: one, several (an arm each), or one per emotion; see `_listed`."""
+        given = self.config.intervention.scale
+        if given == "auto":
+            return self.scale_selection.alpha if self.scale_selection else 0.0
+        return [given[name] for name in self.names] if isinstance(given, dict) else given
+
+    def _circuit_arms(self) -> list[Arm]:
+        """Return the arms of a circuit and its controls, and the steering that stands beside it."""
+        c, e = self.config, len(self.names)
+        listed = isinstance(c.intervention.scale, list)
+        layers = tuple(self.circuit_layers)
+        made: list[Arm] = list(circuit_arms(c, layers, e, self.scale, listed))
+        if self.steers:
+            made.insert(0, self._chosen_steering("steer", "steer"))
+        if "matched_steer" in c.control.circuits and c.intervention.kind != "ablate_circuit":
+            bank = self.circuits
+            assert bank is not None
+            scales = self.scale if listed and isinstance(self.scale, list) else [self.scale]
+            for scale in scales:
+                own = scale if isinstance(scale, list) else [scale] * e
+                parts = [{kind: bank.circuit.part(kind, k) for kind in UNITS} for k in range(e)]
+                alphas = [bank.lam(own[k], c.circuit.dose, parts[k]) * bank.block_dose(k) for k in range(e)]
+                name = f"matched_steer@scale={scale:g}" if listed else "matched_steer"
+                arm = self._steering(name, "matched_steer", alphas, bank.blocks)
+                made.append(replace(arm, dose="rel"))
+        return made
+
+    def _chosen_steering(self, name: str, kind: str) -> Arm:
+        """Return steering with the strength and blocks that were given, or chosen on dev."""
+        chosen, alpha = self.selection, self.config.intervention.alpha
+        layers = self.layers if self.layers is not None else (chosen.layers if chosen else ())
+        if alpha == "auto":
+            alpha = chosen.alpha if chosen else 0.0
+        return self._steering(name, kind, alpha, layers)
 
     def _steering(self, name: str, kind: str, alpha: float | list[float], layers: Sequence[int]) -> Arm:
         c = self.config
@@ -155,6 +143,8 @@ class Job(Addresses):
             return unedited
         if self.on is not None:
             return [*unedited, *unit_arms(c, self.edited_layers, len(self.names))]
+        if self.has_circuit:
+            return [*unedited, *self._circuit_arms()]
         kinds = {"steer": ["steer"], "prompt_steer": ["steer", "prompt_steer"]}.get(kind, [kind])
         if kind == "steer":
             kinds += c.control.arms
@@ -182,7 +172,8 @@ class Job(Addresses):
     @cached_property
     def measure(self) -> Measure:
         """The test split under this job's arms."""
-        return Measure(self.lm, self.config, self.splits.test, "sev_test", self.bank, "test", self.units)
+        bank, units = self.bank, self.units
+        return Measure(self.lm, self.config, self.splits.test, "sev_test", bank, "test", units, self.circuits)
 
     def _per_arm(
         self,
@@ -197,19 +188,27 @@ class Job(Addresses):
         keys = {}
         for name, arm in by_name.items():
             needs = on_directions or arm.kind.endswith(("steer", "shuffled"))
-            drawn = isinstance(arm, UnitArm) or arm.kind.endswith("random")
+            drawn = isinstance(arm, UnitArm | CircuitArm) or arm.kind.endswith("random")
             keys[name] = self.address(
                 stage,
                 samples=digest(self.splits.test),
                 arm=arm.key(scored=on_directions),
                 directions=self.directions_address if needs else None,
                 attribution=self.attribution_address if isinstance(arm, UnitArm) else None,
+                circuit=self._circuit_inputs(arm),
                 site=self.bank_site if on_directions else None,
                 seed=self.config.seed if drawn else None,
                 **inputs,
             )
         configs = {name: {"arm": asdict(arm)} for name, arm in by_name.items()}
         return self.store.get_or_compute_many(stage, keys, configs, lambda names: compute([by_name[n] for n in names]))
+
+    def _circuit_inputs(self, arm: Arm) -> list[str | None] | None:
+        """Return the addresses of the circuit that an arm edits, and of what its control draws from."""
+        if not isinstance(arm, CircuitArm):
+            return None
+        others = self.attribution_address if arm.variant == "random" else None
+        return [self.circuit_address, others, self.importance_address if arm.dose == "rel" else None]
 
     @cached_property
     def prompted(self) -> Artifact:
@@ -252,6 +251,23 @@ class Job(Addresses):
         plain = {arm.name: self.projections[arm.name] for arm in self.arms if arm not in touching}
         edited = {name: artifact.tensors["proj"] for name, artifact in made.items()}
         return {arm.name: (plain | edited)[arm.name][:, last].clone() for arm in self.arms}
+
+    @cached_property
+    def modulated(self) -> Artifact:
+        """States of some test prompts, plain (n,l,d) and under each emotion's circuit, modulated (e,n,l,d)."""
+        arm = next(arm for arm in self.arms if arm.kind == self.config.intervention.kind)
+        samples = spread(self.splits.test, MODULATED)
+        key = self.address(
+            "modulated",
+            samples=digest([self.splits.test[i] for i in samples]),
+            arm=arm.key(),
+            circuit=self._circuit_inputs(arm),
+        )
+
+        def compute() -> Artifact:
+            return Artifact(dict(zip(("plain", "modulated"), self.measure.states(arm, samples), strict=True)))
+
+        return self.store.get_or_compute("modulated", key, {"arm": asdict(arm)}, compute)
 
     @cached_property
     def doses(self) -> dict[str, list[dict[str, Any]]]:

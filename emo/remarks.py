@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from emo.evaluators.margin import without_replies
+from emo.interventions.arms import Arm
+from emo.interventions.circuits import CircuitArm
 from emo.interventions.units import UnitArm
 from emo.pipeline import Job
 from emo.summary import smallest_p
@@ -47,21 +51,38 @@ def facts(job: Job) -> dict[str, str]:
         "elicitation": f"{c.elicitation.template}; directions: {c.directions.baseline}, {c.directions.tokens}",
     }
     steered = next((arm for arm in job.arms if arm.steered), None)
-    if isinstance(steered, UnitArm):
+    target = next((arm for arm in job.arms if isinstance(arm, CircuitArm)), None)
+    if target is not None:
+        told = _strengths([arm for arm in job.arms if isinstance(arm, CircuitArm)], len(job.names))
+        how = "chosen on dev" if job.scale_tuned else "as given"
+        found["intervention"] = f"{c.intervention.kind}, scale {told} ({target.dose}), {how}"
+        steering = next((arm for arm in job.arms if arm.kind == "steer"), None)
+        if steering is not None:
+            how = "chosen on dev" if job.tuned else "as given"
+            found["steering"] = f"{_steering([steering], len(job.names))}, {how}"
+    elif isinstance(steered, UnitArm):
         listed = sorted({arm.k for arm in job.arms if isinstance(arm, UnitArm)})
         of = "every block" if steered.pool == "per_layer" else "the model"
-        scales = sorted({arm.alpha for arm in job.arms if isinstance(arm, UnitArm)})
-        lambdas = f", lambda {', '.join(f'{x:g}' for x in scales)}" if steered.op == "enhance" else ""
+        scales = _strengths([arm for arm in job.arms if isinstance(arm, UnitArm)], 1)
+        lambdas = f", lambda {scales}" if steered.op == "enhance" else ""
         found["intervention"] = (
             f"{c.intervention.kind}, k {', '.join(map(str, listed))} of {of}{lambdas}, {len(steered.layers)} blocks"
         )
     elif steered is not None:
-        strengths = sorted({arm.strength(e) for arm in job.arms if arm.steered for e in range(len(job.names))})
-        alphas = ", ".join(f"{a:g}" for a in strengths)
-        blocks = f"{len(steered.layers)} blocks, {steered.layers[0]}-{steered.layers[-1]}"
         how = "chosen on dev" if job.tuned else "as given"
-        found["intervention"] = f"{c.intervention.kind}, alpha {alphas} ({steered.dose}), {blocks}, {how}"
+        told = _steering([arm for arm in job.arms if arm.steered], len(job.names))
+        found["intervention"] = f"{c.intervention.kind}, {told}, {how}"
     return found
+
+
+def _steering(arms: Sequence[Arm], emotions: int) -> str:
+    some = arms[0]
+    told = f"alpha {_strengths(arms, emotions)} ({some.dose})"
+    return f"{told}, {len(some.layers)} blocks, {some.layers[0]}-{some.layers[-1]}"
+
+
+def _strengths(arms: Sequence[Arm], emotions: int) -> str:
+    return ", ".join(f"{x:g}" for x in sorted({arm.strength(e) for arm in arms for e in range(emotions)}))
 
 
 def notes(job: Job) -> list[str]:
@@ -74,7 +95,7 @@ def notes(job: Job) -> list[str]:
         "ppl": replied,
         "labels": job.config.evaluator.name == "classifier",
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
-        "bounds": job.selection is not None and not job.selection.feasible,
+        "bounds": any(x is not None and not x.feasible for x in (job.selection, job.scale_selection)),
         "embedded": job.spec.source == "embedded",
     }
     found = [NOTES[name] for name, holds_here in holds.items() if holds_here]

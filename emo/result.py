@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from emo import ranking_check, remarks, unit_page, unit_results
+from emo import circuit_results, ranking_check, remarks, unit_page, unit_results
 from emo.accuracy import off_target
 from emo.accuracy_page import accuracy_section
 from emo.figures import draw
@@ -54,7 +54,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         _write_rows(scratch / "metrics.jsonl", [_metric_row(a, m, x) for a, ms in found.items() for m, x in ms.items()])
         _write_rows(scratch / "samples.jsonl", _sample_rows(job))
         (scratch / "geometry.json").write_text(json.dumps(shape, allow_nan=False), encoding="utf-8")
-        figures = draw(job, found, shape, scratch)
+        figures = draw(job, found, shape, tests, scratch)
         result = _header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
         off = {arm: off_target(rows, job.names) for arm, rows in job.labels.items()}
@@ -72,6 +72,9 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             result["ranking_check"] = checked
         result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job)}
         facts = remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking
+        if job.has_circuit:
+            facts |= circuit_results.facts(job)
+            job.circuit.save(scratch / "circuit")
         shown = [{"file": path.name, "caption": caption} for path, caption in figures]
         result |= {"facts": facts, "figures": shown}  # for the report of a sweep
         _write_json(scratch / "result.json", result)
@@ -159,6 +162,7 @@ def _header(status: str, job: Job, start: float) -> dict[str, Any]:
         "model_family": job.spec.family,
         "model_commit": job.spec.commit,
         "directions": job.directions_address,
+        "parameters": job.lm.parameters,
         "versions": {"python": platform.python_version(), **versions()},
         "wall_s": round(time.perf_counter() - start, 1),
         "peak_mb": peak_mb(),
@@ -245,9 +249,12 @@ def _label(row: dict[str, Any]) -> str:
 
 
 def _chosen(job: Job) -> dict[str, Any] | None:
-    if job.selection is None:
-        return None
-    return job.selection._asdict() | {"layers": list(job.selection.layers)}
+    """Return what was chosen on dev: of steering, and with a circuit also its scale."""
+    chosen = {}
+    for key, choice in (("steer", job.selection), ("circuit", job.scale_selection)):
+        if choice is not None:
+            chosen[key] = choice._asdict() | {"layers": list(choice.layers)}
+    return chosen.get("steer") if not job.has_circuit else chosen or None
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

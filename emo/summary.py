@@ -174,17 +174,21 @@ def _rivals(job: Job, arm: Arm, metric: str) -> list[Arm]:
 
     Projections of ablated arms are measured from the emotion prompt, so only arms of that kind are comparable.
     """
-    if not is_target(arm) or not arm.steered:
+    if not is_target(job, arm) or not arm.steered:
         return []
     strength, units = arm.name.partition("@")[2], arm.kind in KINDS
     unedited = [] if units and metric == "delta_s_last" else [arm.reference] if units else ["none", "prompt"]
-    controls = [o for o in job.arms if o.steered and not is_target(o) and o.name.partition("@")[2] == strength]
+    controls = [
+        o for o in job.arms if o.steered and not is_target(job, o) and o.name.partition("@")[2] in ("", strength)
+    ]
     return [*(o for o in job.arms if o.name in unedited), *controls]
 
 
-def is_target(arm: Arm) -> bool:
+def is_target(job: Job, arm: Arm) -> bool:
     """Whether an arm is what the job is about: neither unedited nor a control."""
-    return arm.kind in KINDS or arm.kind.endswith("steer")
+    kind = job.config.intervention.kind
+    both = {"prompt_steer": ("steer", "prompt_steer"), "prompt_circuit": ("circuit", "prompt_circuit")}
+    return arm.kind in both.get(kind, () if kind in ("random", "shuffled") else (kind,))
 
 
 def smallest_p(job: Job) -> float:

@@ -62,9 +62,9 @@ def ratios(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     table = frame[frame["metric"] == "delta_s"].set_index(["arm", "emotion", "sample"])
     edited = [arm for arm in job.arms if isinstance(arm, UnitArm) and arm.steered]
     rows: list[dict[str, Any]] = []
-    for arm in filter(is_target, edited):
+    for arm in (x for x in edited if is_target(job, x)):
         for other in edited:
-            if is_target(other) or other.name.partition("@")[2] != arm.name.partition("@")[2]:
+            if is_target(job, other) or other.name.partition("@")[2] != arm.name.partition("@")[2]:
                 continue
             likeness, spread = _likeness(job, arm, other), _over_seeds(job, other)
             for e, emotion in [(None, None), *enumerate(job.names)]:

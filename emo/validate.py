@@ -9,10 +9,16 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from emo.allocation import ALLOCATIONS
+from emo.assembly import total_budget
+from emo.circuit_file import KINDS as UNITS
 from emo.cli import explain
 from emo.config import Config
 from emo.emotions import check_emotions
 from emo.errors import UserError, check_choice, nearest
+from emo.importance import FINALS, SIGMAS
+from emo.interventions.circuit_arms import CONTROLS as CIRCUIT_CONTROLS
+from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
 from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.interventions.units import CONTROLS as UNIT_CONTROLS
 from emo.layers import check_layers
@@ -36,7 +42,17 @@ CHOICES = {
     "generation.decoding": ("same", "paper"),
     "directions.baseline": ("emotions_mean", "neutral"),
     "directions.tokens": ("prompt_last", "reply_mean"),
-    "intervention.kind": ("none", "prompt", "steer", "prompt_steer", "random", "shuffled", *UNIT_KINDS),
+    "intervention.kind": (
+        *("none", "prompt", "steer", "prompt_steer", "random", "shuffled"),
+        *UNIT_KINDS,
+        *CIRCUIT_KINDS,
+    ),
+    "circuit.delta_baseline": ("emotions_mean", "neutral"),
+    "circuit.allocation": ALLOCATIONS,
+    "circuit.dose": ("raw", "rel"),
+    "circuit.head_tokens": ("every_step", "all"),
+    "circuit.sigma": tuple(SIGMAS),
+    "circuit.final": FINALS,
     "intervention.pool": ("per_layer", "global"),
     "attribution.score_at": ("residual", "mlp_input"),
     "intervention.select.per": ("model", "emotion"),
@@ -127,6 +143,7 @@ def _check(config: Config) -> None:
     _subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
     _subset("control.arms", config.control.arms, CONTROLS, at_least=0)
     _subset("control.units", config.control.units, UNIT_CONTROLS, at_least=0)
+    _subset("control.circuits", config.control.circuits, CIRCUIT_CONTROLS, at_least=0)
     _subset("evaluator.questions", config.evaluator.questions, ("blind", "match"), at_least=1)
     if config.dataset.themes is not None:
         _subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
@@ -139,7 +156,9 @@ def _check(config: Config) -> None:
         several = isinstance(alpha, list)  # as floats: 8 and 8.0 are one strength, so one address
         config.intervention.alpha = [float(a) for a in alpha] if several else float(alpha)
     _units(config)
-    _alpha("intervention.select.alpha", config.intervention.select.alpha, "a list of numbers")
+    _circuit(config)
+    for key in ("alpha", "scale"):
+        _alpha(f"intervention.select.{key}", getattr(config.intervention.select, key), "a list of numbers")
     check_layers(config.intervention.layers, auto=True)
     if not config.intervention.select.layers:
         raise UserError("intervention.select.layers=[]: at least one layer range is needed")
@@ -184,13 +203,48 @@ def _alpha(key: str, value: object, forms: str) -> None:
 def _units(config: Config) -> None:
     """Check k and scale; as numbers of one type, since 8 and [8] or 1 and 1.0 are the same choice."""
     given = config.intervention
-    _alpha("intervention.scale", given.scale, "a number or a list of numbers")
-    given.scale = [float(x) for x in given.scale] if isinstance(given.scale, list) else float(given.scale)
+    if given.kind not in CIRCUIT_KINDS or isinstance(given.scale, int | float | list):
+        _alpha("intervention.scale", given.scale, "a number or a list of numbers")
+        given.scale = [float(x) for x in given.scale] if isinstance(given.scale, list) else float(given.scale)
     ks = given.k if isinstance(given.k, list) else [given.k]
     if not ks or len(set(map(str, ks))) < len(ks) or any(isinstance(k, bool) or not isinstance(k, int) for k in ks):
         raise UserError(f"intervention.k={_show(given.k)}: type a whole number or a list of them, none twice: [0,2,8]")
     if min(ks) < 0:
         raise UserError(f"intervention.k={_show(given.k)}: whole numbers from 0 on are needed")
+
+
+def _circuit(config: Config) -> None:
+    """Check the section circuit, and the scale and dose of jobs on circuits."""
+    c, given = config.circuit, config.intervention
+    c.budget = str(c.budget) if isinstance(c.budget, str) else c.budget
+    total_budget(c.budget, 1)
+    if c.split != "auto":
+        _number("circuit.split", c.split, low=0.0, high=1.0)
+        c.split = float(c.split)
+    _number("circuit.cap", c.cap, above=0.0, below=1.0 + 1e-9)
+    if len(c.floor) != len(UNITS) or min(c.floor) < 0:
+        raise UserError(
+            f"circuit.floor={_show(c.floor)}: two whole numbers from 0 on are needed, neurons and heads: [4,2]"
+        )
+    for key in ("stable", "layers"):
+        check_layers(getattr(c, key), key=f"circuit.{key}")
+    _alpha("circuit.alphas", c.alphas, "a list of numbers")
+    if min(map(abs, c.alphas)) == 0:
+        raise UserError("circuit.alphas: 0 pushes nothing; type numbers other than 0")
+    if given.kind not in CIRCUIT_KINDS:
+        return
+    if isinstance(given.scale, dict):
+        names = config.emotions.names
+        if sorted(given.scale) != sorted(names):
+            raise UserError(f"intervention.scale: one number for each of {', '.join(names)} is needed")
+        for name in names:
+            _number(f"intervention.scale.{name}", given.scale[name])
+        given.scale = {name: float(given.scale[name]) for name in names}
+    elif given.scale != "auto" and not isinstance(given.scale, float | list):
+        raise UserError(
+            f"intervention.scale={_show(given.scale)}: type a number, a list of numbers, auto, or one per emotion "
+            "{anger:0.8,...}"
+        )
 
 
 def _subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at_least: int) -> None:

@@ -8,7 +8,7 @@ edit holds one strength per condition (0 where a block is not in the arm's range
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from emo.hooks import Edit
 from emo.interventions.ops import Add
 from emo.types import Site, Tokens
 
-STEERED = ("steer", "prompt_steer", "random", "shuffled", "prompt_random", "prompt_shuffled")
+STEERED = ("steer", "prompt_steer", "matched_steer", "random", "shuffled", "prompt_random", "prompt_shuffled")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,18 @@ class Plan(NamedTuple):
 
     edits: list[Edit]
     cond: dict[tuple[str, int, int | None], int]
+
+    @classmethod
+    def joined(cls, plans: Sequence[Plan]) -> Plan:
+        """Return one plan for the arms of several: their conditions stand behind one another and share a batch."""
+        counts = [max(made.cond.values(), default=-1) + 1 for made in plans]
+        edits: list[Edit] = []
+        cond: dict[tuple[str, int, int | None], int] = {}
+        for k, made in enumerate(plans):
+            before, after = sum(counts[:k]), sum(counts[k + 1 :])
+            edits += [replace(edit, op=edit.op.among(before, after)) for edit in made.edits]
+            cond |= {key: before + c for key, c in made.cond.items()}
+        return cls(edits, cond)
 
 
 def plan(arms: Sequence[Arm], bank: Bank, skip_layer: int | None = None) -> Plan:

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 DOSES = ("rms", "rel", "raw")
 
 
 @dataclass(frozen=True, eq=False)
 class _Op:
+    IDLE: ClassVar[dict[str, float]] = {}  # parameters that hold a row per condition -> what leaves an activation alone
+
+    def among(self, before: int, after: int) -> Self:
+        """Return a copy for more conditions, which stand before and after its own and change nothing."""
+        made = {}
+        for name, idle in self.IDLE.items():
+            x = getattr(self, name)
+            made[name] = pad(x, (0, 0) * (x.dim() - 1) + (before, after), value=idle)
+        return replace(self, **made)
+
     def to(self, device: torch.device) -> Self:
         """Return a copy with all tensors on ``device``."""
         held = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -40,6 +51,7 @@ class Add(_Op):
     which: Tensor
     strength: Tensor
     dose: str = "rms"
+    IDLE = {"which": 0, "strength": 0.0}
 
     def __post_init__(self) -> None:
         if self.dose not in DOSES:
@@ -98,6 +110,7 @@ class Zero(_Op):
 
     index: Tensor
     factor: Tensor
+    IDLE = {"index": 0, "factor": 1.0}
 
     @classmethod
     def of(cls, units: Sequence[Tensor]) -> Self:
@@ -121,6 +134,7 @@ class AddUnits(_Op):
 
     index: Tensor
     value: Tensor
+    IDLE = {"index": 0, "value": 0.0}
 
     @classmethod
     def of(cls, units: Sequence[Tensor], values: Sequence[Tensor]) -> Self:

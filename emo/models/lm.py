@@ -55,6 +55,11 @@ class LM:
         self._cap = getattr(self.config, "final_logit_softcapping", None)
 
     @property
+    def parameters(self) -> int:
+        """Number of weights; tied ones count once."""
+        return sum(x.numel() for x in self.model.parameters())
+
+    @property
     def f(self) -> int:
         """FFN width."""
         return self.projection(Site.NEURON, 0)[0].shape[1]

@@ -42,10 +42,19 @@ ARMS = {
     "shuffled": "#D7A3C1",
     "prompt_random": "#A6761D",
     "prompt_shuffled": "#8E4585",
+    "circuit": "#D55E00",
+    "prompt_circuit": "#7F2704",
+    "ablate_circuit": "#D55E00",
+    "random_circuit": "#F0C27B",
+    "shuffled_circuit": "#CBA6C3",
+    "other_circuit": "#999933",
+    "circuit_neurons": "#56B4E9",
+    "circuit_heads": "#CC79A7",
+    "matched_steer": "#332288",
 }
 # Where a legend stands: beside its panel, so that it hides no data and the layout makes room for it.
 BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">")  # a second channel beside colour
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8", "H")  # a second channel beside colour
 
 # Metric key -> (axis label with its unit, value that means "no effect", if there is one).
 METRICS: dict[str, tuple[str, float | None]] = {

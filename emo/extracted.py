@@ -1,0 +1,162 @@
+"""What one job finds on the extraction split: directions, scores of units, importance of sublayers, a circuit.
+
+Every stage is kept under the address of all that it depends on; see `emo.pipeline` for what is measured with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from emo import tracking
+from emo.addresses import ASSEMBLY_KEYS, IMPORTANCE_KEYS, Addresses
+from emo.assembly import DELTAS, assemble
+from emo.attribution import attribute
+from emo.circuit_file import SITES, Circuit, Shape
+from emo.directions import ATTN, MLP
+from emo.evaluators.encoder import encoder_folder
+from emo.extraction import accepted, extract
+from emo.importance import sublayer_importance
+from emo.interventions.arms import Bank, random_directions
+from emo.interventions.circuits import CircuitBank
+from emo.interventions.units import UnitBank
+from emo.labels import check_labels, label_rows
+from emo.models.fingerprint import fingerprint
+from emo.models.lm import LM
+from emo.models.load import load
+from emo.prompts import prompt_ids
+from emo.reference import Reference, reference
+from emo.store import Artifact, writable
+from emo.types import Site
+
+
+class Extracted(Addresses):
+    """The stages that read the extraction split."""
+
+    def check(self) -> None:
+        """Check what the job needs from this machine beyond the model, before anything runs.
+
+        Raises:
+            UserError: the sentence encoder is not installed, a folder cannot be written, W&B cannot be used.
+        """
+        paths = self.config.paths
+        writable(Path(paths.outputs) / self.config.name, Path(paths.store))
+        if self.config.evaluator.name != "projection":
+            encoder_folder()
+        check_labels(self.config, self.store)
+        tracking.check(self.config.tracker)
+        if self.saved_circuit is not None:
+            self._check_saved(self.saved_circuit)
+
+    def _check_saved(self, circuit: Circuit) -> None:
+        allowed = self.config.circuit.allow_other_weights
+        circuit.check(Shape.of(self.lm), fingerprint(self.lm), allowed)
+
+    @property
+    def lm(self) -> LM:
+        """The model; its weights are read on first use, once per process."""
+        return load(self.spec)
+
+    def label(self, replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the classifier's labels of replies."""
+        return label_rows(self.store, self.names, replies)
+
+    @cached_property
+    def directions(self) -> Artifact:
+        """Tensors v (e,l,2,d), shuffled (s,e,l,2,d), norms (e,l,2), and probe_states (g,e,l,d) of the first groups."""
+        config = {"directions": asdict(self.config.directions), "groups": len(self.splits.extract)}
+        return self.store.get_or_compute(
+            "directions",
+            self.directions_address,
+            config,
+            lambda: extract(self.lm, self.config, self.splits.extract, self.label),
+        )
+
+    @cached_property
+    def attribution(self) -> Artifact:
+        """Tensors neurons (e,l,f), heads (e,l,h), both as halves (2,...), delta_mlp (e,l,f), delta_attn (e,l,h*p)."""
+        c = self.config
+
+        def compute() -> Artifact:
+            v, counted = self.directions.tensors["v"], accepted(self.directions)
+            return attribute(self.lm, c, self.splits.extract, v, counted, c.circuit.delta_baseline)
+
+        how = {"score_at": c.attribution.score_at, "delta_baseline": c.circuit.delta_baseline}
+        config = {"attribution": how, "groups": len(self.splits.extract)}
+        return self.store.get_or_compute("attribution", self.attribution_address, config, compute)
+
+    @cached_property
+    def bank(self) -> Bank:
+        """The vectors that arms add."""
+        sublayer = ATTN if self.on == "heads" else MLP
+        v = self.directions.tensors["v"][:, :, sublayer].contiguous()
+        shuffled = self.directions.tensors["shuffled"][:, :, :, sublayer].contiguous()
+        control = self.config.control
+        seeds = max(control.seeds, control.score_seeds)
+        drawn = random_directions(seeds, v.shape[1], v.shape[2], self.config.seed)
+        return Bank(v, shuffled, drawn, Site.RESID_MID if self.on == "heads" else Site.RESID_POST)
+
+    @cached_property
+    def units(self) -> UnitBank | None:
+        """What arms on neurons or heads choose from; None for other jobs."""
+        if self.on is None:
+            return None
+        found, heads = self.attribution.tensors, self.on == "heads"
+        kind = "heads" if heads else "neurons"
+        delta = found["delta_attn" if heads else "delta_mlp"]
+        width = delta.shape[2] // found[kind].shape[2]
+        return UnitBank(Site.HEAD if heads else Site.NEURON, found[kind], delta, found[f"{kind}_size"], width)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The reference basis of the directions."""
+        return reference(self.directions.tensors["v"], self.stable_layers)
+
+    @cached_property
+    def importance(self) -> Artifact:
+        """Tensors values (a,e,l,2) importance of sublayers per alpha, sigma (l,2), norm (l,2)."""
+        c = self.config
+
+        def compute() -> Artifact:
+            v, how = self.directions.tensors["v"], c.circuit
+            prompts = prompt_ids(self.lm, c.elicitation, self.splits.extract, None)
+            found = sublayer_importance(
+                self.lm, prompts, v, self.reference, how.alphas, c.batch_size, how.sigma, how.final
+            )
+            return Artifact({key: x.contiguous() for key, x in found._asdict().items()})
+
+        config = {key: value for key, value in asdict(c.circuit).items() if key in IMPORTANCE_KEYS}
+        return self.store.get_or_compute("importance", self.importance_address, config, compute)
+
+    @cached_property
+    def circuit(self) -> Circuit:
+        """The circuit that is applied: the saved one, or assembled from what was found."""
+        if self.saved_circuit is not None:
+            return self.saved_circuit
+        c = self.config
+        how = {key: value for key, value in asdict(c.circuit).items() if key in (*ASSEMBLY_KEYS, *IMPORTANCE_KEYS)}
+        values = self.importance.tensors["values"].mean(0)
+        provenance: dict[str, Any] = {
+            "model": {"id": self.spec.id, "commit": self.spec.commit, "dtype": self.spec.dtype},
+            "circuit": how | {"delta_baseline": c.circuit.delta_baseline, "layers": list(self.circuit_layers)},
+            "directions": asdict(c.directions), "elicitation": c.elicitation.template, "dataset": c.dataset.name,
+            "groups": len(self.splits.extract), "data": self.splits.digest, "address": self.circuit_address,
+            "importance": {name: values[e].tolist() for e, name in enumerate(self.names)},
+        }  # fmt: skip
+        shape, weights = Shape.of(self.lm), fingerprint(self.lm)
+        found = self.attribution.tensors
+        return assemble(c.circuit, self.names, found, values, self.circuit_layers, shape, weights, c.seed, provenance)
+
+    @cached_property
+    def circuits(self) -> CircuitBank | None:
+        """The circuit with what its controls need; None for other jobs."""
+        if not self.has_circuit:
+            return None
+        return CircuitBank(
+            self.circuit,
+            lambda kind: self.attribution.tensors[DELTAS[kind]],
+            lambda: self.importance.tensors["norm"],
+            lambda kind, layer: self.lm.projection(SITES[kind], layer)[0],
+        )
