@@ -9,6 +9,7 @@ import shlex
 import statistics
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from emo import console, ranking_check
 from emo.config import Config
 from emo.console import format_estimate
 from emo.errors import UserError
+from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
 from emo.interventions.unit_arms import KINDS
 from emo.pipeline import Job
 from emo.plan import place
@@ -118,13 +120,9 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
         console.say(f"{len(result['comparisons'])} paired comparisons: in the report")
     if result["comparisons"] and result["smallest_p"] > 0.05:
         console.note(f"so few scenarios cannot give p below {result['smallest_p']:.3g}: type a larger dataset.limit")
-    chosen = result["chosen"]
-    if chosen:
-        blocks = chosen["layers"]
-        several = isinstance(chosen["alpha"], list)
-        alphas = dict(zip(config.emotions.names, chosen["alpha"], strict=True)) if several else chosen["alpha"]
-        shown = ", ".join(f"{e} {a:g}" for e, a in alphas.items()) if several else f"{alphas:g}"
-        console.say(f"strength chosen on dev ({chosen['metric']}): alpha {shown}, blocks {blocks[0]}-{blocks[-1]}")
+    for what, chosen in (("alpha", result["chosen"]), ("scale", result.get("chosen_scale"))):
+        if chosen:
+            console.say(f"{what} chosen on dev ({chosen['metric']}): {_chosen_line(chosen, config.emotions.names)}")
     console.say(f"report: {folder / 'report.html'}")
     console.say(f"took {result['wall_s']:.0f} s")
     console.say(f"next, try: {next_command(command, config, result)}")
@@ -154,6 +152,10 @@ def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
     elif kind in KINDS:
         op, _, units = kind.partition("_")
         change = [f"intervention={'enhance' if op == 'ablate' else 'ablate'}_{units}"]
+    elif kind == "circuit":
+        change = ["intervention=prompt_circuit"]
+    elif kind in CIRCUIT_KINDS:
+        change = ["intervention=circuit"]
     elif kind != "prompt_steer":
         change = ["intervention=prompt_steer"]
     else:
@@ -177,3 +179,10 @@ def _short(result: dict[str, Any]) -> str:
     metric = next((m for m in HEADLINE[1:] if any(m in metrics for metrics in arms.values())), None)
     values = ", ".join(f"{arm} {format_estimate(cell(m[metric]))}" for arm, m in arms.items() if metric in m)
     return f"  {metric}: {values} ({result['wall_s']:.0f} s)"
+
+
+def _chosen_line(chosen: dict[str, Any], names: Sequence[str]) -> str:
+    several = isinstance(chosen["alpha"], list)
+    each = ", ".join(f"{e} {a:g}" for e, a in zip(names, chosen["alpha"], strict=True)) if several else ""
+    blocks = chosen["layers"]
+    return f"{each or format(chosen['alpha'], 'g')}, blocks {blocks[0]}-{blocks[-1]}"

@@ -25,6 +25,7 @@ from emo.geometry import geometry
 from emo.interventions.units import UnitArm
 from emo.pipeline import Job
 from emo.report import write_report
+from emo.selection import Choice
 from emo.stats import Estimate
 from emo.store import peak_mb, versions
 from emo.summary import comparisons, estimates, long_table, smallest_p
@@ -70,10 +71,11 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         told_ranking = {"ranking check": ranking_check.line(checked, str(job.on))} if checked else {}
         if checked:
             result["ranking_check"] = checked
-        result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job)}
+        result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job.selection)}
         facts = remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking
         if job.has_circuit:
             facts |= circuit_results.facts(job)
+            result["chosen_scale"] = _chosen(job.scale_selection)
             job.circuit.save(scratch / "circuit")
         shown = [{"file": path.name, "caption": caption} for path, caption in figures]
         result |= {"facts": facts, "figures": shown}  # for the report of a sweep
@@ -248,13 +250,8 @@ def _label(row: dict[str, Any]) -> str:
     return str(row["label"]) if row["p"] is None else f"{row['label']} {row['p']:.0%}"
 
 
-def _chosen(job: Job) -> dict[str, Any] | None:
-    """Return what was chosen on dev: of steering, and with a circuit also its scale."""
-    chosen = {}
-    for key, choice in (("steer", job.selection), ("circuit", job.scale_selection)):
-        if choice is not None:
-            chosen[key] = choice._asdict() | {"layers": list(choice.layers)}
-    return chosen.get("steer") if not job.has_circuit else chosen or None
+def _chosen(choice: Choice | None) -> dict[str, Any] | None:
+    return None if choice is None else choice._asdict() | {"layers": list(choice.layers)}
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
