@@ -200,6 +200,7 @@ class Config:
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
     dtype: str = "auto"  # auto: float32 on CPU, the checkpoint's on GPU | float32 | bfloat16 | float16
     name: str = "run"  # folder of the results under paths.outputs
+    size: str = "small"  # small | full: what an experiment with ${size:SMALL,FULL} in its file takes
     model: ModelConfig = field(default_factory=ModelConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     emotions: EmotionsConfig = field(default_factory=EmotionsConfig)
@@ -216,4 +217,4 @@ class Config:
 
 
 # Never part of an address.
-RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "runs", "name", "task", "tracker")
+RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "runs", "name", "size", "task", "tracker")

@@ -15,8 +15,8 @@ import pandas as pd
 from emo import page
 from emo.stats import Estimate
 from emo.sweep_table import number, short_names
+from emo.table import BUDGET
 
-BUDGET = "circuit.budget"
 ARM = "circuit"
 METRICS = ("clean_accuracy", "logprob_margin", "delta_s_rel")
 SHARE = 0.9  # of the full circuit's value

@@ -27,6 +27,7 @@ class Planned(NamedTuple):
     overrides: list[str]  # as Hydra takes them
     config: Config
     address: str  # of its result
+    prompts: int  # test prompts for each emotion
 
     @property
     def folder(self) -> Path:
@@ -97,7 +98,7 @@ def make(configs: Sequence[tuple[list[str], Config]], command: str, keys: Sequen
         except UserError as error:
             wrong.setdefault(str(error), []).append(" ".join(words))
             continue
-        jobs.setdefault(address, Planned(words, config, address))
+        jobs.setdefault(address, Planned(words, config, address, len(job.splits.test)))
         order[address] = models.setdefault(str(job.spec), len(models))
     refuse(wrong, len(configs))
     roots = {job.folder.parent for job in jobs.values()}
@@ -124,12 +125,22 @@ def announce(plan: Plan) -> list[Planned]:
         f"{len(plan.jobs)} jobs: {len(waiting)} to run, {len(plan.jobs) - len(waiting)} already done"
         + (f" ({failed} failed before and run again)" if failed else "")
     )
+    if plan.keys:
+        console.note(_extent(plan))
     _keep_earlier(plan)
     plan.root.mkdir(parents=True, exist_ok=True)
     scratch = plan.root / f".{SWEEP_FILE}.{os.getpid()}"
     scratch.write_text(json.dumps(plan.listing(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     scratch.replace(plan.root / SWEEP_FILE)
     return waiting
+
+
+def _extent(plan: Plan) -> str:
+    """Return how much the jobs of an experiment measure, which ``size`` decides where its file says so."""
+    prompts = dict.fromkeys(f"{job.prompts} test prompts x {len(job.config.emotions.names)}" for job in plan.jobs)
+    tokens = dict.fromkeys(str(job.config.generation.max_new_tokens) for job in plan.jobs)
+    size = plan.jobs[0].config.size
+    return f"size={size}: {' or '.join(prompts)} emotions, replies of up to {' or '.join(tokens)} tokens"
 
 
 def conclude(plan: Plan) -> bool:

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from emo import circuit_results, ranking_check, remarks, unit_page, unit_results
 from emo.accuracy import off_target
 from emo.accuracy_page import accuracy_section
+from emo.assembly import total_budget
 from emo.figures import draw
 from emo.geometry import geometry
 from emo.interventions.units import UnitArm
@@ -165,10 +166,17 @@ def _header(status: str, job: Job, start: float) -> dict[str, Any]:
         "model_commit": job.spec.commit,
         "directions": job.directions_address,
         "parameters": job.lm.parameters,
+        "budget": _budget(job),
         "versions": {"python": platform.python_version(), **versions()},
         "wall_s": round(time.perf_counter() - start, 1),
         "peak_mb": peak_mb(),
     }
+
+
+def _budget(job: Job) -> int | None:
+    """Return K, the units of an assembled circuit, also where it was typed as ``10x``; None for other jobs."""
+    assembled = job.has_circuit and job.config.circuit.path is None
+    return total_budget(job.config.circuit.budget, len(job.circuit_layers)) if assembled else None
 
 
 def _metric_row(arm: str, metric: str, x: Estimate) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from emo.interventions.circuit_arms import VARIANTS as CIRCUIT_CONTROLS
 from emo.interventions.units import CONTROLS as UNIT_CONTROLS
 from emo.stats import Estimate
 from emo.types import HEADLINE
@@ -22,7 +23,7 @@ ORDER = tuple(dict.fromkeys(("clean_accuracy", "accuracy", *HEADLINE)))
 HIGHER = ("clean_accuracy", "accuracy", "logprob_margin", "delta_s_rel", "delta_s_last")  # more is better
 BOUNDS = {"degenerate": 0.2, "ppl_ratio": 3.0}  # largest damage of a setting that may be called the best
 REFERENCES = ("none", "prompt")  # arms that no strength or layer changes
-CONTROLS = ("random", "shuffled", "prompt_random", "prompt_shuffled", *UNIT_CONTROLS)
+CONTROLS = ("random", "shuffled", "prompt_random", "prompt_shuffled", *UNIT_CONTROLS, *CIRCUIT_CONTROLS)
 CONSOLE_METRICS = 5  # columns that fit a terminal beside the swept values
 
 Setting = tuple[str, ...]
@@ -84,6 +85,8 @@ class SweepTable:
 
     def controls(self, arm: str) -> list[str]:
         """Return the controls matched to an arm: those under the emotion prompt for an arm under that prompt."""
+        if arm.endswith("circuit") and arm not in CIRCUIT_CONTROLS:
+            return [name for name in CIRCUIT_CONTROLS if name in self.arms]
         prefix = "prompt_" if arm.startswith("prompt_") else ""
         return [name for name in (f"{prefix}random", f"{prefix}shuffled") if name in self.arms and name != arm]
 

@@ -28,6 +28,7 @@ OPTIONS = {
 }
 ALWAYS = ("model", "dataset", "intervention")  # columns of every table, swept or not
 VALUES = ("arm", "metric", "value", "ci_lo", "ci_hi", "n")
+BUDGET = "circuit.budget"
 SWEEP_FILE = "sweep.json"
 EARLIER = "earlier"  # holds the tables of other sweeps of the same name
 _warned: set[Path] = set()
@@ -68,7 +69,8 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     Returns:
         Columns ``job`` (16 hex digits), ``model``, ``dataset``, ``intervention``, one per swept key, ``arm``,
         ``metric`` (with its ``/emotion`` suffix), ``value``, ``ci_lo``, ``ci_hi`` (95 %), ``n``. Of an arm such
-        as ``steer@alpha=0.5`` the column ``intervention.alpha`` holds 0.5. ``attrs["axes"]`` lists the swept keys.
+        as ``steer@alpha=0.5`` the column ``intervention.alpha`` holds 0.5; ``circuit.budget`` is in units, also where
+        ``10x`` was typed. ``attrs["axes"]`` lists the swept keys.
 
     Raises:
         UserError: no such folder, or no finished result in it.
@@ -120,6 +122,8 @@ def to_table(
         fixed |= {axis: value_of(config, axis) for axis in dict.fromkeys([*ALWAYS, *axes])}
         if settings and result["address"] in settings:
             fixed |= dict.fromkeys({*axes} - {*ALWAYS, *settings[result["address"]]})
+        if isinstance(fixed.get(BUDGET), str) and result.get("budget") is not None:
+            fixed[BUDGET] = result["budget"]  # 10x of this model: curves and the smallest budget are over units
         for arm, metrics in result["arms"].items():
             own = _own(arm)
             for metric, x in metrics.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,6 +32,7 @@ CHOICES = {
     "task": ("run", "status", "summarize", "prefetch", "judge", "compare"),
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "size": ("small", "full"),
     "model.source": ("hub", "embedded", "tiny"),
     "model.chat": ("auto", "plain"),
     "dataset.name": ("sev", "sev_test", "open_prompts", "jsonl"),
@@ -82,10 +84,18 @@ SHARES = (
     "evaluator.min_distinct4",
     "evaluator.max_nonwords",
 )
+LAMBDA = 1.0  # of enhancements, in the paper
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 FOLDER = re.compile(r"\w[\w.-]*")  # a name without slashes that does not hide itself
 
+
+def _of_size(small: Any, full: Any, *, _root_: DictConfig) -> Any:
+    """Return what ``${size:SMALL,FULL}`` in a file of ``conf/experiment`` stands for."""
+    return full if _root_.size == "full" else small
+
+
 OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
+OmegaConf.register_new_resolver("size", _of_size, replace=True)
 
 
 def to_config(cfg: DictConfig) -> Config:
@@ -202,10 +212,18 @@ def _alpha(key: str, value: object, forms: str) -> None:
 
 def _units(config: Config) -> None:
     """Check k and scale; as numbers of one type, since 8 and [8] or 1 and 1.0 are the same choice."""
-    given = config.intervention
-    if given.kind not in CIRCUIT_KINDS or isinstance(given.scale, int | float | list):
-        _alpha("intervention.scale", given.scale, "a number or a list of numbers")
+    given, names = config.intervention, config.emotions.names
+    if isinstance(given.scale, dict):
+        if sorted(given.scale) != sorted(names):
+            raise UserError(f"intervention.scale: one number for each of {', '.join(names)} is needed")
+        for name in names:
+            _number(f"intervention.scale.{name}", given.scale[name])
+        given.scale = {name: float(given.scale[name]) for name in names}
+    elif given.scale != "auto":
+        _alpha("intervention.scale", given.scale, "a number, a list of numbers; of circuits auto or {anger:0.8,...}")
         given.scale = [float(x) for x in given.scale] if isinstance(given.scale, list) else float(given.scale)
+    if given.kind not in CIRCUIT_KINDS and isinstance(given.scale, dict | str):  # what circuits alone can have
+        given.scale = LAMBDA
     ks = given.k if isinstance(given.k, list) else [given.k]
     if not ks or len(set(map(str, ks))) < len(ks) or any(isinstance(k, bool) or not isinstance(k, int) for k in ks):
         raise UserError(f"intervention.k={_show(given.k)}: type a whole number or a list of them, none twice: [0,2,8]")
@@ -214,8 +232,8 @@ def _units(config: Config) -> None:
 
 
 def _circuit(config: Config) -> None:
-    """Check the section circuit, and the scale and dose of jobs on circuits."""
-    c, given = config.circuit, config.intervention
+    """Check the section circuit."""
+    c = config.circuit
     c.budget = str(c.budget) if isinstance(c.budget, str) else c.budget
     total_budget(c.budget, 1)
     if c.split != "auto":
@@ -231,20 +249,6 @@ def _circuit(config: Config) -> None:
     _alpha("circuit.alphas", c.alphas, "a list of numbers")
     if min(map(abs, c.alphas)) == 0:
         raise UserError("circuit.alphas: 0 pushes nothing; type numbers other than 0")
-    if given.kind not in CIRCUIT_KINDS:
-        return
-    if isinstance(given.scale, dict):
-        names = config.emotions.names
-        if sorted(given.scale) != sorted(names):
-            raise UserError(f"intervention.scale: one number for each of {', '.join(names)} is needed")
-        for name in names:
-            _number(f"intervention.scale.{name}", given.scale[name])
-        given.scale = {name: float(given.scale[name]) for name in names}
-    elif given.scale != "auto" and not isinstance(given.scale, float | list):
-        raise UserError(
-            f"intervention.scale={_show(given.scale)}: type a number, a list of numbers, auto, or one per emotion "
-            "{anger:0.8,...}"
-        )
 
 
 def _subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at_least: int) -> None:

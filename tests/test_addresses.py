@@ -27,6 +27,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "console": "rich",
     "device": "auto",
     "name": "other",
+    "size": "full",
     "task": "status",
     "runs": "outputs/run",
     "dtype": "bfloat16",

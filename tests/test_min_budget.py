@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from emo.min_budget import BUDGET, SHARE, smallest_budget, table
 from emo.plots.min_budget import count, min_budget_figure
 from emo.summarize import _budgets
+from emo.table import to_table
 
 SIZES = {"small": 135_000_000, "large": 7_600_000_000}
 
@@ -123,3 +124,20 @@ def test_budgets_of_a_sweep_stand_in_its_report(tmp_path: Path) -> None:
         assert drawn == []
     assert _budgets(sized[sized[BUDGET] == 40], ["model", BUDGET], "t", tmp_path) == ("", [])
     assert _budgets(sized, ["model"], "t", tmp_path) == ("", [])
+
+
+def test_a_multiple_of_the_sublayers_is_shown_in_units() -> None:
+    """10x of two models are two budgets; a job that reads none, or an older result, keeps what it has."""
+    x = {"circuit": {"clean_accuracy": {"value": 0.5, "ci": None, "n": 3}}}
+    results: list[dict[str, Any]] = [
+        {"address": name * 16, "config": {"model": {"name": name}, "circuit": {"budget": typed}}, "arms": x} | more
+        for name, typed, more in (
+            ("a", "10x", {"budget": 600}), ("b", "10x", {"budget": 560}), ("c", 80, {"budget": 80}),
+        )
+    ]  # fmt: skip
+    frame = to_table(results, ["model", BUDGET])
+    assert list(frame[BUDGET]) == [600, 560, 80]
+    results[0]["budget"] = None
+    assert list(to_table(results, ["model", BUDGET])[BUDGET]) == ["10x", "560", "80"]
+    settings = {"b" * 16: {"model": "b"}}
+    assert pd.isna(to_table(results[1:], ["model", BUDGET], settings)[BUDGET][0])

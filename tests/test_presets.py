@@ -1,4 +1,4 @@
-"""Presets on neurons and heads, and the first three experiments: which jobs they are, and that they run."""
+"""Presets on neurons, heads and circuits, and experiments: which jobs they are, and that they run."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ KINDS = {
     "sweeps=scales": ["enhance_neurons", "enhance_heads"],
     "experiment=first_three": ["ablate_neurons", "steer", "enhance_heads"],
 }
+CIRCUITS = {  # jobs per model, and a word that one of them has
+    "sweeps=budget": (34, "circuit.split=auto"),
+    "sweeps=min_budget": (7, "circuit.budget=10x"),
+    "sweeps=circuit_scale": (1, "circuit_scale"),
+    "sweeps=llama_vs_qwen": (5, "intervention.scale=0.045"),
+    "experiment=paper_circuits": (5, "intervention.k=[0,1,2,4]"),
+}
 OWN = ("intervention.alpha", "evaluator")  # the preset's, or steering's, not those of other tests
 
 
@@ -30,7 +37,7 @@ def run(folder: Path, *words: str) -> str:
     kept = [word for word in given if word.partition("=")[0] not in {w.partition("=")[0] for w in words}]
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "run.py"), *kept, *words], cwd=folder, capture_output=True, text=True,
-        timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -45,6 +52,14 @@ def test_the_jobs_of_a_preset(tmp_path: Path, preset: str) -> None:
     assert "model=tiny_qwen2" in said
     for kind in KINDS[preset] if len(KINDS[preset]) > 1 else []:
         assert f"intervention={kind}" in said
+
+
+@pytest.mark.parametrize("preset", CIRCUITS)
+def test_the_jobs_of_a_preset_on_circuits(tmp_path: Path, preset: str) -> None:
+    said = " ".join(run(tmp_path, preset, "model=tiny_llama", "task=status").split())
+    count, word = CIRCUITS[preset]
+    assert f"{count} jobs: 0 done, 0 failed, {count} missing" in said
+    assert word in said
 
 
 @pytest.mark.parametrize("preset", ["sweeps=head_ablation", "experiment=first_three"])

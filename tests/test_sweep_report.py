@@ -131,6 +131,17 @@ def test_main_arm_has_the_controls():
     assert read_table(sweep({"model": ["a"]}, ["none", "prompt"]), ["model"]).main_arm() == "none"
 
 
+def test_random_circuits_are_controls_and_never_the_best():
+    """Also where they come out ahead."""
+    frame = sweep({ALPHA: [0.5, 1.0]}, ["none", "prompt", "steer", "circuit", "random_circuit"])
+    table = read_table(frame, [ALPHA])
+    assert table.main_arm() == "circuit"
+    assert table.controls("circuit") == ["random_circuit"] and table.controls("random_circuit") == []
+    frame.loc[frame["metric"].isin(["degenerate", "ppl_ratio"]), "value"] = 0.1
+    frame.loc[frame["arm"] == "random_circuit", "value"] += 9
+    assert read_table(frame, [ALPHA]).best().arm in ("steer", "circuit")
+
+
 def test_best_stays_within_the_damage_bounds():
     frame = sweep({ALPHA: [0.5, 1.0, 2.0, 4.0]})
     frame.loc[frame["metric"] == "ppl_ratio", "value"] = 1.0
