@@ -16,6 +16,7 @@ from emo import console, ranking_check
 from emo.config import Config
 from emo.console import format_estimate
 from emo.errors import UserError
+from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
 from emo.interventions.unit_arms import KINDS
 from emo.pipeline import Job
 from emo.plan import place
@@ -100,7 +101,7 @@ def _introduce(job: Job) -> None:
 
 def _show(result: dict[str, Any], folder: Path, config: Config, command: str) -> None:
     """Print the table of a result, where its files are, and what to type next."""
-    arms = result["arms"]
+    arms, kind = result["arms"], config.intervention.kind
     columns = [m for m in HEADLINE[:CONSOLE_COLUMNS] if any(m in metrics for metrics in arms.values())]
     rows = [[arm, *(cell(metrics.get(m)) for m in columns)] for arm, metrics in arms.items()]
     n = max((x["n"] for metrics in arms.values() for x in metrics.values()), default=0)
@@ -110,7 +111,7 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     if result.get("ratios"):
         _show_ratios(result["ratios"])
     if result.get("ranking_check"):
-        units = config.intervention.kind.partition("_")[2]
+        units = kind.partition("_")[2]
         console.say(f"ranking check: {ranking_check.line(result['ranking_check'], units)}")
     for row in result["comparisons"] if len(result["comparisons"]) <= COMPARED else []:
         console.say(comparison_line(row))
@@ -118,16 +119,22 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
         console.say(f"{len(result['comparisons'])} paired comparisons: in the report")
     if result["comparisons"] and result["smallest_p"] > 0.05:
         console.note(f"so few scenarios cannot give p below {result['smallest_p']:.3g}: type a larger dataset.limit")
-    chosen = result["chosen"]
-    if chosen:
-        blocks = chosen["layers"]
-        several = isinstance(chosen["alpha"], list)
-        alphas = dict(zip(config.emotions.names, chosen["alpha"], strict=True)) if several else chosen["alpha"]
-        shown = ", ".join(f"{e} {a:g}" for e, a in alphas.items()) if several else f"{alphas:g}"
-        console.say(f"strength chosen on dev ({chosen['metric']}): alpha {shown}, blocks {blocks[0]}-{blocks[-1]}")
+    chosen = result["chosen"] or {}
+    for what, choice in chosen.items() if kind in CIRCUIT_KINDS else [("steer", chosen)] if chosen else []:
+        console.say(_chosen_line(what, choice, config.emotions.names))
     console.say(f"report: {folder / 'report.html'}")
     console.say(f"took {result['wall_s']:.0f} s")
     console.say(f"next, try: {next_command(command, config, result)}")
+
+
+def _chosen_line(what: str, choice: dict[str, Any], names: list[str]) -> str:
+    """Return what was chosen on dev, in words; ``what``: steer | circuit."""
+    alpha, blocks = choice["alpha"], choice["layers"]
+    per_emotion = dict(zip(names, alpha, strict=True)).items() if isinstance(alpha, list) else []
+    shown = ", ".join(f"{e} {a:g}" for e, a in per_emotion) or f"{alpha:g}"
+    if what == "circuit":
+        return f"scale of the circuit chosen on dev ({choice['metric']}): {shown}"
+    return f"strength chosen on dev ({choice['metric']}): alpha {shown}, blocks {blocks[0]}-{blocks[-1]}"
 
 
 def _show_ratios(rows: list[dict[str, Any]]) -> None:
@@ -154,6 +161,8 @@ def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
     elif kind in KINDS:
         op, _, units = kind.partition("_")
         change = [f"intervention={'enhance' if op == 'ablate' else 'ablate'}_{units}"]
+    elif kind in CIRCUIT_KINDS:
+        change = [f"intervention={'ablate_circuit' if kind == 'circuit' else 'circuit'}"]
     elif kind != "prompt_steer":
         change = ["intervention=prompt_steer"]
     else:
