@@ -12,6 +12,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
+from emo.assembly import total_budget
 from emo.circuit_compare import find_circuit
 from emo.circuit_file import Circuit
 from emo.config import RUNTIME_KEYS, Config
@@ -19,6 +20,7 @@ from emo.data import Sample, load_splits, spread
 from emo.errors import UserError
 from emo.evaluators.classifier import classifier_address
 from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
+from emo.interventions.circuit_arms import scale_tuned, steers
 from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.labels import labeller_address
 from emo.layers import parse_layers
@@ -66,6 +68,8 @@ class Addresses:
         n = self.spec.n_layers
         self.layers = None if given.layers == "auto" else parse_layers(given.layers, n)
         self.circuit_layers = parse_layers(config.circuit.layers, n, key="circuit.layers")
+        if config.circuit.path is not None:  # a saved circuit has its units where it has them
+            self.circuit_layers = tuple(range(n))
         self.stable_layers = parse_layers(config.circuit.stable, n, key="circuit.stable") if self.has_circuit else ()
         if self.on is not None:
             self._check_k()
@@ -161,8 +165,12 @@ class Addresses:
             attribution=self.attribution_address,
             layers=self.circuit_layers,
             seed=self.config.seed if c["allocation"] == "random" else None,
-            **{key: c[key] for key in ASSEMBLY_KEYS},
+            **{key: c[key] for key in ASSEMBLY_KEYS} | {"budget": self._budget},
         )
+
+    @property
+    def _budget(self) -> int:
+        return total_budget(self.config.circuit.budget, len(self.circuit_layers))
 
     @property
     def has_circuit(self) -> bool:
@@ -172,9 +180,7 @@ class Addresses:
     @property
     def steers(self) -> bool:
         """Whether an arm adds directions to the residual stream, by itself or beside a circuit."""
-        kind = self.config.intervention.kind
-        beside = self.has_circuit and kind != "ablate_circuit" and "steer" in self.config.control.circuits
-        return beside or kind not in ("none", "prompt", *UNIT_KINDS, *CIRCUIT_KINDS)
+        return steers(self.config)
 
     @cached_property
     def judge(self) -> str | None:
@@ -205,8 +211,7 @@ class Addresses:
     @property
     def scale_tuned(self) -> bool:
         """Whether the scale of a circuit is chosen on dev."""
-        given = self.config.intervention
-        return self.has_circuit and given.kind != "ablate_circuit" and given.scale == "auto"
+        return scale_tuned(self.config)
 
     @cached_property
     def _selection_key(self) -> str:
@@ -258,7 +263,8 @@ class Addresses:
         config["intervention"]["layers"] = self.edited_layers if self.on is not None else self.layers
         config["intervention"]["select"]["layers"] = self.layer_choices
         if self.has_circuit:
-            config["circuit"] |= {"path": None, "layers": self.circuit_layers, "stable": self.stable_layers}
+            blocks = {"layers": self.circuit_layers, "stable": self.stable_layers}
+            config["circuit"] |= {"path": None, "budget": self._budget, **blocks}
         for key in self._without_effect():
             _drop(config, key)
         texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
@@ -282,8 +288,10 @@ class Addresses:
             return [*units, *scale, "circuit", "control.units", "control.circuits", "attribution"]
         unused = [*units, "circuit.path", "circuit.allow_other_weights", "control.arms", "control.units"]
         unused.append("attribution.check")
-        if self.config.circuit.path is not None:  # but the norms of states, behind a relative dose
-            unused += [f"circuit.{key}" for key in (*ASSEMBLY_KEYS, "layers")]
+        if self.config.circuit.path is not None:  # of importance only norms of states are read, which no key changes
+            unused += [f"circuit.{key}" for key in (*ASSEMBLY_KEYS, *IMPORTANCE_KEYS, "layers", "stable")]
+            if "random_circuit" not in self.config.control.circuits:  # others' difference vectors
+                unused.append("circuit.delta_baseline")
         if not self.steers:
             unused += [f"intervention.{key}" for key in ("alpha", "dose", "layers", "select.alpha", "select.layers")]
         if self.config.intervention.kind == "ablate_circuit":

@@ -102,7 +102,7 @@ def _introduce(job: Job) -> None:
 
 def _show(result: dict[str, Any], folder: Path, config: Config, command: str) -> None:
     """Print the table of a result, where its files are, and what to type next."""
-    arms = result["arms"]
+    arms, kind = result["arms"], config.intervention.kind
     columns = [m for m in HEADLINE[:CONSOLE_COLUMNS] if any(m in metrics for metrics in arms.values())]
     rows = [[arm, *(cell(metrics.get(m)) for m in columns)] for arm, metrics in arms.items()]
     n = max((x["n"] for metrics in arms.values() for x in metrics.values()), default=0)
@@ -112,7 +112,7 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     if result.get("ratios"):
         _show_ratios(result["ratios"])
     if result.get("ranking_check"):
-        units = config.intervention.kind.partition("_")[2]
+        units = kind.partition("_")[2]
         console.say(f"ranking check: {ranking_check.line(result['ranking_check'], units)}")
     for row in result["comparisons"] if len(result["comparisons"]) <= COMPARED else []:
         console.say(comparison_line(row))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from emo.config import Config
 from emo.errors import UserError, nearest
-from emo.interventions.unit_arms import KINDS as UNIT_KINDS
+from emo.interventions.circuit_arms import scale_tuned, steers
 from emo.types import NEUTRAL
 
 EKMAN6 = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
@@ -60,7 +60,9 @@ def _needs(config: Config) -> Iterator[tuple[str, str]]:
         yield f"elicitation={asked.template}", "elicitation=paper (or persona)"
     if asked.accept == "judged":
         yield "elicitation.accept=judged", "elicitation.accept=all"
-    if given.kind not in ("none", "prompt", *UNIT_KINDS):  # strengths are chosen by labels or margins
+    if scale_tuned(config):  # strengths are chosen by labels or margins
+        yield "intervention.scale=auto", "intervention.scale=NUMBER"
+    if steers(config):
         if given.alpha == "auto":
             yield "intervention.alpha=auto", "intervention.alpha=NUMBER"
         if given.layers == "auto":

@@ -89,13 +89,14 @@ def draw(
         figures += _accuracy(job, found, where, folder)
     if job.has_circuit:
         figures += circuit_results.figures(job, tests, where, folder)
-    for choice, what, name in (
-        (job.selection, "Strength", "selection.png"),
-        (job.scale_selection, "Scale of the circuit", "scale_selection.png"),
+    for choice, what, strength, name in (
+        (job.selection, "Strength", "strength alpha", "selection.png"),
+        (job.scale_selection, "Scale of the circuit", "scale lambda", "scale_selection.png"),
     ):
         if choice is not None:
             title = f"{what} chosen on dev: {where}, {len(job.dev_samples)} prompts x {len(job.names)} emotions"
-            figures.append((selection_figure(choice.tried, title, folder / name, choice.metric), CAPTIONS["selection"]))
+            path = selection_figure(choice.tried, title, folder / name, choice.metric, strength)
+            figures.append((path, CAPTIONS["selection"]))
     bands = layer_bands(job) if listed else {}
     if bands:
         title = (

@@ -58,13 +58,13 @@ class Job(Extracted):
             for spec, layers in ranges.items()
             for alpha in (alphas if isinstance(alphas, list) else [alphas])
         ]
-        return self._choose(tried)
+        return self._choose(tried, "alpha")
 
-    def _choose(self, tried: Sequence[Arm]) -> Artifact:
+    def _choose(self, tried: Sequence[Arm], what: str) -> Artifact:
         c = self.config
         measure = Measure(self.lm, c, self.dev_samples, "sev", self.bank, "dev", circuits=self.circuits)
         labeller = self.label if self.judge else None
-        chosen = choose(measure, tried, c.intervention.select, c.seed, c.evaluator.bootstrap, labeller)
+        chosen = choose(measure, tried, c.intervention.select, c.seed, c.evaluator.bootstrap, labeller, what)
         return chosen.to_artifact()
 
     @cached_property
@@ -79,7 +79,8 @@ class Job(Extracted):
                 [
                     circuit_arm(c, f"{c.circuit.layers}/{s:g}", "circuit", self.circuit_layers, len(self.names), s)
                     for s in c.intervention.select.scale
-                ]
+                ],
+                "scale",
             )
 
         made = self.store.get_or_compute("selection", self._scale_selection_key, asdict(c.intervention.select), compute)

@@ -53,16 +53,18 @@ def choose(
     seed: int,
     draws: int,
     labeller: Labeller | None = None,
+    what: str = "alpha",
 ) -> Choice:
     """Return the best candidate within ``bounds``.
 
     Args:
         measure: the dev split.
-        tried: one steering arm per candidate, named ``LAYERS/ALPHA``.
+        tried: one arm per candidate, named ``LAYERS/STRENGTH``.
         bounds: largest degenerate share and perplexity ratio.
         seed: of the bootstrap behind the printed intervals.
         draws: bootstrap draws.
         labeller: labels replies; None: the margin decides.
+        what: name of the strength, as it is typed: alpha | scale.
     """
     scenario = {s.id: s.scenario_id for s in measure.samples}
 
@@ -108,11 +110,11 @@ def choose(
         seen = [name for name, row in table.items() if row["degenerate"] is not None]
         best = min(seen, key=lambda n: (table[n]["degenerate"], table[n]["ppl_ratio"] or np.inf))
         bound = f"degenerate <= {bounds.max_degenerate:g} and ppl_ratio <= {bounds.max_ppl_ratio:g}"
-        warn(f"on dev no strength keeps {bound}; the least damaging is used: add smaller intervention.select.alpha")
+        warn(f"on dev no strength keeps {bound}; the least damaging is used: add smaller intervention.select.{what}")
     row = table[best]
     row["chosen"] = True
     metric = "logprob_margin" if labeller is None else "clean_accuracy"
-    note(f"chosen on dev: alpha {row['alpha']:g}, layers {row['layers']} ({metric} {row['score']:.2f})")
+    note(f"chosen on dev: {what} {row['alpha']:g}, layers {row['layers']} ({metric} {row['score']:.2f})")
     alpha: float | list[float] = row["alpha"]
     if labeller is not None and bounds.per == "emotion":
         same = {name: labelled[name] for name, r in table.items() if r["layers"] == row["layers"]}

@@ -23,7 +23,7 @@ from twin import (
 )
 
 from emo.hooks import Edit, reading
-from emo.interventions.ops import Add, ProjectOut, Put, Zero
+from emo.interventions.ops import Add, AddUnits, ProjectOut, Put, Zero
 from emo.models.lm import LM
 from emo.types import Site, Tokens
 
@@ -102,6 +102,28 @@ def test_what_is_put_is_there_to_the_bit(lm: LM) -> None:
     assert torch.equal(after[:, PROMPT - 1], states[[2, 0]])
     assert torch.equal(after[:, PROMPT:], before[:, PROMPT:])
     assert torch.equal(after[:, : PROMPT - 1], before[:, : PROMPT - 1])
+
+
+@pytest.mark.parametrize("kind", [*OPS, "add_units"])
+def test_an_op_among_others_leaves_their_conditions_alone(kind: str) -> None:
+    """To the bit before and after its own, which stay what they were."""
+    units = [torch.tensor([1, 5]), torch.tensor([3])]
+    own = AddUnits.of(units, [torch.ones(2), torch.ones(1)]) if kind == "add_units" else twin.op(kind, 16)
+    x, gain = torch.randn(2, 5, 16), torch.full((2, 5, 1), 0.7)
+    many = own.among(2, 3)
+    for cond in range(7):
+        out = many(x, torch.full((2, 5), cond), gain)
+        alone = own(x, torch.full((2, 5), cond - 2), gain) if cond in (2, 3) else x
+        assert torch.equal(out, alone), cond
+        assert torch.equal(out, x) == (cond not in (2, 3))
+
+
+def test_an_op_without_idle_conditions_says_so() -> None:
+    """A state that is put is put under every condition: beside others it would be put there too."""
+    put = twin.op("put", 16)
+    assert put.among(0, 0) is put
+    with pytest.raises(TypeError, match="Put has no condition that changes nothing"):
+        put.among(1, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

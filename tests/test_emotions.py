@@ -57,6 +57,7 @@ REFUSED = {
     "intervention.alpha=auto": "type intervention.alpha=NUMBER",
     "intervention.layers=auto": "type intervention.layers=RANGE",
 }
+CIRCUIT = ("intervention=circuit", "intervention.alpha=1", "intervention.layers=1-2")
 
 
 @pytest.mark.parametrize("word", list(REFUSED))
@@ -73,6 +74,18 @@ def test_everything_that_is_in_the_way_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="awe not one of .*type evaluator=projection .* elicitation=paper .*NUMBER"):
         config(tmp_path, *OWN, "emotions.names=[anger,awe]", "elicitation=few_shot", *SEVERAL)
     config(tmp_path, *OWN, "intervention=prompt", "intervention.alpha=auto")  # chooses no strength
+
+
+def test_a_scale_chosen_on_dev_needs_the_six_and_a_given_one_does_not(tmp_path: Path) -> None:
+    """Of steering beside a circuit only where it is asked for."""
+    with pytest.raises(UserError, match=r"intervention.scale=auto knows only these.* type intervention.scale=NUMBER$"):
+        config(tmp_path, *OWN, *CIRCUIT, "intervention.scale=auto")
+    for kind in ("circuit", "prompt_circuit"):
+        with pytest.raises(UserError, match=r"type intervention.alpha=NUMBER$"):
+            config(tmp_path, *OWN, *CIRCUIT, f"intervention={kind}", "intervention.alpha=auto")
+    config(tmp_path, *OWN, *CIRCUIT, "intervention.scale=0.5")
+    config(tmp_path, *OWN, *CIRCUIT, "intervention.alpha=auto", "control.circuits=[matched_steer]")
+    config(tmp_path, *OWN, *CIRCUIT, "intervention=ablate_circuit", "intervention.scale=auto")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_one_strength_per_emotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             for r in replies
         ]
 
-    monkeypatch.setattr("emo.pipeline.label_rows", per_candidate)
+    monkeypatch.setattr("emo.extracted.label_rows", per_candidate)
     monkeypatch.setattr("emo.selection.hits", lambda row, target, _: hits(row, target, degenerate=False))
     job = Job(config(tmp_path, *AUTO, "intervention.select.per=emotion"))
     assert job.selection is not None and job.selection.alpha == [0.5, 2.0, 2.0]
@@ -157,7 +157,7 @@ def test_only_accepted_replies_feed_the_directions(tmp_path: Path, monkeypatch: 
         ]
 
     every = Job(config(tmp_path))
-    monkeypatch.setattr("emo.pipeline.label_rows", accept)
+    monkeypatch.setattr("emo.extracted.label_rows", accept)
     job = Job(config(tmp_path, "elicitation.accept=judged", "elicitation.judge=classifier"))
     assert job.directions_address != every.directions_address
     meta = job.directions.meta

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jobs import config, read_result, read_rows
 
-from emo import console, pipeline
+from emo import console, extracted
 from emo.app import run_job
 from emo.config import Config
 from emo.errors import UserError
@@ -180,7 +180,7 @@ def test_a_failure_is_recorded_and_the_same_call_goes_on(
     kept = {path.parent.name for path in (tmp_path / "store").glob("*/*/manifest.json")}
     assert {path.name for path in (tmp_path / "store").iterdir()} >= {"directions", "projections", "margins"}
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "extract", lambda *_: pytest.fail(NEVER))
+        patch.setattr(extracted, "extract", lambda *_: pytest.fail(NEVER))
         patch.setattr(Measure, "margin", lambda *_: pytest.fail(NEVER))
         assert run_job(made) == 0
     result = read_result(tmp_path)
@@ -205,7 +205,7 @@ def test_a_request_that_turns_out_wrong_writes_nothing(tmp_path: Path, monkeypat
     def refuse(*_: object) -> None:
         raise UserError("this cannot be asked for")
 
-    monkeypatch.setattr(pipeline, "extract", refuse)
+    monkeypatch.setattr(extracted, "extract", refuse)
     with pytest.raises(UserError, match="asked for"):
         run_job(config(tmp_path, *LITTLE))
     assert not (tmp_path / "run").exists()

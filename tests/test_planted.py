@@ -12,7 +12,7 @@ from jobs import config
 from planted import BLOCK, LAYERS, NAMES, WIDTH, WORDS, contrast, directions, planted_lm, word_ids
 from torch import Tensor
 
-from emo import pipeline
+from emo import extracted, pipeline
 from emo.config import Config
 from emo.data import DatasetConfig, load_splits
 from emo.directions import ATTN, MLP
@@ -143,7 +143,7 @@ def test_tokens_decide_how_long_an_edit_lasts(lm: LM, prompts: list[list[int]], 
 def job_model(lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job of a test run on the planted model."""
     monkeypatch.setattr("emo.addresses.describe", lambda *_: planted.SPEC)
-    monkeypatch.setattr(pipeline, "load", lambda _: lm)
+    monkeypatch.setattr(extracted, "load", lambda _: lm)
 
 
 @pytest.mark.usefixtures("job_model")

@@ -9,7 +9,7 @@ import pytest
 from jobs import config, read_result
 from planted import BLOCK, NAMES, planted_lm
 
-from emo import pipeline
+from emo import addresses, extracted
 from emo.app import run_job
 from emo.errors import UserError
 from emo.paper import paper_delta_s
@@ -29,13 +29,9 @@ def job(folder: Path, *more: str) -> Job:
 def planted_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let jobs load the planted model."""
     lm = planted_lm(neurons=True)
-    monkeypatch.setattr(pipeline, "load", lambda _: lm)
-    describe = pipeline.Job.__mro__[1].__init__.__globals__["describe"]
-    monkeypatch.setitem(
-        pipeline.Job.__mro__[1].__init__.__globals__, "describe", lambda *a: describe(*a)._replace(
-            n_layers=lm.n_layers, n_heads=lm.h, n_neurons=lm.f, commit="planted"
-        )
-    )  # fmt: skip
+    monkeypatch.setattr(extracted, "load", lambda _: lm)
+    describe, sizes = addresses.describe, {"n_layers": lm.n_layers, "n_heads": lm.h, "n_neurons": lm.f}
+    monkeypatch.setattr(addresses, "describe", lambda *a: describe(*a)._replace(commit="planted", **sizes))
 
 
 @pytest.mark.usefixtures("planted_job")
@@ -103,10 +99,9 @@ def test_replies_margins_and_damage_of_edited_units(tmp_path: Path, kind: str) -
 
 def test_the_papers_curve_stands_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model of the published name, its set and its numbers of units; not another model, a pool or other blocks."""
-    place = pipeline.Job.__mro__[1].__init__.__globals__
-    describe, name = place["describe"], "Qwen/Qwen2.5-7B-Instruct"
-    monkeypatch.setitem(place, "describe", lambda *a: describe(*a)._replace(id=name))
-    monkeypatch.setattr(pipeline, "load", lambda spec, load=pipeline.load: load(spec._replace(id="qwen2")))
+    describe, name = addresses.describe, "Qwen/Qwen2.5-7B-Instruct"
+    monkeypatch.setattr(addresses, "describe", lambda *a: describe(*a)._replace(id=name))
+    monkeypatch.setattr(extracted, "load", lambda spec, load=extracted.load: load(spec._replace(id="qwen2")))
     ask = ("model=tiny_qwen2", "intervention=ablate_neurons", "intervention.k=[0,2,3]", "control.units=[random]")
     ask += ("evaluator=projection", "control.score_seeds=2", "intervention.layers=all", "elicitation=paper")
     ask += (f"emotions.names=[{','.join(NAMES)}]",)

@@ -7,6 +7,7 @@ from typing import Any
 from emo.circuit_file import KINDS as UNITS
 from emo.config import Config
 from emo.interventions.circuits import CircuitArm
+from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 
 KINDS = ("circuit", "prompt_circuit", "ablate_circuit")
 DRAWN = ("random_circuit", "shuffled_circuit")  # controls with seeds of their own
@@ -14,6 +15,20 @@ VARIANTS = {"random_circuit": "random", "shuffled_circuit": "shuffled", "other_c
 PARTS = {"circuit_neurons": ("neurons",), "circuit_heads": ("heads",)}
 STEERING = ("steer", "matched_steer")  # strength chosen on dev; the circuit's own dose
 CONTROLS = (*VARIANTS, *PARTS, *STEERING, "prompt_circuit")
+
+
+def steers(config: Config) -> bool:
+    """Return whether an arm adds directions to the residual stream, by itself or chosen beside a circuit."""
+    kind = config.intervention.kind
+    if kind in KINDS:
+        return kind != "ablate_circuit" and "steer" in config.control.circuits
+    return kind not in ("none", "prompt", *UNIT_KINDS)
+
+
+def scale_tuned(config: Config) -> bool:
+    """Return whether the scale of a circuit is chosen on dev; one that is zeroed has none."""
+    given = config.intervention
+    return given.kind in KINDS and given.kind != "ablate_circuit" and given.scale == "auto"
 
 
 def circuit_arms(

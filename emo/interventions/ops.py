@@ -22,7 +22,15 @@ class _Op:
     IDLE: ClassVar[dict[str, float]] = {}  # parameters that hold a row per condition -> what leaves an activation alone
 
     def among(self, before: int, after: int) -> Self:
-        """Return a copy for more conditions, which stand before and after its own and change nothing."""
+        """Return a copy for more conditions, which stand before and after its own and change nothing.
+
+        Raises:
+            TypeError: no parameters of this op leave an activation alone.
+        """
+        if not (before or after):
+            return self
+        if not self.IDLE:
+            raise TypeError(f"{type(self).__name__} has no condition that changes nothing: its arms need a plan alone")
         made = {}
         for name, idle in self.IDLE.items():
             x = getattr(self, name)
@@ -93,6 +101,7 @@ class Scale(_Op):
     """
 
     factor: Tensor
+    IDLE = {"factor": 1.0}
 
     def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
         """See `emo.hooks.Op`; ``gain`` moves the factor towards 1."""
@@ -165,10 +174,11 @@ class ProjectOut(_Op):
     """``x - <x, v> v``: remove the component along a unit vector.
 
     Attributes:
-        vectors: (c, w) unit vector per condition.
+        vectors: (c, w) unit vector per condition; zeros leave the activation bit-equal.
     """
 
     vectors: Tensor
+    IDLE = {"vectors": 0.0}
 
     def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
         """See `emo.hooks.Op`."""

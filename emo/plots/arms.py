@@ -92,7 +92,9 @@ def _arm_panel(
         axes.set_title(metric, loc="left")
 
 
-def selection_figure(rows: Sequence[Row], title: str, path: Path, metric: str = "logprob_margin") -> Path:
+def selection_figure(
+    rows: Sequence[Row], title: str, path: Path, metric: str = "logprob_margin", what: str = "strength alpha"
+) -> Path:
     """Draw how a strength was chosen: margin against alpha, one line per layer range, with the damage below.
 
     Args:
@@ -103,6 +105,7 @@ def selection_figure(rows: Sequence[Row], title: str, path: Path, metric: str = 
         title: model, emotion or split, and n.
         path: PNG to write.
         metric: what ``score`` is.
+        what: name of the strength.
 
     Raises:
         ValueError: no rows.
@@ -123,7 +126,7 @@ def selection_figure(rows: Sequence[Row], title: str, path: Path, metric: str = 
         for panel, key in zip(axes[1:], damage, strict=True):
             panel.set_ylabel(metric_label(key)[0].replace(" (", "\n("))
             panel.margins(y=0.15)
-        _alpha_axis(axes[-1], sorted({float(row["alpha"]) for row in rows}))
+        _alpha_axis(axes[-1], sorted({float(row["alpha"]) for row in rows}), f"{what} (units of the dose)")
         axes[0].legend(handles=_selection_keys(ranges, rows), **BESIDE)
         footnote(figure, "Bars: 95 % bootstrap interval over scenarios.")
     return path
@@ -144,9 +147,8 @@ def _range_line(axes: Axes, rows: list[Row], key: str, colour: str, shape: str) 
             axes.plot(x, y, "*", markersize=19, markeredgecolor="black", markerfacecolor=colour, zorder=4)
 
 
-def _alpha_axis(axes: Axes, tried: list[float]) -> None:
+def _alpha_axis(axes: Axes, tried: list[float], label: str) -> None:
     """Tick what was tried; a logarithmic axis where the strengths span it, so that small ones stay apart."""
-    label = "strength alpha (units of the dose)"
     if len(tried) > 2 and tried[0] > 0 and tried[-1] >= 8 * tried[0]:
         axes.set_xscale("log")
         label = f"{label}, log scale"

@@ -109,11 +109,11 @@ def emotion_colours(names: Iterable[str]) -> dict[str, str]:
 
 
 def emotion_shapes(names: Iterable[str]) -> dict[str, str]:
-    """Marker per emotion, by the same rule as `emotion_colours`; pairs repeat only after 81."""
+    """Marker per emotion, by the same rule as `emotion_colours`; pairs repeat only after len(OTHERS) * len(SHAPES)."""
     wanted = list(dict.fromkeys(names))
     order = {name: i for i, name in enumerate(EMOTIONS)}
     extra = sorted(set(wanted) - set(EMOTIONS))
-    order |= {name: i + i // len(OTHERS) for i, name in enumerate(extra)}
+    order |= {name: i % len(OTHERS) + i // len(OTHERS) for i, name in enumerate(extra)}
     return {name: SHAPES[order[name] % len(SHAPES)] for name in wanted}
 
 
