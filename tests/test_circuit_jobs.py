@@ -190,7 +190,7 @@ WRONG = {
     "circuit.stable=9": "circuit.stable=9: there is no block 9",
     "control.circuits=[foo]": "control.circuits: foo is not one of random_circuit,",
     "intervention.scale={envy:1}": "intervention.scale: one number for each of anger, fear is needed",
-    "intervention.scale=much": "intervention.scale=much: type a number",
+    "intervention.scale=much": "intervention.scale=much: much is no finite number; type a number",
     "intervention.select.scale=[]": "intervention.select.scale=[]: a list needs at least one number",
 }
 
@@ -201,5 +201,5 @@ def test_wrong_words(tmp_path: Path, word: str) -> None:
 
 
 def test_a_scale_by_name_is_one_of_circuits(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^intervention.scale="):
+    with pytest.raises(UserError, match=r"^intervention.scale: one number for each of"):
         config(tmp_path, "intervention=enhance_heads", "intervention.scale={anger: 1}")

@@ -16,7 +16,7 @@ from emo.validate import REPOSITORY
 
 TOP = {
     *("status", "address", "config", "versions", "arms", "comparisons", "smallest_p", "chosen", "wall_s", "peak_mb"),
-    *("model_family", "model_commit", "directions"),
+    *("model_family", "model_commit", "directions", "budget", "parameters", "facts", "figures"),
 }
 ARMS = ["none", "prompt", "steer", "random", "shuffled"]
 METRICS = {
@@ -147,7 +147,7 @@ def test_quiet_prints_nothing_and_projection_writes_no_reply(done: Done, tmp_pat
     steered = [f"{arm}@alpha={alpha}" for arm in ARMS[2:] for alpha in ("0.5", "1")]
     assert list(result["arms"]) == ["none", "prompt", *steered]
     names = {name.partition("/")[0] for metrics in result["arms"].values() for name in metrics}
-    assert names == {"delta_s", "delta_s_rel", "delta_s_last"}
+    assert names == {"delta_s", "delta_s_rel", "delta_s_last", "dose"}
     [folder] = (tmp_path / "outputs" / "run").iterdir()
     assert not (folder / "samples.jsonl").exists()
     new = {Path(path).parent.parent.name for path in state(done.folder) if path not in before}

@@ -53,7 +53,7 @@ def a_job() -> Any:
     config = SimpleNamespace(evaluator=SimpleNamespace(name="margin", bootstrap=50), seed=0)
     names, splits = ["anger", "fear"], SimpleNamespace(test=samples)
     return SimpleNamespace(
-        arms=arms, names=names, damage=damage, margins=margin, labels={}, splits=splits, config=config
+        arms=arms, names=names, damage=damage, margins=margin, labels={}, doses={}, splits=splits, config=config
     )
 
 
