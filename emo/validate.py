@@ -17,7 +17,6 @@ from emo.cli import explain
 from emo.config import Config
 from emo.emotions import check_emotions
 from emo.errors import UserError, check_choice, nearest
-from emo.importance import FINALS, SIGMAS
 from emo.interventions.circuit_arms import CONTROLS as CIRCUIT_CONTROLS
 from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
 from emo.interventions.unit_arms import KINDS as UNIT_KINDS
@@ -53,8 +52,8 @@ CHOICES = {
     "circuit.allocation": ALLOCATIONS,
     "circuit.dose": ("raw", "rel"),
     "circuit.head_tokens": ("every_step", "all"),
-    "circuit.sigma": tuple(SIGMAS),
-    "circuit.final": FINALS,
+    "circuit.sigma": ("update", "residual"),
+    "circuit.final": ("resid", "normed"),
     "intervention.pool": ("per_layer", "global"),
     "attribution.score_at": ("residual", "mlp_input"),
     "intervention.select.per": ("model", "emotion"),

@@ -115,8 +115,6 @@ def test_task_compare_prints_tables_and_writes_nothing(tmp_path: Path) -> None:
     [
         (["runs=[a,nowhere]"], "runs=nowhere: no such folder"),
         (["runs=a"], "two folders are needed; type runs=[FOLDER_A,FOLDER_B]"),
-        (["runs=[a,a,a]"], "two folders are needed"),
-        ([], "two folders are needed"),
         (["runs=[a,empty]"], "runs=empty: neither circuit.json nor circuit/circuit.json"),
         (["runs=[a,broken]"], "no circuit that can be used"),
         (["runs=[a,wide]"], "width 33"),
