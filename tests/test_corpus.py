@@ -122,6 +122,7 @@ def test_neutral_replies_have_no_exclamation_mark() -> None:
     assert [record["id"] for record in of("neutral") if "!" in record["text"]] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
 def test_no_two_replies_are_near_copies() -> None:
     vectors = embed([record["text"] for record in records()])

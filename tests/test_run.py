@@ -151,7 +151,7 @@ def test_quiet_prints_nothing_and_projection_writes_no_reply(done: Done, tmp_pat
     [folder] = (tmp_path / "outputs" / "run").iterdir()
     assert not (folder / "samples.jsonl").exists()
     new = {Path(path).parent.parent.name for path in state(done.folder) if path not in before}
-    assert new <= {"projections", "store"}
+    assert new <= {"projections", "doses", "store"}
     full = read_result(done.folder / "outputs")["arms"]
     for arm in ARMS[2:]:
         assert result["arms"][f"{arm}@alpha=1"]["delta_s"] == full[arm]["delta_s"]

@@ -154,6 +154,7 @@ def test_an_edited_line_runs_its_job_again(tmp_path: Path) -> None:
     assert run(tmp_path, *words).stdout.splitlines()[0] == "2 jobs: 1 to run, 1 already done"
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_store(swept: tuple[Path, str], tmp_path: Path) -> None:
     pair = [
         subprocess.Popen(
@@ -169,6 +170,7 @@ def test_two_processes_on_one_store(swept: tuple[Path, str], tmp_path: Path) -> 
     assert not list((tmp_path / "outputs").rglob(".writing-*"))
 
 
+@pytest.mark.slow
 def test_a_preset_from_another_directory_with_axes_of_ones_own(tmp_path: Path) -> None:
     """A key of the preset is replaced, another added; jobs of one model stand together whatever varies slowest."""
     words = [sys.executable, str(REPOSITORY / "run.py"), f"paths.outputs={tmp_path / 'outputs'}", "sweeps=smoke",
@@ -187,6 +189,7 @@ def test_a_preset_from_another_directory_with_axes_of_ones_own(tmp_path: Path) -
     assert again.returncode == 0 and (tmp_path / "outputs" / "smoke" / "results.csv").is_file()
 
 
+@pytest.mark.slow
 def test_another_sweep_of_the_same_name_keeps_the_first_table(tmp_path: Path) -> None:
     assert run(tmp_path, "intervention.alpha=0.5,1", "evaluator=projection").returncode == 0
     first = emo.load_results(tmp_path / "outputs" / "run")
