@@ -16,8 +16,7 @@ from torch import Tensor
 
 from emo.console import progress
 from emo.contributions import added
-from emo.forest import TRUNK, Block
-from emo.generate import Planter, last_tokens
+from emo.generate import Planter
 from emo.hooks import Edit, edited, reading
 from emo.models.lm import LM
 from emo.passes import Grove, Row, in_passes
@@ -45,15 +44,7 @@ def doses(
     planter = Planter(lm, prompts, edits)
 
     def run(grove: Grove) -> list[int]:
-        order = [i for members in grove.rows for i in members]
-        pieces = [
-            [planter.starts(p, TRUNK + 1 + k, rows[i].cond) for k, i in enumerate(members)]
-            for p, members in zip(grove.prompts, grove.rows, strict=True)
-        ]
-        block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
-        ends = last_tokens(block, pieces)
-        tree = [b for b, columns in enumerate(ends) for _ in columns]
-        column = [c for columns in ends for c in columns]
+        block, (tree, column), order = planter.opened(grove, rows)
         before: dict[tuple[Site, int], Tensor] = {}
         change: dict[tuple[Site, int], Tensor] = {}
         total[order], count[order] = 0.0, 0.0  # a pass that was begun before may be run again

@@ -73,6 +73,19 @@ class Planter:
             self._coming = []
             raise
 
+    def opened(self, grove: Grove, rows: Sequence[Row]) -> tuple[Block, tuple[list[int], list[int]], list[int]]:
+        """Return the tokens that open a grove's rows, where each row's last prompt token stands (tree, column), and
+        which row it is.
+        """  # noqa: D205
+        pieces = [
+            [self.starts(p, TRUNK + 1 + k, rows[i].cond) for k, i in enumerate(members)]
+            for p, members in zip(grove.prompts, grove.rows, strict=True)
+        ]
+        block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], self.lm.device)
+        ends = last_tokens(block, pieces)
+        places = [b for b, columns in enumerate(ends) for _ in columns], [c for columns in ends for c in columns]
+        return block, places, [i for members in grove.rows for i in members]
+
     def starts(self, prompt: int, branch: int, cond: int) -> list[tuple[int, int, int, int, int]]:
         """Return the tokens that open a row: the last prompt token, or the whole prompt."""
         ids = self.prompts[prompt]

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from emo.console import progress
-from emo.forest import TRUNK, Block
-from emo.generate import Planter, last_tokens
+from emo.generate import Planter
 from emo.hooks import Edit, edited, reading
 from emo.models.lm import LM
 from emo.passes import Grove, Row, in_passes, once
@@ -58,15 +57,7 @@ def projections(
 
         def run(grove: Grove) -> int:
             forest = planter.plant(grove, cursor)
-            pieces = [
-                [planter.starts(p, TRUNK + 1 + k, unique[i].cond) for k, i in enumerate(members)]
-                for p, members in zip(grove.prompts, grove.rows, strict=True)
-            ]
-            block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
-            ends = last_tokens(block, pieces)
-            tree = [b for b, columns in enumerate(ends) for _ in columns]
-            column = [c for columns in ends for c in columns]
-            order = [i for members in grove.rows for i in members]
+            block, (tree, column), order = planter.opened(grove, unique)
 
             def project(_: Site, layer: int, x: Tensor) -> None:
                 state = x[tree, column].float()
