@@ -123,6 +123,7 @@ class SelectorConfig:
     ratio: float = 0.01  # share of the model's neurons that is selected, all classes together
     filter: bool = True  # of lape: only neurons that some class activates often
     assignment: str = "lape_bar"  # of lape: lape_bar (every class above the bar) | argmax
+    space: str = "separate"  # separate | joint: emotions and rhetorical devices compete for one share
 
 
 @dataclass
@@ -197,7 +198,7 @@ class EvaluatorConfig:
     price_input: float | None = None  # USD per million input tokens, for the estimate of the cost
     price_output: float | None = None  # USD per million output tokens
     answer: str = "choice"  # of prediction: choice (log-probability of the names) | parsed (what is written)
-    score: str = "sum"  # of choices: sum | mean over the name's tokens
+    score: str = "calibrated"  # of choices: sum | mean over a name's tokens | calibrated: sum less the name's own mean
     bootstrap: int = 2000  # draws over scenarios for a 95 % interval
     kl_tokens: int = 20  # tokens of the unedited reply on which KL is measured
     min_distinct3: float = 0.5  # a reply with fewer distinct word 3-grams (share) is degenerate

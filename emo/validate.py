@@ -61,6 +61,7 @@ CHOICES = {
     "selector.site": ("gate", "neuron"),
     "selector.tokens": ("content", "last"),
     "selector.assignment": ("lape_bar", "argmax"),
+    "selector.space": ("separate", "joint"),
     "circuit.delta_baseline": ("emotions_mean", "neutral"),
     "circuit.allocation": ALLOCATIONS,
     "circuit.dose": ("raw", "rel"),
@@ -74,7 +75,7 @@ CHOICES = {
     "intervention.tokens": ("every_step", "prompt_last", "all"),
     "evaluator.name": ("classifier", "hf_classifier", "openai_judge", "margin", "projection", "prediction"),
     "evaluator.answer": ("choice", "parsed"),
-    "evaluator.score": ("sum", "mean"),
+    "evaluator.score": ("calibrated", "sum", "mean"),
     "tracker.name": ("none", "wandb"),
     "tracker.mode": ("offline", "online"),
 }

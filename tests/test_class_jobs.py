@@ -14,11 +14,18 @@ from hydra import compose, initialize_config_dir
 from jobs import read_rows
 
 from emo.app import run_job
+from emo.circuit_file import Circuit, Part, Shape
 from emo.config import Config
 from emo.errors import UserError
 from emo.jobs import make_job
+from emo.models.fingerprint import fingerprint
 from emo.neurons import results
+from emo.neurons.data import parts
+from emo.neurons.finding import PARTS
 from emo.neurons.job import ClassJob
+from emo.neurons.prediction import content_span, question_ids
+from emo.neurons.statistics import collect
+from emo.types import Site
 from emo.validate import REPOSITORY, to_config
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -90,7 +97,7 @@ def test_the_neurons_of_an_arm(tmp_path: Path) -> None:
     """Shares, bands and controls: which neurons a condition edits."""
     job = make_job(made(tmp_path, "intervention.ratio=[0.5,1.0]", "intervention.layers=1-2"))
     assert isinstance(job, ClassJob)
-    whole = job.selected("lape")
+    whole = job.finder.selected("lape")
     by_name = {arm.name: arm for arm in job.arms}
     for target in range(3):
         half, full = (job._mask(by_name[f"mask@ratio={x}"], 0, target).units for x in ("0.5", "1"))
@@ -106,7 +113,7 @@ def test_the_neurons_of_an_arm(tmp_path: Path) -> None:
     anew = make_job(made(tmp_path, "intervention.of=population", "intervention.ratio=[0.1,0.3]"))
     assert isinstance(anew, ClassJob)
     sizes = [len(anew._mask(arm, 0, 0).units.unit) for arm in anew.arms if arm.pick == "own"]
-    assert sizes == [len(anew.selected("lape", ratio).sets[0].unit) for ratio in (0.1, 0.3)]
+    assert sizes == [len(anew.finder.selected("lape", ratio).sets[0].unit) for ratio in (0.1, 0.3)]
 
 
 def _pairs(units: Any) -> list[tuple[int, int]]:
@@ -167,6 +174,31 @@ def test_every_selector_runs(tmp_path: Path, selector: str) -> None:
     assert results.predicted(job, "mask")[0][0] == "anger"
 
 
+def test_names_are_calibrated_on_train_texts(tmp_path: Path) -> None:
+    """The same log-probabilities less one number a name: its mean over the unedited train texts of every class."""
+    job, _, _ = done(tmp_path, "dataset.limit=3")
+    plain, _, _ = done(tmp_path, "dataset.limit=3", "evaluator.score=sum")
+    train = job.splits.train
+    asked = job._asked(train, [], "train")[0]
+    own = torch.stack([asked[[item.label == name for item in train]].mean(0) for name in job.names]).mean(0)
+    assert own.std() > 0
+    for arm in ("none", "mask", "random"):
+        raw, less = (x.predictions[arm].tensors["scores"] for x in (plain, job))
+        torch.testing.assert_close(raw - less, own.expand_as(raw), atol=1e-5, rtol=1e-5)
+
+
+def test_accuracy_is_held_against_the_largest_class(tmp_path: Path) -> None:
+    """Naming one class always is right as often as that class is large."""
+    path = tmp_path / "own.csv"
+    names = ["anger"] * 30 + ["fear"] * 10
+    path.write_text("x,y\n" + "".join(f"text number {i},{name}\n" for i, name in enumerate(names)), encoding="utf-8")
+    given = ("dataset=labelled", f"dataset.path={path}", "dataset.text=x", "dataset.label=y", "dataset.limit=null")
+    job = make_job(made(tmp_path, *given, "emotions.names=[anger,fear]"))
+    assert isinstance(job, ClassJob)
+    test = [item.label for item in job.splits.test]
+    assert results.chance(job) == test.count("anger") / len(test) > 0.5
+
+
 def test_rhetoric_has_classes_of_its_own(tmp_path: Path) -> None:
     job, _, result = done(
         tmp_path, "dataset=rhetoric", "control.units=[]", "selector.tokens=last", "selector.site=neuron"
@@ -178,7 +210,7 @@ def test_rhetoric_has_classes_of_its_own(tmp_path: Path) -> None:
 READ = {  # words of the job -> keys that its result depends on, with another value
     "intervention=mask": {
         "selector.ratio": 0.3, "selector.site": "neuron", "selector.tokens": "last", "selector.filter": False,
-        "selector.assignment": "argmax", "selector.name": "cas", "intervention.ratio": 0.5,
+        "selector.assignment": "argmax", "selector.space": "joint", "selector.name": "cas", "intervention.ratio": 0.5,
         "intervention.of": "population", "intervention.op": "mean", "intervention.layers": "1-2",
         "evaluator.answer": "parsed", "evaluator.score": "mean",
         "control.seeds": 1, "seed": 1, "dataset.limit": 1, "evaluator.bootstrap": 30, "dtype": "bfloat16",
@@ -231,3 +263,60 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, words: list[str], line: s
         run_job(made(tmp_path, *words))
     assert line in str(caught.value) and "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_parts_add_up_and_halves_share_no_topic(tmp_path: Path) -> None:
+    """Statistics are those of all train texts, whatever the parts; selections on halves are of other texts."""
+    job = make_job(made(tmp_path, "dataset.limit=5"))
+    assert isinstance(job, ClassJob)
+    finder, train = job.finder, job.splits.train
+    ids = question_ids(job.lm, train, job.names, "emotion")
+    before, behind = content_span(job.lm, job.names, "emotion")
+    spans = [(before, len(own) - behind) for own in ids]
+    labels = [job.names.index(item.label) for item in train]
+    whole = collect(job.lm, ids, spans, labels, 3, Site.NEURON, 4, "all")
+    for one, other in zip(finder.means, whole, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-3)  # passes are padded differently
+    groups = [{train[i].group for i in part} for part in parts(train, PARTS)]
+    assert sum(map(len, groups)) == len({item.group for item in train})
+    assert len(finder.halves("lape")) == 3
+
+
+def test_one_space_for_emotions_and_devices(tmp_path: Path) -> None:
+    """In a joint space the classes of both share the neurons; the same sets come out from either side."""
+    more = ("selector.assignment=argmax", "selector.filter=false", "control.units=[]", "dataset.limit=5")
+    more = ("selector.space=joint", *more)
+    job, _, result = done(tmp_path, *more)
+    assert job.beside is not None
+    devices = job.finder.others("lape")
+    chosen = [*job.finder.selected("lape").sets, *devices.sets]
+    assert sum(len(own.unit) for own in chosen) == round(0.2 * job.spec.n_layers * job.lm.f)
+    assert len({pair for own in chosen for pair in _pairs(own)}) == sum(len(own.unit) for own in chosen)
+    assert result["overlaps"]["beside"]["rows"] == list(job.beside.splits.classes)
+    assert not np.array(result["overlaps"]["beside"]["jaccard"], dtype=float).any()  # argmax: none is shared
+    other = make_job(made(tmp_path, *more, "dataset=rhetoric"))
+    assert isinstance(other, ClassJob) and other.beside is not None
+    assert list(other.beside.splits.classes) == job.names
+    assert list(map(_pairs, other.finder.selected("lape").sets)) == list(map(_pairs, devices.sets))
+    alone = make_job(made(tmp_path, *more, "selector.space=separate"))
+    assert alone.result_address != job.result_address
+
+
+def test_overlap_with_a_circuit(tmp_path: Path) -> None:
+    """A saved circuit's neurons are compared with the classes'; one of another model is refused."""
+    job = make_job(made(tmp_path))
+    assert isinstance(job, ClassJob)
+    own = job.finder.selected("lape").sets
+    neurons = tuple(Part(x.layer, x.unit, torch.zeros(len(x.unit), 1)) for x in (own[1], own[2]))
+    shape = Shape.of(job.lm)
+    none = Part(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0, shape.p))
+    Circuit(("sadness", "fear"), neurons, (none, none), shape, fingerprint(job.lm)).save(tmp_path / "circuit")
+    _, where, result = done(tmp_path, f"circuit.path={tmp_path / 'circuit'}", "control.units=[]")
+    found = result["overlaps"]["circuit"]
+    assert found["rows"] == ["sadness", "fear"]
+    assert [found["jaccard"][0][1], found["jaccard"][1][2]] == [1, 1]
+    assert 0 < found["chance"] < 1
+    assert (where / "overlap_circuit.png").is_file()
+    config = made(tmp_path, f"circuit.path={tmp_path / 'circuit'}", "model=tiny_qwen2")
+    with pytest.raises(UserError, match=r"circuit\.path: this circuit"):
+        make_job(config).check()

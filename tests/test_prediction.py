@@ -97,17 +97,17 @@ def items(*texts: str) -> list[Item]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("task", ["emotion", "rhetoric"])
-def test_the_span_holds_the_text(family: str, task: str, models: dict[str, LM]) -> None:
+@pytest.mark.parametrize(("task", "listed"), [("emotion", False), ("emotion", True), ("rhetoric", False)])
+def test_the_span_holds_the_text(family: str, task: str, listed: bool, models: dict[str, LM]) -> None:
     """Whatever the text begins and ends with; the rest of the prompt is the same for all."""
     lm = models[family]
     texts = ["A: The lorry came back.\nB: Again?", "zest", "Why?", "7", "A probe? zero", "\u00c9t\u00e9, 'tis."]
-    a, b = content_span(lm, CLASSES, task)
-    prompts = question_ids(lm, items(*texts), CLASSES, task)
+    a, b = content_span(lm, CLASSES, task, listed)
+    prompts = question_ids(lm, items(*texts), CLASSES, task, listed)
     assert [lm.tokenizer.decode(ids[a : len(ids) - b]).strip() for ids in prompts] == texts
     assert a > 0 and len({(tuple(ids[:a]), tuple(ids[len(ids) - b :])) for ids in prompts}) == 1
     rest = lm.tokenizer.decode(prompts[0][len(prompts[0]) - b :])
-    assert "anger, sadness or fear?" in rest and "one word" in rest
+    assert ("anger, sadness or fear?" in rest) == listed and "one word" in rest
     assert all(name not in lm.tokenizer.decode(prompts[0][:a]) for name in CLASSES)
 
 

@@ -260,13 +260,6 @@ def test_counts_depth_jaccard() -> None:
     assert selectors.jaccard(none, none) is None
 
 
-def test_stability_over_halves() -> None:
-    """The overlap of each class's two sets."""
-    one = statistics([[[0.9, 0.1], [0.8, 0.1], [0.1, 0.9], [0.1, 0.2]]], [10, 10])
-    two = statistics([[[0.9, 0.1], [0.1, 0.1], [0.8, 0.9], [0.1, 0.2]]], [10, 10])
-    assert selectors.stability(one, two, lambda s: selectors.lap(s, 1.0)) == [1 / 3, 1]
-
-
 def test_within_and_top() -> None:
     """Both keep the order; top keeps at least one, and nothing of nothing."""
     own = ranked((2, 0), (0, 1), (2, 2), (1, 3), (2, 4))

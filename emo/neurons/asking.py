@@ -33,7 +33,7 @@ def asked_scores(
         classes: the names.
         answer: choice: log-probability of every name (nats) | parsed: 0 for the name that was written and -1 for the
             others, nan where none was found.
-        score: of choices, sum | mean over a name's tokens.
+        score: of choices, mean over a name's tokens, else their sum.
         batch_size: prompts in one forward pass.
         label: name on the progress line.
     """

@@ -23,8 +23,13 @@ from emo.texts import TEXTS
 SHARES = (0.6, 0.2, 0.2)  # of train, dev and test
 LITERAL = "literal"  # the class of counterparts without a device
 NO_TEXT = "(no text)"  # stands for the value of a row that has a label and nothing to read
-# The shipped set whose devices are injected into neurons of emotions: conf/dataset/rhetoric.yaml.
-DONOR = DatasetConfig(name="rhetoric", kind="labelled", text="text", label="device", literal="literal", task="rhetoric")
+# The shipped sets beside which another is seen, as in conf/dataset: devices beside emotions, emotions beside devices.
+BESIDE = {
+    "emotion": DatasetConfig(
+        name="rhetoric", kind="labelled", text="text", label="device", literal="literal", task="rhetoric"
+    ),
+    "rhetoric": DatasetConfig(name="dialogues", kind="labelled", text="dialogue", label="emotion", group="topic"),
+}
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -66,6 +71,9 @@ def load_items(config: DatasetConfig, classes: Sequence[str] | None, seed: int) 
         classes: those to keep, in the order of tables; None: all that the file (or ``dataset.labels``) has.
         seed: of the split.
 
+    Counterparts without a device (literal) beyond the size of the largest class are left out: names are guessed, and
+    a class that is half of all texts would be guessed best.
+
     Raises:
         UserError: the line names the file, the line or the column.
     """
@@ -94,7 +102,10 @@ def load_items(config: DatasetConfig, classes: Sequence[str] | None, seed: int) 
                 f"dataset={config.name}: no text of {_some(lacking)} for the {where} split; each class needs five "
                 f"groups (labels of {path.name} that were left out: {_some(list(left_out)) or 'none'}; dataset.labels)"
             )
-    train, dev, test = (_limit(part, config.limit) for part in parts)
+    balanced = [_balanced(part) for part in parts]
+    if beyond := sum(map(len, parts)) - sum(map(len, balanced)):
+        left_out[LITERAL] += beyond
+    train, dev, test = (_limit(part, config.limit) for part in balanced)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return ClassSplits(train, dev, test, kept, digest, config.task, dict(left_out))
 
@@ -200,6 +211,22 @@ def _text(value: Any, column: str | None, where: str) -> str:
     return (value or "").strip()
 
 
+def _balanced(items: Sequence[Item]) -> list[Item]:
+    """Keep no more counterparts than the largest other class has, spread evenly over their order."""
+    count = Counter(item.label for item in items)
+    own, most = count.pop(LITERAL, 0), max(count.values(), default=0)
+    if own <= most or not most:
+        return list(items)
+    kept, seen = [], 0
+    for item in items:
+        if item.label == LITERAL:
+            seen += 1
+            if seen * most // own == (seen - 1) * most // own:
+                continue
+        kept.append(item)
+    return kept
+
+
 def _limit(items: Sequence[Item], limit: int | None) -> list[Item]:
     """Keep the first ``limit`` items of each class."""
     seen = Counter[str]()
@@ -211,10 +238,10 @@ def _limit(items: Sequence[Item], limit: int | None) -> list[Item]:
     return kept
 
 
-def halves(items: Sequence[Item]) -> tuple[list[int], list[int]]:
-    """Return the places of the items of every other group, and those of the rest."""
+def parts(items: Sequence[Item], n: int) -> list[list[int]]:
+    """Return the places of the items of every n-th group, n lists; a list may be empty."""
     order = {group: k for k, group in enumerate(dict.fromkeys(item.group for item in items))}
-    parts: tuple[list[int], list[int]] = [], []
+    found: list[list[int]] = [[] for _ in range(n)]
     for i, item in enumerate(items):
-        parts[order[item.group] % 2].append(i)
-    return parts
+        found[order[item.group] % n].append(i)
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from emo.neurons import notes, results
 from emo.neurons.job import ClassJob
-from emo.neurons.kinds import ADDED, SELECTORS
+from emo.neurons.kinds import ADDED
 from emo.plots import (
     LoopLine,
     arms_figure,
@@ -66,12 +66,11 @@ def draw(job: ClassJob, found: dict[str, dict[str, Estimate]], folder: Path) -> 
         add("loop", loop_figure(lines, base_line, job.names, dev, folder / "loop.png"))
     per = np.array([row["per_block"] for row in notes.sets(job)])
     add("counts", counts_figure(per, job.names, title, folder / "counts.png"))
-    overlap = notes.overlaps(job)
-    rows = [name for name in SELECTORS if name != "direct_effect" or job.config.selector.name == name]
-    grids = {"between classes": overlap["classes"]}
-    add("overlap", overlap_grid(grids, job.names, job.names, title, folder / "overlap.png"))
-    other = {f"{job.config.selector.name} against": overlap["selectors"]}
-    add("overlap", overlap_grid(other, rows, job.names, title, folder / "selectors.png"), " Rows: other selectors.")
+    for name, overlap in notes.overlaps(job).items():
+        grids = {overlap.title: overlap.values}
+        chance = "" if overlap.chance is None else f" Random sets of these sizes share {overlap.chance:.3f}."
+        file = "overlap" if name == "classes" else f"overlap_{name}"
+        add("overlap", overlap_grid(grids, overlap.rows, job.names, title, folder / f"{file}.png"), chance)
     return made
 
 

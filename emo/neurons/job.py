@@ -19,30 +19,30 @@ from torch import Tensor
 
 from emo import tracking
 from emo.addresses import digest
+from emo.circuit_compare import find_circuit
+from emo.circuit_file import Circuit, Shape
 from emo.config import Config
 from emo.generate import generate
 from emo.hooks import Edit
 from emo.layers import parse_layers
+from emo.models.fingerprint import fingerprint
 from emo.models.lm import LM
 from emo.models.load import describe, load
 from emo.neurons.adaptive import Adaptive, adapt
 from emo.neurons.adaptive import Path as Loop
 from emo.neurons.arms import ClassArm, arms_of, injection, mask_of, units_of
 from emo.neurons.asking import asked_scores
-from emo.neurons.choosing import choose_units
-from emo.neurons.data import DONOR, ClassSplits, Item, halves, load_items
-from emo.neurons.direct import direct_effects
+from emo.neurons.data import BESIDE, LITERAL, ClassSplits, Item, load_items
+from emo.neurons.finding import Finder
 from emo.neurons.masks import Mask, plan_masks
-from emo.neurons.prediction import Asked, content_span, question_ids
+from emo.neurons.prediction import Asked
 from emo.neurons.selectors import Selection
-from emo.neurons.statistics import Statistics, collect
 from emo.passes import NO_EDIT, Row
 from emo.prompts import user_ids
 from emo.store import Artifact, Store, address, writable
-from emo.types import Site
 
-VERSIONS = {"statistics": 1, "direct": 1, "predictions": 1, "written": 1, "result": 1}
-CONTENT = "content"
+VERSIONS = {"predictions": 2, "prior": 1, "written": 2, "result": 2}
+CALIBRATED = "calibrated"
 REPLY = "Reply to this in one sentence."
 
 
@@ -58,16 +58,23 @@ class ClassJob:
         self.names = list(self.splits.classes)
         given = config.intervention.layers
         self.layers = parse_layers("all" if given == "auto" else given, self.spec.n_layers)
-        self._selected: dict[tuple[str, float], Selection] = {}
-        self.donor: ClassSplits | None = None
-        if config.intervention.kind == "inject":
-            self.donor = load_items(replace(DONOR, limit=config.dataset.limit), None, config.seed)
+        self.beside: Finder | None = None
+        if config.intervention.kind == "inject" or config.selector.space == "joint":
+            other = replace(BESIDE[self.splits.task], limit=config.dataset.limit)
+            named = config.emotions.names if other.task == "emotion" else None
+            self.beside = Finder(config, load_items(other, named, config.seed))
+        self.finder = Finder(config, self.splits, self.beside)
+        path = config.circuit.path
+        self.circuit = None if path is None else Circuit.load(find_circuit(path, "circuit.path"))
 
     def check(self) -> None:
         """Check what the job needs from this machine beyond the model; raises `UserError`."""
         paths = self.config.paths
         writable(Path(paths.outputs) / self.config.name, Path(paths.store))
         tracking.check(self.config.tracker)
+        if self.circuit is not None:
+            allowed = self.config.circuit.allow_other_weights
+            self.circuit.check(Shape.of(self.lm), fingerprint(self.lm), allowed)
 
     @property
     def lm(self) -> LM:
@@ -76,32 +83,20 @@ class ClassJob:
 
     def address(self, stage: str, **inputs: object) -> str:
         """Return the address of a stage of this model, these classes and this question."""
-        s = self.spec
-        model = {"commit": s.commit, "id": s.id, "dtype": s.dtype, "chat": s.chat}
         asked = {"classes": self.names, "task": self.splits.task}
-        return address(stage, VERSIONS[stage], model=model, asked=asked, **inputs)
-
-    @cached_property
-    def _selection_key(self) -> dict[str, Any]:
-        drawn = self.config.seed if self.config.selector.name == "random" else None
-        how = asdict(self.config.selector)
-        if how["name"] != "lape":
-            how |= {"filter": None, "assignment": None}
-        if how["name"] in ("direct_effect", "random"):
-            how |= {"site": None, "tokens": None}
-        return how | {"texts": digest([list(item) for item in self.splits.train]), "seed": drawn}
+        return address(stage, VERSIONS[stage], model=self.finder.model, asked=asked, **inputs)
 
     def _arm_key(self, arm: ClassArm) -> dict[str, Any]:
         c = self.config
         edited: dict[str, Any] = {}
         if arm.pick != "none":
-            edited = {"selection": self._selection_key, "layers": self.layers, "of": c.intervention.of}
+            edited = {"selection": self.finder.key, "layers": self.layers, "of": c.intervention.of}
             edited |= {"live": c.intervention.live, "seed": c.seed if arm.pick == "random" else None}
             edited |= {"adaptive": asdict(c.adaptive)} if arm.adaptive else {}
             if arm.adaptive:
                 edited["dev"] = digest([list(item) for item in self.splits.dev])
-            if self.donor is not None:
-                edited["donor"] = digest([list(item) for item in self.donor.train])
+            if self.beside is not None:
+                edited["beside"] = self.beside.texts
         return {"arm": arm.key(), "answer": [c.evaluator.answer, c.evaluator.score]} | edited
 
     @cached_property
@@ -116,109 +111,32 @@ class ClassJob:
             parts=parts,
             kind=c.intervention.kind,
             arms=[self._arm_key(arm) | {"name": arm.name} for arm in self.arms],
-            selection=self._selection_key,
+            selection=self.finder.key,
+            circuit=None if self.circuit is None else self.circuit.digest(),
             written=c.generation.max_new_tokens if c.intervention.kind == "induce" else None,
             intervals=[c.evaluator.bootstrap, c.seed],
             versions=VERSIONS,
         )
 
-    def _spans(self, ids: Sequence[Sequence[int]], splits: ClassSplits, tokens: str) -> list[tuple[int, int]]:
-        if tokens != CONTENT:
-            return [(len(own) - 1, len(own)) for own in ids]
-        before, behind = content_span(self.lm, splits.classes, splits.task)
-        return [(before, len(own) - behind) for own in ids]
-
-    def _statistics(self, splits: ClassSplits, site: Site, tokens: str) -> tuple[Statistics, Statistics]:
-        """Return the statistics of two halves of the train texts; no group is in both."""
-
-        def compute() -> Artifact:
-            ids = question_ids(self.lm, splits.train, splits.classes, splits.task)
-            labels = [splits.classes.index(item.label) for item in splits.train]
-            spans, size = self._spans(ids, splits, tokens), self.config.batch_size
-            name = f"{splits.task}: {site}, {tokens} tokens"
-            tensors: dict[str, Tensor] = {}
-            for half, kept in enumerate(halves(splits.train)):
-                texts, places = [ids[i] for i in kept], [spans[i] for i in kept]
-                of = [labels[i] for i in kept]
-                told = f"{name}, half {half + 1}"
-                found = collect(self.lm, texts, places, of, len(splits.classes), site, size, told)
-                tensors |= {f"{half}/{key}": x.contiguous() for key, x in found.to_tensors().items()}
-            return Artifact(tensors)
-
-        texts = [digest([list(item) for item in splits.train]), splits.classes, splits.task]
-        key = self.address("statistics", texts=texts, site=site, tokens=tokens)
-        made = self.store.get_or_compute("statistics", key, {"site": site, "tokens": tokens}, compute)
-        parts = [{k[2:]: x for k, x in made.tensors.items() if k.startswith(f"{half}/")} for half in range(2)]
-        first, second = map(Statistics.from_tensors, parts)
-        return first, second
-
-    @cached_property
-    def halves(self) -> tuple[Statistics, Statistics]:
-        """What the selector looks at, by half of the train texts."""
-        return self._statistics(self.splits, Site(self.config.selector.site), self.config.selector.tokens)
-
-    @cached_property
-    def statistics(self) -> Statistics:
-        """What the selector looks at."""
-        return self.halves[0].plus(self.halves[1])
-
-    @cached_property
-    def means(self) -> Statistics:
-        """What masks put in place of activations: of neurons, over content tokens."""
-        first, second = self._statistics(self.splits, Site.NEURON, CONTENT)
-        return first.plus(second)
-
-    @cached_property
-    def direct(self) -> Tensor:
-        """Direct effects (C, L, F) of neurons on the directions of the classes."""
-
-        def compute() -> Artifact:
-            ids = question_ids(self.lm, self.splits.train, self.names, self.splits.task)
-            labels = [self.names.index(item.label) for item in self.splits.train]
-            return Artifact({"direct": direct_effects(self.lm, ids, labels, len(self.names), self.config.batch_size)})
-
-        key = self.address("direct", texts=digest([list(item) for item in self.splits.train]))
-        return self.store.get_or_compute("direct", key, {}, compute).tensors["direct"]
-
-    def selected(self, name: str, ratio: float | None = None, stats: Statistics | None = None) -> Selection:
-        """Return the sets that a selector finds with this job's settings; ``ratio``: another share than theirs."""
-        how = replace(self.config.selector, name=name, ratio=ratio or self.config.selector.ratio)
-        if stats is not None:
-            return choose_units(stats, how, None, self.config.seed)
-        if (name, how.ratio) not in self._selected:  # every condition asks for it
-            direct = self.direct if name == "direct_effect" else None
-            self._selected[name, how.ratio] = choose_units(self.statistics, how, direct, self.config.seed)
-        return self._selected[name, how.ratio]
-
     def selection(self, arm: ClassArm) -> Selection:
         """Return the sets that an arm takes its share of; of the population: that share, selected anew."""
         anew = self.config.intervention.of == "population"
-        return self.selected(self.config.selector.name, arm.ratio if anew else None)
+        return self.finder.selected(self.config.selector.name, arm.ratio if anew else None)
 
     @cached_property
     def devices(self) -> dict[str, Callable[..., Tensor]]:
         """Of every rhetorical device, what it gives to units of an emotion; empty for other jobs."""
-        if self.donor is None:
+        if self.beside is None or self.config.intervention.kind != "inject":
             return {}
-        means, seen = (
-            first.plus(second)
-            for first, second in (
-                self._statistics(self.donor, Site.NEURON, CONTENT),
-                self._statistics(self.donor, Site(self.config.selector.site), self.config.selector.tokens),
-            )
-        )
-        found = self.selected("lape", stats=seen)
-        return {
-            name: injection(found.sets[i], means.mean(i))
-            for i, name in enumerate(self.donor.classes)
-            if name != "literal"
-        }
+        found, means = self.finder.others("lape"), self.beside.means
+        classes = self.beside.splits.classes
+        return {name: injection(found.sets[i], means.mean(i)) for i, name in enumerate(classes) if name != LITERAL}
 
     @cached_property
     def arms(self) -> list[ClassArm]:
         """The arms of this job."""
-        devices = [] if self.donor is None else [name for name in self.donor.classes if name != "literal"]
-        return arms_of(self.config, devices)
+        classes = () if self.beside is None else self.beside.splits.classes
+        return arms_of(self.config, [name for name in classes if name != LITERAL])
 
     @cached_property
     def predictions(self) -> dict[str, Artifact]:
@@ -265,7 +183,7 @@ class ClassJob:
 
     def _accuracy(self, items: Sequence[Item], mask: tuple[Mask, int] | None, label: str) -> Tensor:
         scores = self._scores(items, [] if mask is None else [mask], label)[0]
-        right = torch.tensor([self.names.index(item.label) for item in items])
+        right = torch.tensor(self.finder.labels(items))
         hit = (scores.argmax(-1) == right).double()
         return torch.stack([100 * hit[right == c].mean() for c in range(len(self.names))])
 
@@ -277,17 +195,37 @@ class ClassJob:
             return self._accuracy(self.splits.dev, (replace(mask, live=live), target), label)
 
         how = Adaptive(**asdict(self.config.adaptive))
-        mask, path = adapt(start.units, self.means, target, how, measure, self.dev_base)
+        mask, path = adapt(start.units, self.finder.means, target, how, measure, self.dev_base)
         return replace(mask, live=live), path
 
     def _edits(self, masks: Sequence[tuple[Mask, int]]) -> list[Edit]:
         """Compile masks; without any, no statistics are read."""
         own, classes = [mask for mask, _ in masks], [target for _, target in masks]
-        return plan_masks(own, self.means, classes, self.spec.n_layers) if masks else []
+        return plan_masks(own, self.finder.means, classes, self.spec.n_layers) if masks else []
 
     def _scores(self, items: Sequence[Item], masks: Sequence[tuple[Mask, int]], label: str) -> Tensor:
         """Return scores (conditions, n, C) of all names; without masks one condition, unedited."""
-        prompts = question_ids(self.lm, items, self.names, self.splits.task)
+        calibrated = self.config.evaluator.answer == "choice" and self.config.evaluator.score == CALIBRATED
+        return self._asked(items, masks, label) - (self.prior if calibrated else 0)
+
+    @cached_property
+    def prior(self) -> Tensor:
+        """Scores (C,) of the names whatever the text: means over each class's train texts, unedited, then over classes.
+
+        Without them a small model gives nearly every text the same name (Holtzman et al. 2021; Zhao et al. 2021).
+        """
+
+        def compute() -> Artifact:
+            train = self.splits.train
+            scores, right = self._asked(train, [], "train: scores of the names")[0], self.finder.labels(train)
+            per = [scores[torch.tensor(right) == c].double().mean(0) for c in range(len(self.names))]
+            return Artifact({"prior": torch.stack(per).mean(0).float()})
+
+        key = self.address("prior", texts=self.finder.texts)
+        return self.store.get_or_compute("prior", key, {}, compute).tensors["prior"]
+
+    def _asked(self, items: Sequence[Item], masks: Sequence[tuple[Mask, int]], label: str) -> Tensor:
+        prompts = self.finder.questions(items)
         conditions = range(len(masks)) if masks else [-1]
         rows = [Asked(i, c) for c in conditions for i in range(len(prompts))]
         edits = self._edits(masks)

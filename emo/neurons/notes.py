@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from emo.neurons import results, selectors
-from emo.neurons.choosing import agreement
+from emo.neurons.choosing import BY_STATISTICS, agreement
+from emo.neurons.finding import HALVINGS
 from emo.neurons.job import ClassJob
 from emo.neurons.kinds import SELECTORS
-from emo.neurons.selectors import Selection, counts, depth
+from emo.neurons.selectors import Ranked, Selection, counts, depth
 from emo.stats import Estimate
 
 PUBLISHED = {
@@ -67,17 +70,20 @@ def facts(job: ClassJob) -> dict[str, str]:
         f"{row['class']} {row['count']} (depth {row['depth']:.2f})" if row["count"] else f"{row['class']} none"
         for row in listed
     )
-    stable = [row["stability"] for row in listed if row["stability"] is not None]
+    stable = [x for row in listed for x in row["stability"] if x is not None]
     if stable:
         found["stability"] = (
-            f"Jaccard {sum(stable) / len(stable):.2f} between the sets of two halves of the train texts"
+            f"Jaccard {sum(stable) / len(stable):.2f} between the sets of two halves of the train texts "
+            f"({min(stable):.2f} to {max(stable):.2f} over classes and {len(HALVINGS)} ways to halve)"
         )
+    if how.space == "joint" and job.beside is not None:
+        found["selector"] += f", in one space with {', '.join(job.beside.splits.classes)}"
     return found
 
 
 def base_selection(job: ClassJob) -> Selection:
     """Return the sets at the share of ``selector.ratio``."""
-    return job.selected(job.config.selector.name)
+    return job.finder.selected(job.config.selector.name)
 
 
 def sets(job: ClassJob) -> list[dict[str, Any]]:
@@ -96,23 +102,51 @@ def sets(job: ClassJob) -> list[dict[str, Any]]:
     ]
 
 
-def stability(job: ClassJob) -> list[float | None]:
-    """Return, per class, the overlap of the sets that two halves of the train texts give."""
+def stability(job: ClassJob) -> list[list[float | None]]:
+    """Return, per class, the overlap of the sets of two halves of the train texts, for every way to halve them."""
     name = job.config.selector.name
-    if name in ("direct_effect", "random"):
-        return [None] * len(job.names)
-    return selectors.stability(*job.halves, lambda half: job.selected(name, stats=half))
+    if name not in BY_STATISTICS:
+        return [[] for _ in job.names]
+    pairs = [zip(a.sets, b.sets, strict=True) for a, b in job.finder.halves(name)]
+    per = [[selectors.jaccard(one, two) for one, two in pair] for pair in pairs]
+    return [list(own) for own in zip(*per, strict=True)]
 
 
-def overlaps(job: ClassJob) -> dict[str, np.ndarray]:
-    """Return Jaccard overlaps: between classes, and of this job's sets with those of every other selector.
+class Overlap(NamedTuple):
+    """Jaccard overlaps of other sets (rows) with those of this job's classes (columns); nan: both are empty."""
+
+    title: str
+    rows: tuple[str, ...]
+    values: np.ndarray
+    chance: float | None  # mean over the cells of what random sets of these sizes share; None: it tells nothing
+
+
+def overlaps(job: ClassJob) -> dict[str, Overlap]:
+    """Return the overlaps of this job's sets: with each other, other selectors', devices', and a circuit's neurons.
 
     Of the direct effect only where it was selected by: it needs two more passes over the texts.
     """
-    own = base_selection(job)
-    others = [name for name in SELECTORS if name != "direct_effect" or job.config.selector.name == name]
-    mean = [np.diag(agreement(own, job.selected(name))) for name in others]
-    return {"classes": agreement(own, own), "selectors": np.stack(mean)}
+    own, name = base_selection(job), job.config.selector.name
+    others = tuple(one for one in SELECTORS if one != "direct_effect" or name == one)
+    mean = [np.diag(agreement(own, job.finder.selected(one))) for one in others]
+    found = {
+        "classes": Overlap("between classes", tuple(job.names), agreement(own, own), None),
+        "selectors": Overlap(f"{name} against other selectors", others, np.stack(mean), None),
+    }
+    if job.beside is not None:
+        found["beside"] = _overlap(job, "with devices and emotions", job.beside.splits.classes, job.finder.others(name))
+    if job.circuit is not None:
+        sets = [Ranked(part.layer, part.unit, part.layer.double()) for part in job.circuit.neurons]
+        found["circuit"] = _overlap(job, "with a circuit's neurons", job.circuit.emotions, Selection(tuple(sets), ""))
+    return found
+
+
+def _overlap(job: ClassJob, title: str, rows: Sequence[str], other: Selection) -> Overlap:
+    own, n = base_selection(job), job.spec.n_layers * job.lm.f
+    sizes = [(len(a.unit), len(b.unit)) for a in other.sets for b in own.sets]
+    shared = [a * b / n for a, b in sizes]
+    chance = [x / (a + b - x) for (a, b), x in zip(sizes, shared, strict=True) if a + b]
+    return Overlap(title, tuple(rows), agreement(own, other).T, float(np.mean(chance)) if chance else None)
 
 
 def changes(job: ClassJob) -> dict[str, dict[str, list[list[float]]]]:
@@ -137,14 +171,18 @@ def smallest_p(job: ClassJob) -> float:
 
 def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
     """Return the remarks that hold for a job."""
-    kind, made = job.config.intervention.kind, []
+    c = job.config
+    kind, made = c.intervention.kind, []
     if results.at_chance(job, found):
         x = found["none"]["accuracy"]
         made.append(
-            f"The unedited model names {x.value:.0%} of the texts right, not above guessing "
-            f"({1 / len(job.names):.0%}): a change of accuracy says nothing here; read logprob_margin."
+            f"The unedited model names {x.value:.0%} of the texts right, not above naming one class "
+            f"always ({results.chance(job):.0%}): a change of accuracy says nothing here; read logprob_margin."
         )
     made += [text for text in (STANDING.get(kind), PUBLISHED.get(kind)) if text]
+    if kind == "adaptive_mask":
+        step = 100 / min(Counter(item.label for item in job.splits.dev).values())
+        made.append(f"Dev accuracy of a class moves in steps of {step:.1f} points (margin {c.adaptive.margin:g}).")
     empty = [row["class"] for row in sets(job) if not row["count"]]
     if empty:
         made.append(f"No neuron was selected for {', '.join(empty)}: its arms edit nothing.")

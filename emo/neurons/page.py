@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 
 from emo import page
@@ -43,6 +44,10 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
         result |= {"comparisons": tests, "smallest_p": notes.smallest_p(job), "chosen": None}
         result |= {"sets": notes.sets(job), "change": notes.changes(job), "loops": notes.loops(job)}
+        result["overlaps"] = {
+            name: {"rows": own.rows, "jaccard": _cells(own.values), "chance": own.chance}
+            for name, own in notes.overlaps(job).items()
+        }
         facts = notes.facts(job)
         result |= {"facts": facts, "figures": [{"file": path.name, "caption": text} for path, text in figures]}
         write_json(scratch / "result.json", result)
@@ -67,6 +72,10 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
+
+
+def _cells(values: np.ndarray) -> list[list[float | None]]:
+    return [[None if math.isnan(x) else round(float(x), 5) for x in row] for row in values]
 
 
 def _rows(job: ClassJob) -> list[dict[str, Any]]:

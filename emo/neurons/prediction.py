@@ -1,7 +1,8 @@
 """The prediction task (methods 2): which class is this text of, zero-shot, by choice or by answer.
 
-A choice is the log-probability of every class's name after the question; there are no parsing failures. The text comes
-before the question, so that no state of its tokens knows the names.
+A choice is the log-probability of every class's name after the question; there are no parsing failures, and the
+question lists no names: a small model says the first of a list. An answer that is read needs the list. The text comes
+before the question, so that no state of its tokens knows what will be asked.
 """
 
 from __future__ import annotations
@@ -23,10 +24,7 @@ from emo.passes import Grove, Row, in_passes, once
 from emo.prefixes import Token, common_prefix
 from emo.prompts import reply_ids, tokenize
 
-ASKED = {
-    "emotion": "Which emotion does this text express: {names}?",
-    "rhetoric": "How is this text written, with which of these: {names}?",
-}
+ASKED = {"emotion": "Which emotion does this text express", "rhetoric": "What is the tone of this text"}
 ANSWER_TOKENS = 8  # of an answer that is parsed
 PROBES = ("A probe?", "zero", "7 + 7", '"Quoted."', "Étude, 8 bars")  # texts with nothing in common
 
@@ -47,7 +45,9 @@ class Prediction(NamedTuple):
     recall: Tensor  # (C,) share of a class's items that are predicted as it
 
 
-def question_ids(lm: LM, items: Sequence[Item], classes: Sequence[str], task: str) -> list[list[int]]:
+def question_ids(
+    lm: LM, items: Sequence[Item], classes: Sequence[str], task: str, listed: bool = False
+) -> list[list[int]]:
     """Return the token ids of the question about every text, up to the assistant header's last token.
 
     Args:
@@ -55,22 +55,23 @@ def question_ids(lm: LM, items: Sequence[Item], classes: Sequence[str], task: st
         items: the texts.
         classes: names to choose from, in the order in which they are listed.
         task: emotion | rhetoric.
+        listed: whether the question lists the names.
     """
-    return [_question(lm, item.text, classes, task) for item in items]
+    return [_question(lm, item.text, classes, task, listed) for item in items]
 
 
-def _question(lm: LM, text: str, classes: Sequence[str], task: str) -> list[int]:
-    names = ", ".join(classes[:-1]) + f" or {classes[-1]}"
-    asked = f"Text:\n{text}\n\n{ASKED[task].format(names=names)} Answer with one word."
+def _question(lm: LM, text: str, classes: Sequence[str], task: str, listed: bool) -> list[int]:
+    names = f": {', '.join(classes[:-1])} or {classes[-1]}" if listed else ""
+    asked = f"Text:\n{text}\n\n{ASKED[task]}{names}? Answer with one word."
     return tokenize(lm, [{"role": "user", "content": asked}])
 
 
-def content_span(lm: LM, classes: Sequence[str], task: str) -> tuple[int, int]:
+def content_span(lm: LM, classes: Sequence[str], task: str, listed: bool = False) -> tuple[int, int]:
     """Return the number of tokens before a text and behind it, (a, b): its own are ``ids[a : len(ids) - b]``.
 
     A tokenizer that joins a text's last mark with the line break behind it counts that token as behind.
     """
-    probes = [_question(lm, text, classes, task) for text in PROBES]
+    probes = [_question(lm, text, classes, task, listed) for text in PROBES]
     before = min(common_prefix(probes[0], ids) for ids in probes[1:])
     behind = min(common_prefix(probes[0][::-1], ids[::-1]) for ids in probes[1:])
     return before, behind

@@ -11,6 +11,7 @@ intervals resample groups (topics, pairs), methods 4.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,7 +156,13 @@ def predicted(job: ClassJob, arm: str) -> list[tuple[str, Prediction]]:
     ]
 
 
+def chance(job: ClassJob) -> float:
+    """Return the accuracy of naming one class always: the share of the largest class of the test texts."""
+    count = Counter(item.label for item in job.splits.test)
+    return max(count.values()) / len(job.splits.test)
+
+
 def at_chance(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> bool:
-    """Whether the unedited model's accuracy is not above guessing: its interval reaches down to 1 / C."""
-    x, chance = found["none"]["accuracy"], 1 / len(job.names)
-    return (x.value or 0.0) <= chance or (x.lo is not None and x.lo <= chance)
+    """Whether the unedited model's accuracy is not above `chance`: its interval reaches down to it."""
+    x, least = found["none"]["accuracy"], chance(job)
+    return (x.value or 0.0) <= least or (x.lo is not None and x.lo <= least)

@@ -13,7 +13,7 @@ N = L*F neurons, m neurons of a set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -151,11 +151,6 @@ def jaccard(a: Ranked, b: Ranked) -> float | None:
     """Return the overlap of two sets, 0..1; None where both are empty."""
     one, two = _places(a), _places(b)
     return len(one & two) / len(one | two) if one or two else None
-
-
-def stability(a: Statistics, b: Statistics, how: Callable[[Statistics], Selection]) -> list[float | None]:
-    """Return, per class, the overlap of what ``how`` selects on two halves of the texts."""
-    return [jaccard(one, two) for one, two in zip(how(a).sets, how(b).sets, strict=True)]
 
 
 def within(ranked: Ranked, layers: Collection[int]) -> Ranked:

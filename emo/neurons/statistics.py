@@ -71,6 +71,10 @@ class Statistics(NamedTuple):
         *sums, _ = (a + b for a, b in zip(self, other, strict=True))
         return Statistics._make([*sums, torch.maximum(self.peak, other.peak)])
 
+    def beside(self, other: Statistics) -> Statistics:
+        """Return the statistics of both sets of classes, the other's behind these."""
+        return Statistics._make(torch.cat(pair) for pair in zip(self, other, strict=True))
+
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the sums by name, the form of `emo.store.Artifact`."""
         return self._asdict()
