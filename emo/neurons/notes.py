@@ -44,6 +44,7 @@ STANDING = {
     "inject": "Published: the idea and its range. Reconstructed: omega. Ours: controls and intervals.",
 }
 SMALL_P = 0.05
+FEW = 10  # train texts of a class, on which a selection means little
 
 
 def facts(job: ClassJob) -> dict[str, str]:
@@ -183,6 +184,9 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
     if kind == "adaptive_mask":
         step = 100 / min(Counter(item.label for item in job.splits.dev).values())
         made.append(f"Dev accuracy of a class moves in steps of {step:.1f} points (margin {c.adaptive.margin:g}).")
+    fewest = min(Counter(item.label for item in job.splits.train).values())
+    if fewest < FEW:
+        made.append(f"Neurons were selected on {fewest} texts of a class: few; type dataset.limit=null for all.")
     empty = [row["class"] for row in sets(job) if not row["count"]]
     if empty:
         made.append(f"No neuron was selected for {', '.join(empty)}: its arms edit nothing.")
