@@ -133,7 +133,7 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     if len(result["comparisons"]) > COMPARED:
         console.say(f"{len(result['comparisons'])} paired comparisons: in the report")
     if result["comparisons"] and result["smallest_p"] > 0.05:
-        console.note(f"so few scenarios cannot give p below {result['smallest_p']:.3g}: type a larger dataset.limit")
+        console.note(f"so few {over} cannot give p below {result['smallest_p']:.3g}: type a larger dataset.limit")
     for what, chosen in (("alpha", result["chosen"]), ("scale", result.get("chosen_scale"))):
         if chosen:
             console.say(f"{what} chosen on dev ({chosen['metric']}): {_chosen_line(chosen, config.emotions.names)}")

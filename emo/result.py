@@ -148,7 +148,7 @@ def comparison_line(row: dict[str, Any]) -> str:
     if row["value"] is None:
         return f"{row['arm']} - {row['against']}, {row['metric']}: not measured"
     interval = "no interval" if row["ci"] is None else f"[{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]"
-    p = "p not measured" if row["p_holm"] is None else f"p = {row['p_holm']:.3f} (sign flips over scenarios, Holm)"
+    p = "p not measured" if row["p_holm"] is None else f"p = {row['p_holm']:.3f} (sign flips, Holm)"
     return f"{row['arm']} - {row['against']}, {row['metric']}: {row['value']:.2f} {interval}, {p}"
 
 

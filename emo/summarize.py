@@ -48,7 +48,7 @@ def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -
         unfolded = bool(sweep and sweep.get("experiment"))
         _write(root, frame, title, command, rows, {path.name: result for path, result in results.items()}, unfolded)
     columns, cells = console_rows(frame, axes, CONSOLE_ROWS)
-    console.table("test: mean [95 % interval over scenarios]", columns, cells)
+    console.table("test: mean [95 % interval over scenarios or groups]", columns, cells)
     console.say(f"table: {root / 'results.csv'}")
     console.say(f"report: {root / 'report.html'}")
     if tracker.name == "wandb":
@@ -123,7 +123,7 @@ def _write(
         sizes = {name: (result or {}).get("parameters") for name, result in results.items()}
         table, drawn = _budgets(frame.assign(parameters=frame["job"].map(sizes)), axes, title, scratch)
         figures = [*draw_sweep(frame, axes, title, scratch), *drawn]
-        notes = ["Every number is measured on the test split; intervals resample scenarios (2,000 draws by default)."]
+        notes = ["All numbers are of the test split; intervals resample scenarios or groups (default: 2,000 draws)."]
         jobs = [
             read_figures(row.label, row.folder, root / row.folder, results[Path(row.folder).name] or {})
             for row in rows

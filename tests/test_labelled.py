@@ -273,3 +273,9 @@ def test_a_job_on_scenarios_does_not_read_the_columns(tmp_path: Path) -> None:
         for words in ((), ("dataset.text=x", "dataset.label=y", "dataset.labels=[a:b]", "dataset.task=rhetoric"))
     )
     assert one == other
+
+
+def test_one_class_is_no_choice(tmp_path: Path) -> None:
+    """Nothing can be named, and nothing compared."""
+    with pytest.raises(UserError, match="'fear' alone is no choice; two classes are needed"):
+        load_items(dataset(tmp_path, "dataset=dialogues"), ["fear"], 0)

@@ -93,6 +93,11 @@ def load_items(config: DatasetConfig, classes: Sequence[str] | None, seed: int) 
     known = list(dict.fromkeys([*names.values(), *(item.label for item in items)]))
     known.sort(key=lambda name: name == LITERAL)  # sorting is stable: counterparts come last
     kept = tuple(known if classes is None else classes)
+    if len(kept) < 2:
+        raise UserError(
+            f"dataset={config.name}: {_some(kept) or 'no class'} alone is no choice; two classes are needed "
+            "(dataset.labels, emotions.names)"
+        )
     rows = [{"theme": item.label, "scenario": item.group, "item": item} for item in items]
     parts = [[row["item"] for row in part] for part in divide(rows, SHARES, seed)]
     for part, where in zip(parts, ("train", "dev", "test"), strict=True):

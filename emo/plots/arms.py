@@ -50,7 +50,7 @@ def arms_figure(arms: Mapping[str, Mapping[str, Estimate]], metrics: Sequence[st
     with drawing(path, title, 1.0 + rows * (0.85 + 0.3 * len(names))) as figure:
         for axes, metric in zip(grid(figure, len(metrics), columns, sharey=True), metrics, strict=True):
             _arm_panel(axes, names, [arms[name].get(metric) for name in names], colours, metric)
-        footnote(figure, "Bars: 95 % bootstrap interval over scenarios; hollow: none. Dotted: no effect.")
+        footnote(figure, "Bars: 95 % bootstrap interval over scenarios or groups; hollow: none. Dotted: no effect.")
     return path
 
 
@@ -128,7 +128,7 @@ def selection_figure(
             panel.margins(y=0.15)
         _alpha_axis(axes[-1], sorted({float(row["alpha"]) for row in rows}), f"{what} (units of the dose)")
         axes[0].legend(handles=_selection_keys(ranges, rows), **BESIDE)
-        footnote(figure, "Bars: 95 % bootstrap interval over scenarios.")
+        footnote(figure, "Bars: 95 % bootstrap interval over scenarios or groups.")
     return path
 
 

@@ -40,7 +40,7 @@ def draw_sweep(frame: pd.DataFrame, axes: Sequence[str], title: str, folder: Pat
     numeric = [axis for axis in varying if table.numeric(axis)]
     if not numeric:
         path = sweep_dots(frame, axes, table.metrics, title, folder / "sweep_dots.png")
-        return [*figures, (path, "Every arm at every setting; dots are means, bars 95 % intervals over scenarios.")]
+        return [*figures, (path, "Every arm at every setting; bars are 95 % intervals over scenarios or groups.")]
     along = numeric[0] if len(varying) <= 2 else max(numeric, key=lambda axis: len(table.options[axis]))
     name = short_names(axes)[along]
     path = sweep_curves(frame, along, axes, table.metrics, f"{title}: along {clean(name)}", folder / "sweep_curves.png")
@@ -68,4 +68,4 @@ def _curve_caption(table: SweepTable, along: str) -> str:
     several = len(table.combinations(others)) > SIDE_BY_SIDE
     what = f"{table.metrics[0]} of every arm" if several else "Every arm"
     flat = "none and prompt are level where the swept number does not touch them"
-    return f"{what} along {along}; {flat}. Bands are 95 % intervals over scenarios."
+    return f"{what} along {along}; {flat}. Bands are 95 % intervals over scenarios or groups."

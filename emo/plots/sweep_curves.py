@@ -308,7 +308,7 @@ def interval_remark(table: SweepTable) -> str:
     """Say what bars are, and on how many values."""
     sizes = sorted({x.n for x in table.cells.values() if x.n})
     n = f", n = {sizes[0]}" if len(sizes) == 1 else f", n = {sizes[0]} to {sizes[-1]}" if sizes else ""
-    return f"95 % bootstrap interval over scenarios{n}. Dotted: no effect."
+    return f"95 % bootstrap interval over scenarios or groups{n}. Dotted: no effect."
 
 
 def _remarks(table: SweepTable, panels: list[Panel], count: int) -> str:

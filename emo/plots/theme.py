@@ -65,7 +65,7 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8", 
 
 # Metric key -> (axis label with its unit, value that means "no effect", if there is one).
 METRICS: dict[str, tuple[str, float | None]] = {
-    "accuracy": ("accuracy (share of replies)", None),
+    "accuracy": ("accuracy (share right)", None),
     "clean_accuracy": ("clean accuracy (share of replies)", None),
     "forced_accuracy": ("forced accuracy (share of replies)", None),
     "match": ("match (share of replies)", None),
