@@ -60,6 +60,7 @@ def test_a_mask_from_words_to_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert {row["file"] for row in result["figures"]} >= {"arms.png", "change.png", "counts.png", "overlap.png"}
     page = (where / "report.html").read_text(encoding="utf-8")
     assert "Precision and recall" in page and "Published" in page
+    assert "selected on 2 texts of a class" in page
     rows = read_rows(where / "predictions.jsonl")
     test = len(job.splits.test)
     assert len(rows) == test * (1 + 3 + 2 * 3 + 3)
