@@ -12,7 +12,7 @@ import base64
 import html
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,17 @@ def numbers(head: str, body: str, size: str, look: str = "numbers") -> str:
     return (
         f'<div class="wide"><table class="{look}"><caption>Mean [95 % bootstrap interval over scenarios or groups].'
         f"{size}</caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
+    )
+
+
+def table(head: Iterable[object], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table of texts and estimates; the first cell of a row names it."""
+    top = "".join(f"<th>{text(x)}</th>" for x in head)
+    body = ""
+    for first, *rest in rows:
+        body += f"<tr><th>{text(first)}</th>{''.join(f'<td>{cell(x, True)}</td>' for x in rest)}</tr>\n"
+    return (
+        f'<div class="wide"><table class="numbers"><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>'
     )
 
 

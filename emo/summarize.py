@@ -15,6 +15,7 @@ import pandas as pd
 from emo import console, min_budget, tracking
 from emo.config import Config, TrackerConfig
 from emo.job_sections import job_sections, linked, read_figures
+from emo.neurons.summary import class_summary
 from emo.plots.min_budget import min_budget_figure
 from emo.plots.sweep import draw_sweep
 from emo.runs import run_config
@@ -122,6 +123,10 @@ def _write(
         (scratch / "results.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         sizes = {name: (result or {}).get("parameters") for name, result in results.items()}
         table, drawn = _budgets(frame.assign(parameters=frame["job"].map(sizes)), axes, title, scratch)
+        done = [(row.label, results[Path(row.folder).name] or {}) for row in rows if row.state == "done"]
+        classes = class_summary(done, title, scratch)
+        if classes is not None:
+            table, drawn = table + classes.tables, [*drawn, *classes.figures]
         figures = [*draw_sweep(frame, axes, title, scratch), *drawn]
         notes = ["All numbers are of the test split; intervals resample scenarios or groups (default: 2,000 draws)."]
         jobs = [
@@ -131,7 +136,10 @@ def _write(
         ]
         link = linked(jobs, root)
         sections = job_sections(jobs, root, unfolded=unfolded, link=link)
-        write_sweep_report(scratch, title, command, frame, axes, rows, figures, notes, table, sections, linked=link)
+        told = classes.findings if classes is not None else None
+        write_sweep_report(
+            scratch, title, command, frame, axes, rows, figures, notes, table, sections, linked=link, findings=told
+        )
         for path in scratch.iterdir():
             os.replace(path, root / path.name)
     finally:

@@ -40,6 +40,7 @@ def write_sweep_report(
     sections: str = "",
     *,
     linked: bool = False,
+    findings: Sequence[str] | None = None,
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -55,17 +56,18 @@ def write_sweep_report(
         tables: further tables, as HTML.
         sections: one for each finished job, as HTML (see `emo.job_sections`).
         linked: the sections show figures that lie beside the page.
+        findings: what was found, in place of the best value; None: the best value.
 
     Raises:
         FileNotFoundError: a figure is not there.
     """
     table = read_table(frame, axes)
-    best = table.best()
+    best = table.best() if findings is None else None
     numbers = _table(table, best) if table.cells else ""
     short = len(table.settings) * len(table.arms) <= SHORT
     body = [
         "<h2>Finding</h2>",
-        *(f"<p>{page.text(line)}</p>" for line in _findings(table, best, jobs)),
+        *(f"<p>{page.text(line)}</p>" for line in [*(findings or _findings(table, best)), *_unfinished(jobs)]),
         numbers if short else "",
         tables,
         page.section("Figures", "".join(page.figure(path, caption) for path, caption in figures)),
@@ -78,8 +80,8 @@ def write_sweep_report(
     return page.write_page(folder, title, body, linked=linked)
 
 
-def _findings(table: SweepTable, best: Best | None, jobs: Sequence[Row]) -> list[str]:
-    """Say what is best, what that is worth, and what is not in the table."""
+def _findings(table: SweepTable, best: Best | None) -> list[str]:
+    """Say what is best, and what that is worth."""
     lines = []
     bounds = " and ".join(f"{name} <= {bound:g}" for name, bound in BOUNDS.items())
     if not table.cells:
@@ -96,10 +98,13 @@ def _findings(table: SweepTable, best: Best | None, jobs: Sequence[Row]) -> list
         )
     elif table.metrics[0] in HIGHER:
         lines.append(f"No setting of {' or '.join(table.interventions())} has {bounds}.")
-    unfinished = [f"{count} {state}" for state, count in Counter(job.state for job in jobs).items() if state != "done"]
-    if unfinished:
-        lines.append(f"Not in the table: {', '.join(unfinished)} of {len(jobs)} jobs.")
     return lines
+
+
+def _unfinished(jobs: Sequence[Row]) -> list[str]:
+    """Say what is not in the table."""
+    unfinished = [f"{count} {state}" for state, count in Counter(job.state for job in jobs).items() if state != "done"]
+    return [f"Not in the table: {', '.join(unfinished)} of {len(jobs)} jobs."] if unfinished else []
 
 
 def _words(table: SweepTable, setting: Setting) -> str:

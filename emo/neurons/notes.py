@@ -44,6 +44,7 @@ STANDING = {
     "inject": "Published: the idea and its range. Reconstructed: omega. Ours: controls and intervals.",
 }
 SMALL_P = 0.05
+DRAWS = 3  # of random neurons, at least
 FEW = 10  # train texts of a class, on which a selection means little
 
 
@@ -181,6 +182,9 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
             f"always ({results.chance(job):.0%}): a change of accuracy says nothing here; read logprob_margin."
         )
     made += [text for text in (STANDING.get(kind), PUBLISHED.get(kind)) if text]
+    if c.control.seeds < DRAWS and any(arm.pick == "random" for arm in job.arms):
+        drawn = "one draw" if c.control.seeds == 1 else f"{c.control.seeds} draws"
+        made.append(f"Random neurons are {drawn} a class: what they do is partly an accident; type control.seeds=10.")
     if kind == "adaptive_mask":
         step = 100 / min(Counter(item.label for item in job.splits.dev).values())
         made.append(f"Dev accuracy of a class moves in steps of {step:.1f} points (margin {c.adaptive.margin:g}).")

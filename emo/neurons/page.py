@@ -107,16 +107,6 @@ def _tables(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> str:
     )
 
 
-def _table(head: list[str], rows: list[list[object]]) -> str:
-    top = "".join(f"<th>{page.text(x)}</th>" for x in head)
-    body = ""
-    for first, *rest in rows:
-        body += f"<tr><th>{page.text(first)}</th>{''.join(f'<td>{page.cell(x, True)}</td>' for x in rest)}</tr>\n"
-    return (
-        f'<div class="wide"><table class="numbers"><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>'
-    )
-
-
 def _by_class(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> str:
     metrics = [m for m in ("accuracy", "logprob_margin", "induced") if m in found["none"]]
     rows: list[list[object]] = [
@@ -124,7 +114,7 @@ def _by_class(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> str:
         for metric in metrics
         for arm, ms in found.items()
     ]
-    return _table(["arm", *job.names], rows)
+    return page.table(["arm", *job.names], rows)
 
 
 def _precision(job: ClassJob) -> str:
@@ -134,7 +124,7 @@ def _precision(job: ClassJob) -> str:
         for edited, made in results.predicted(job, arm.name):
             cells = [f"{p:.2f} / {r:.2f}" for p, r in zip(made.precision, made.recall, strict=True)]
             rows.append([arm.name if edited == "-" else f"{arm.name}, {edited}", *cells, f"{made.accuracy:.2f}"])
-    return _table(["arm, edited class", *job.names, "accuracy"], rows)
+    return page.table(["arm, edited class", *job.names, "accuracy"], rows)
 
 
 def _loops(job: ClassJob) -> str:
@@ -147,7 +137,7 @@ def _loops(job: ClassJob) -> str:
              str(last["units"]), f"{row['base']:.1f}", f"{last['target']:.1f}", f"{last['off']:.1f}", told]
         )  # fmt: skip
     head = ["arm, class", "rounds", "alpha*", "tau*", "neurons", "dev before", "dev after", "dev, others", "reached"]
-    return _table(head, rows) if rows else ""
+    return page.table(head, rows) if rows else ""
 
 
 def _replies(job: ClassJob) -> str:
@@ -156,4 +146,4 @@ def _replies(job: ClassJob) -> str:
         picked = [r for r in made.rows if r["seed"] == 0]
         for row in picked[:: max(1, len(picked) // SHOWN)][:SHOWN]:
             rows.append([f"{arm}, {row['class'] or '-'}", row["label"], row["called"], row["reply"]])
-    return _table(["arm, edited class", "text's class", "reply called", "reply"], rows) if rows else ""
+    return page.table(["arm, edited class", "text's class", "reply called", "reply"], rows) if rows else ""

@@ -6,7 +6,7 @@ from emo.plots.accuracy import accuracy_figure, calibration_figure, confusion_fi
 from emo.plots.arms import arms_figure, selection_figure
 from emo.plots.circuit import circuit_map, overlap_map, states_scatter
 from emo.plots.class_curves import LoopLine, loop_figure, strength_figure
-from emo.plots.classes import change_figure, counts_figure, overlap_grid
+from emo.plots.classes import change_figure, counts_figure, depth_map, overlap_grid
 from emo.plots.comparisons import claims
 from emo.plots.geometry import cosine_figure, pca_figure
 from emo.plots.importance import importance_curves, similarity_map
@@ -29,6 +29,7 @@ __all__ = [
     "confusion_figure",
     "cosine_figure",
     "counts_figure",
+    "depth_map",
     "emotion_colours",
     "head_map",
     "importance_curves",

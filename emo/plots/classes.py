@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -29,6 +30,8 @@ from emo.plots.theme import (
 )
 
 MAX_NUMBERS = 16  # blocks whose counts still fit into their cells
+TENTHS = 10  # columns of `depth_map`
+LABEL = 44  # letters of a line of its labels
 DARK = 0.55  # share of a scale from which numbers are white
 
 
@@ -160,6 +163,43 @@ def overlap_grid(
             image, ax=panels, label="Jaccard (shared / all units)", shrink=0.8 / max(down - 1, 1), aspect=30
         )
         footnote(figure, "1 = the same units, 0 = none shared. Grey: not measured.")
+    return path
+
+
+def depth_map(rows: Sequence[tuple[str, Sequence[int]]], title: str, path: Path) -> Path:
+    """Draw where selections lie, a row each: the share of their neurons in every tenth of the depth, models alike.
+
+    Args:
+        rows: label and neurons per block, of models of any depth; a block counts where its relative depth l/L falls.
+        title: of the sweep.
+        path: PNG to write.
+
+    Raises:
+        ValueError: nothing to draw.
+    """
+    need("depth_map", rows)
+    shares = np.full((len(rows), TENTHS), np.nan)
+    depth = np.full(len(rows), np.nan)
+    for i, (_, counts) in enumerate(rows):
+        total, own = sum(counts), np.zeros(TENTHS)
+        for block, count in enumerate(counts):
+            own[block * TENTHS // len(counts)] += count
+        if total:
+            shares[i] = 100 * own / total
+            depth[i] = sum(block * count for block, count in enumerate(counts)) / total / len(counts)
+    cmap = mpl.colormaps["Blues"].with_extremes(bad=NOT_MEASURED)
+    with drawing(path, title, 1.9 + 0.55 * len(rows)) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(shares, cmap=cmap, vmin=0, aspect="auto", interpolation="nearest")
+        _numbers(axes, shares, shares / max(float(np.nanmax(shares, initial=0)), 1), "{:.0f}", 9)
+        axes.set_yticks(range(len(rows)), [fill(label, LABEL) for label, _ in rows], fontsize=8)
+        axes.set_xticks(np.arange(0, TENTHS + 1, 2) - 0.5, [f"{x / TENTHS:g}" for x in range(0, TENTHS + 1, 2)])
+        axes.set_xlabel("relative depth (block / blocks)")
+        axes.grid(visible=False)
+        for i, at in enumerate(depth):
+            told = f"mean {at:.2f}" if np.isfinite(at) else "none"
+            axes.text(1.01, i, told, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
+        figure.colorbar(image, ax=axes, location="bottom", label="% of the selected neurons", aspect=40)
     return path
 
 

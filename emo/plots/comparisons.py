@@ -17,7 +17,8 @@ def claims(rows: Sequence[Mapping[str, Any]], title: str, path: Path, metric: st
 
     Args:
         rows: top to bottom; ``arm`` and ``against``, ``value`` (mean of arm - against, in the unit of the metric),
-            ``ci`` (lo, hi) and ``p_holm``, as `emo.summary.comparisons` gives them; any number may be None or nan.
+            ``ci`` (lo, hi) and ``p_holm``, as `emo.summary.comparisons` gives them; any number may be None or nan;
+            ``named``, where it is there, stands beside the row in place of the arms.
         title: what is compared, on what.
         path: PNG to write.
         metric: key of what is compared; gives the axis its unit.
@@ -34,17 +35,21 @@ def claims(rows: Sequence[Mapping[str, Any]], title: str, path: Path, metric: st
             if y and row["arm"] != rows[y - 1]["arm"]:
                 axes.axhline(y - 0.5, color=FAINT, linewidth=0.8)
         axes.axvline(0, color=INK, linewidth=1.2, zorder=1)
-        axes.set_yticks(range(len(rows)), [f"{row['arm']} − {row['against']}" for row in rows])
+        axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.margins(x=0.08)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(f"difference in {metric_label(metric)[0]}\nright of 0: the first arm has more")
         footnote(
             figure,
-            "Paired by prompt. Bars: 95 % bootstrap interval over scenarios; grey: contains 0; hollow: none.\n"
-            "p: sign flips of scenario means, Holm over all comparisons.",
+            "Paired by prompt or text. Bars: 95 % interval over scenarios or groups; grey: contains 0; hollow: none.\n"
+            "p: sign flips of their means, Holm over all comparisons of a job.",
         )
     return path
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return str(row.get("named") or f"{row['arm']} − {row['against']}")
 
 
 def _row(axes: Axes, y: int, row: Mapping[str, Any], colour: str) -> None:

@@ -1,0 +1,195 @@
+"""What a sweep over neurons of classes says as a whole: where they lie, what masks do beyond controls, the loops.
+
+Everything is read from the jobs' result.json; nothing is measured again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emo import page
+from emo.console import format_estimate
+from emo.plots import claims, depth_map
+from emo.stats import Estimate
+
+MAIN = ("induced", "logprob_margin", "accuracy")  # the outcome that is summed up: the first that a job compares
+SMALL_P = 0.05
+DRAWN = 40  # differences that one figure holds
+Result = Mapping[str, Any]
+
+
+class ClassSummary(NamedTuple):
+    """Lines for the top of the page, tables as HTML, figures with captions."""
+
+    findings: list[str]
+    tables: str
+    figures: list[tuple[Path, str]]
+
+
+def class_summary(jobs: Sequence[tuple[str, Result]], title: str, folder: Path) -> ClassSummary | None:
+    """Sum up the finished jobs of a sweep; None where it has none on classes.
+
+    Args:
+        jobs: swept values and content of result.json of each.
+        title: of the figure.
+        folder: where it is drawn.
+    """
+    own = [(label, result) for label, result in jobs if result.get("sets")]
+    if not own:
+        return None
+    found = selections([result for _, result in own])
+    tests = against_controls(own)
+    loops = loop_rows(own)
+    tables = [_selected(found), _effects(tests), _loops(loops)]
+    drawn = [(row["label"], row["per_block"]) for row in found]
+    path = depth_map(drawn, title, folder / "sweep_depth.png")
+    caption = "Where the selected neurons lie: share of them in each tenth of the depth, all classes together."
+    figures = [(path, caption)]
+    for control in dict.fromkeys(_stem(row["against"]) for row in tests):
+        rows = [row | {"arm": _stem(row["arm"]), "named": _values(row)} for row in tests]
+        rows = [row for row in rows if _stem(row["against"]) == control]
+        if len(rows) <= DRAWN:
+            metric, told = rows[0]["metric"], f"{title}: class neurons less {control} neurons"
+            figures.append(
+                (
+                    claims(rows, told, folder / f"sweep_against_{control}.png", metric),
+                    f"What the neurons of a class do to its texts beyond {control} neurons.",
+                )
+            )
+    return ClassSummary(_findings(tests), "".join(tables), figures)
+
+
+def selections(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return a row per different selection: label, model, dataset, selector, counts per class and block, depth."""
+    rows: dict[str, dict[str, Any]] = {}
+    for result in results:
+        sets, config = result["sets"], result["config"]
+        model, data, told = config["model"]["name"], config["dataset"]["name"], result["facts"]["selector"]
+        key = json.dumps([model, data, told, [row["per_block"] for row in sets]])
+        if key not in rows:
+            per = np.array([row["per_block"] for row in sets]).sum(0)
+            stable = [x for row in sets for x in row["stability"] if x is not None]
+            rows[key] = {
+                "label": f"{model} {data}: {told.rpartition(', ')[0] if '%' in told.rpartition(', ')[2] else told}",
+                "model": model, "dataset": data, "selector": told, "sets": sets, "per_block": per.tolist(),
+                "count": int(per.sum()),
+                "depth": float(per @ np.arange(len(per))) / per.sum() / len(per) if per.sum() else None,
+                "stability": sum(stable) / len(stable) if stable else None,
+            }  # fmt: skip
+    return list(rows.values())
+
+
+def against_controls(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
+    """Return the jobs' comparisons of own arms with controls, on each job's main outcome; with the job's label."""
+    rows = []
+    for label, result in jobs:
+        made = [row for row in result["comparisons"] if row["against"] != "none"]
+        main = next((m for m in MAIN if any(row["metric"] == m for row in made)), None)
+        rows += [{"label": label, **row} for row in made if row["metric"] == main]
+    return rows
+
+
+def loop_rows(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
+    """Return, per job and arm with a feedback loop, means over its loops: what they needed and what they did on dev."""
+    rows = []
+    for label, result in jobs:
+        for arm in dict.fromkeys(row["arm"] for row in result["loops"]):
+            own = [row for row in result["loops"] if row["arm"] == arm]
+            last = [row["rounds"][-1] for row in own]
+            rows.append(
+                {
+                    "label": label,
+                    "arm": arm,
+                    "loops": len(own),
+                    "reached": sum(row["reached"] for row in own),
+                    "rounds": float(np.mean([len(row["rounds"]) for row in own])),
+                    **{key: float(np.mean([r[key] for r in last])) for key in ("alpha", "tau", "units")},
+                    "target": float(np.mean([r["target"] - row["base"] for r, row in zip(last, own, strict=True)])),
+                }
+            )
+    return rows
+
+
+def _findings(tests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say, per control, how often the neurons of classes do what control neurons do not."""
+    if not tests:
+        return ["Nothing stands beside these arms: type control.units=[random,other_emotion]."]
+    lines = []
+    for control in dict.fromkeys(_stem(row["against"]) for row in tests):
+        own = [row for row in tests if _stem(row["against"]) == control and row["value"] is not None]
+        if not own:
+            continue
+        clear = [row for row in own if row["p_holm"] is not None and row["p_holm"] < SMALL_P]
+        most = max(own, key=lambda row: abs(row["value"]))
+        lines.append(
+            f"Against {control} neurons: {len(clear)} of {len(own)} differences in {most['metric']} have p < {SMALL_P} "
+            f"(sign flips, Holm within a job); the largest is {format_estimate(_estimate(most))}, at {_named(most)}."
+        )
+    return [*lines, "The largest of many differences is too large on average: confirm it on other data."]
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    """Return what was swept and the arm, without the names of sections."""
+    words = [*row["label"].split(), row["arm"]]
+    return " ".join(word.partition("=")[0].rpartition(".")[2] + "".join(word.partition("=")[1:]) for word in words)
+
+
+def _values(row: Mapping[str, Any]) -> str:
+    """Return the swept values and the arm: names of keys leave no room for the picture."""
+    return ", ".join([*(word.rpartition("=")[2] for word in row["label"].split()), row["arm"]])
+
+
+def _stem(arm: str) -> str:
+    return arm.partition("@")[0]
+
+
+def _estimate(row: Mapping[str, Any]) -> Estimate:
+    lo, hi = row["ci"] or (None, None)
+    return Estimate(row["value"], lo, hi, row["n"])
+
+
+def _selected(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(own["class"] for row in rows for own in row["sets"]))
+    made: list[list[object]] = []
+    for row in rows:
+        per = {own["class"]: own for own in row["sets"]}
+        cells = [_count(per[name]) if name in per else "" for name in names]
+        made.append([row["label"], f"{row['count']}", _two(row["depth"]), _two(row["stability"]), *cells])
+    head = ["neurons selected", "all", "mean depth", "Jaccard of halves", *names]
+    note = "<p class='small'>Of a class: neurons (mean depth, 0 first block, 1 last).</p>"
+    return page.section("Neurons", page.table(head, made) + note)
+
+
+def _count(own: Mapping[str, Any]) -> str:
+    return f"{own['count']} ({own['depth']:.2f})" if own["count"] else "0"
+
+
+def _two(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"
+
+
+def _effects(tests: Sequence[Mapping[str, Any]]) -> str:
+    rows: list[list[object]] = [
+        [_named(row), row["against"], row["metric"], _estimate(row),
+         "not measured" if row["p_holm"] is None else f"{row['p_holm']:.3f}"]
+        for row in tests
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    head = ["arm", "against", "metric", "difference", "p (Holm)"]
+    return f"<details><summary>Every difference from a control</summary>{page.table(head, rows)}</details>"
+
+
+def _loops(loops: Sequence[Mapping[str, Any]]) -> str:
+    rows: list[list[object]] = [
+        [_named(row), f"{row['reached']} of {row['loops']}", f"{row['rounds']:.1f}",
+         f"{row['alpha']:.2f}", f"{row['tau']:.2f}", f"{row['units']:.0f}", f"{row['target']:+.1f}"]
+        for row in loops
+    ]  # fmt: skip
+    head = ["loops, on dev", "reached", "rounds", "alpha*", "tau*", "neurons", "target, points"]
+    return page.section("Feedback loops", page.table(head, rows)) if rows else ""
