@@ -1,0 +1,101 @@
+"""What a sweep over neurons of classes says as a whole, by hand and from jobs on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_class_jobs import done
+
+from emo.neurons import summary
+from emo.neurons.summary import against_controls, class_summary, loop_rows, selections
+from emo.summarize import summarize_sweep
+
+SETS = [
+    {"class": "anger", "count": 2, "depth": 0.5, "per_block": [0, 0, 2, 0], "stability": [0.5, 0.1]},
+    {"class": "fear", "count": 2, "depth": 0.25, "per_block": [1, 0, 1, 0], "stability": [0.3, None]},
+]
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    """Return what is read of a job's result.json."""
+    config = {"model": {"name": "m"}, "dataset": {"name": "d"}}
+    facts = {"selector": "lape, filter on, active at gate, content tokens, 1.0% of 40 neurons"}
+    return {"sets": SETS, "config": config, "facts": facts, "comparisons": [], "loops": []} | changes
+
+
+def difference(metric: str, against: str, value: float, p: float | None) -> dict[str, Any]:
+    """Return a comparison of the arm mask."""
+    return {"arm": "mask", "against": against, "metric": metric, "value": value, "ci": [value, value], "n": 9,
+            "p": p, "p_holm": p}  # fmt: skip
+
+
+def test_equal_selections_are_one_row() -> None:
+    """Its depth is that of all neurons together; the share of the neurons is not part of its name."""
+    other = result(facts={"selector": "cas, active at gate, content tokens, 1.0% of 40 neurons"})
+    rows = selections([result(), result(), other])
+    assert [row["label"] for row in rows] == [
+        "m d: lape, filter on, active at gate, content tokens", "m d: cas, active at gate, content tokens",
+    ]  # fmt: skip
+    assert rows[0]["count"] == 4 and rows[0]["per_block"] == [1, 0, 3, 0]
+    assert rows[0]["depth"] == pytest.approx((0 + 3 * 2) / 4 / 4)
+    assert rows[0]["stability"] == pytest.approx(0.3)
+    joint = result(facts={"selector": "lape, 1.0% of 40 neurons, in one space with humour, sarcasm"})
+    assert selections([joint])[0]["label"].endswith("in one space with humour, sarcasm")
+
+
+def test_the_finding_counts_differences_from_controls(tmp_path: Path) -> None:
+    """Those with the unedited model do not count, nor does a second metric; p is Holm's."""
+    made = [
+        difference("accuracy", "random", -0.9, 0.001), difference("logprob_margin", "none", -5.0, 0.001),
+        difference("logprob_margin", "random@ratio=1", -0.2, 0.04), difference("logprob_margin", "random", 0.1, 0.06),
+        difference("logprob_margin", "other_emotion", 0.3, None),
+    ]  # fmt: skip
+    rows = against_controls([("intervention.layers=top", result(comparisons=made))])
+    assert [row["value"] for row in rows] == [-0.2, 0.1, 0.3]
+    found = class_summary([("intervention.layers=top", result(comparisons=made))], "t", tmp_path)
+    assert found is not None
+    assert "Against random neurons: 1 of 2 differences in logprob_margin have p < 0.05" in found.findings[0]
+    assert "the largest is -0.20 [-0.20, -0.20], at layers=top mask" in found.findings[0]
+    assert "Against other_emotion neurons: 0 of 1" in found.findings[1]
+    assert {path.name for path, _ in found.figures} == {
+        "sweep_depth.png", "sweep_against_random.png", "sweep_against_other_emotion.png",
+    }  # fmt: skip
+    alone = class_summary([("", result())], "t", tmp_path)
+    assert alone is not None and "control.units" in alone.findings[0]
+    assert class_summary([("", {"arms": {}})], "t", tmp_path) is None
+
+
+def test_loops_are_averaged_by_arm() -> None:
+    """Of every loop the last round counts; the change is that of dev accuracy."""
+    first = {"alpha": 0.3, "tau": 0.1, "units": 4, "target": 60.0, "off": 1.0}
+    last = first | {"alpha": 0.5, "tau": 0.2, "units": 8, "target": 40.0}
+    loops = [
+        {"arm": "random", "base": 50.0, "rounds": [first, last], "reached": True},
+        {"arm": "random", "base": 60.0, "rounds": [first], "reached": False},
+    ]
+    [row] = loop_rows([("", result(loops=loops))])
+    assert (row["loops"], row["reached"], row["rounds"]) == (2, 1, 1.5)
+    assert (row["alpha"], row["units"], row["target"]) == pytest.approx((0.4, 6, -5))
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_sweep_on_disk(tmp_path: Path) -> None:
+    """The page of two jobs: neurons of both selectors, loops, differences, and no best accuracy."""
+    done(tmp_path, "intervention=adaptive_mask", "control.seeds=1", "adaptive.rounds=1")
+    job, _, _ = done(tmp_path, "selector=cas", "control.seeds=1")
+    summarize_sweep(tmp_path / "run", job.config.tracker)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Against random neurons" in page and "Best accuracy" not in page
+    assert "Feedback loops" in page and "cas, active at gate" in page and "Every difference" in page
+    assert (tmp_path / "run" / "sweep_depth.png").is_file()
+
+
+def test_many_differences_are_a_table_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A figure that nobody can read is not drawn."""
+    monkeypatch.setattr(summary, "DRAWN", 1)
+    made = [difference("accuracy", "random", 0.1, 0.5), difference("accuracy", "random", 0.2, 0.5)]
+    found = class_summary([("", result(comparisons=made))], "t", tmp_path)
+    assert found is not None and [path.name for path, _ in found.figures] == ["sweep_depth.png"]
+    assert "Every difference" in found.tables
