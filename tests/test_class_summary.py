@@ -10,6 +10,7 @@ from test_class_jobs import done
 
 from emo.neurons import summary
 from emo.neurons.summary import against_controls, class_summary, loop_rows, selections
+from emo.plots.classes import tenths
 from emo.summarize import summarize_sweep
 
 SETS = [
@@ -90,6 +91,12 @@ def test_a_sweep_on_disk(tmp_path: Path) -> None:
     assert "Against random neurons" in page and "Best accuracy" not in page
     assert "Feedback loops" in page and "cas, active at gate" in page and "Every difference" in page
     assert (tmp_path / "run" / "sweep_depth.png").is_file()
+
+
+def test_tenths_of_the_depth() -> None:
+    """A block counts where it begins, on models of any depth."""
+    assert tenths([1, 2, 3, 4]).tolist() == [1, 0, 2, 0, 0, 3, 0, 4, 0, 0]
+    assert tenths([1] * 30).tolist() == [3] * 10
 
 
 def test_many_differences_are_a_table_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,11 +181,9 @@ def depth_map(rows: Sequence[tuple[str, Sequence[int]]], title: str, path: Path)
     shares = np.full((len(rows), TENTHS), np.nan)
     depth = np.full(len(rows), np.nan)
     for i, (_, counts) in enumerate(rows):
-        total, own = sum(counts), np.zeros(TENTHS)
-        for block, count in enumerate(counts):
-            own[block * TENTHS // len(counts)] += count
+        total = sum(counts)
         if total:
-            shares[i] = 100 * own / total
+            shares[i] = 100 * tenths(counts) / total
             depth[i] = sum(block * count for block, count in enumerate(counts)) / total / len(counts)
     cmap = mpl.colormaps["Blues"].with_extremes(bad=NOT_MEASURED)
     with drawing(path, title, 1.9 + 0.55 * len(rows)) as figure:
@@ -201,6 +199,14 @@ def depth_map(rows: Sequence[tuple[str, Sequence[int]]], title: str, path: Path)
             axes.text(1.01, i, told, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
         figure.colorbar(image, ax=axes, location="bottom", label="% of the selected neurons", aspect=40)
     return path
+
+
+def tenths(counts: Sequence[int]) -> np.ndarray:
+    """Return the sums of values per block over each tenth of the depth, (10,); a block counts where it begins."""
+    found = np.zeros(TENTHS)
+    for block, count in enumerate(counts):
+        found[block * TENTHS // len(counts)] += count
+    return found
 
 
 def _columns(count: int) -> int:
