@@ -144,9 +144,12 @@ def _extent(plan: Plan) -> str:
         else f"{job.prompts} test prompts x {len(job.config.emotions.names)} emotions"
         for job in plan.jobs
     )
-    tokens = dict.fromkeys(str(job.config.generation.max_new_tokens) for job in plan.jobs)
-    size = plan.jobs[0].config.size
-    return f"size={size}: {' or '.join(prompts)}, replies of up to {' or '.join(tokens)} tokens"
+    writing = [
+        job.config for job in plan.jobs if not on_classes(job.config) or job.config.intervention.kind == "induce"
+    ]
+    tokens = dict.fromkeys(str(config.generation.max_new_tokens) for config in writing)
+    replies = f", replies of up to {' or '.join(tokens)} tokens" if tokens else ""
+    return f"size={plan.jobs[0].config.size}: {' or '.join(prompts)}{replies}"
 
 
 def conclude(plan: Plan) -> bool:

@@ -195,7 +195,8 @@ def _column(column: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
     rest = [_show(value) for value in column[numbers.isna()] if pd.notna(value)]
     several = all(text.startswith("[") for text in rest)
-    return numbers if several and numbers.notna().any() else column.map(_show)
+    shown = column.astype(object).where(column.notna(), None)  # a job without this key: pandas has nan for it
+    return numbers if several and numbers.notna().any() else shown.map(_show)
 
 
 def _show(value: object) -> str:

@@ -9,7 +9,7 @@ import pytest
 from test_class_jobs import done
 
 from emo.neurons import summary
-from emo.neurons.summary import against_controls, class_summary, loop_rows, selections
+from emo.neurons.summary import class_summary, comparisons, loop_rows, selections
 from emo.plots.classes import tenths
 from emo.summarize import summarize_sweep
 
@@ -47,21 +47,22 @@ def test_equal_selections_are_one_row() -> None:
 
 
 def test_the_finding_counts_differences_from_controls(tmp_path: Path) -> None:
-    """Those with the unedited model do not count, nor does a second metric; p is Holm's."""
+    """Of each control apart, on one metric; p is Holm's."""
     made = [
         difference("accuracy", "random", -0.9, 0.001), difference("logprob_margin", "none", -5.0, 0.001),
         difference("logprob_margin", "random@ratio=1", -0.2, 0.04), difference("logprob_margin", "random", 0.1, 0.06),
         difference("logprob_margin", "other_emotion", 0.3, None),
     ]  # fmt: skip
-    rows = against_controls([("intervention.layers=top", result(comparisons=made))])
-    assert [row["value"] for row in rows] == [-0.2, 0.1, 0.3]
+    rows = comparisons([("intervention.layers=top", result(comparisons=made))])
+    assert [row["value"] for row in rows] == [-5, -0.2, 0.1, 0.3]
     found = class_summary([("intervention.layers=top", result(comparisons=made))], "t", tmp_path)
     assert found is not None
-    assert "Against random neurons: 1 of 2 differences in logprob_margin have p < 0.05" in found.findings[0]
-    assert "the largest is -0.20 [-0.20, -0.20], at layers=top mask" in found.findings[0]
-    assert "Against other_emotion neurons: 0 of 1" in found.findings[1]
+    assert "Against the unedited model: 1 of 1" in found.findings[0]
+    assert "Against random neurons: 1 of 2 differences in logprob_margin have p < 0.05" in found.findings[1]
+    assert "the largest is -0.20 [-0.20, -0.20], at layers=top mask" in found.findings[1]
+    assert "Against other_emotion neurons: 0 of 1" in found.findings[2]
     assert {path.name for path, _ in found.figures} == {
-        "sweep_depth.png", "sweep_against_random.png", "sweep_against_other_emotion.png",
+        "sweep_depth.png", "sweep_against_none.png", "sweep_against_random.png", "sweep_against_other_emotion.png",
     }  # fmt: skip
     alone = class_summary([("", result())], "t", tmp_path)
     assert alone is not None and "control.units" in alone.findings[0]

@@ -43,7 +43,7 @@ def class_summary(jobs: Sequence[tuple[str, Result]], title: str, folder: Path) 
     if not own:
         return None
     found = selections([result for _, result in own])
-    tests = against_controls(own)
+    tests = comparisons(own)
     loops = loop_rows(own)
     tables = [_selected(found), _effects(tests), _loops(loops)]
     drawn = [(row["label"], row["per_block"]) for row in found]
@@ -54,11 +54,11 @@ def class_summary(jobs: Sequence[tuple[str, Result]], title: str, folder: Path) 
         rows = [row | {"arm": _stem(row["arm"]), "named": _values(row)} for row in tests]
         rows = [row for row in rows if _stem(row["against"]) == control]
         if len(rows) <= DRAWN:
-            metric, told = rows[0]["metric"], f"{title}: class neurons less {control} neurons"
+            metric, told = rows[0]["metric"], f"{title}: less {_called(control)}"
             figures.append(
                 (
                     claims(rows, told, folder / f"sweep_against_{control}.png", metric),
-                    f"What the neurons of a class do to its texts beyond {control} neurons.",
+                    f"What the neurons of a class do to its texts beyond {_called(control)}.",
                 )
             )
     return ClassSummary(_findings(tests), "".join(tables), figures)
@@ -84,11 +84,11 @@ def selections(results: Sequence[Result]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def against_controls(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
-    """Return the jobs' comparisons of own arms with controls, on each job's main outcome; with the job's label."""
+def comparisons(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
+    """Return the jobs' comparisons of own arms with all others, on each job's main outcome; with the job's label."""
     rows = []
     for label, result in jobs:
-        made = [row for row in result["comparisons"] if row["against"] != "none"]
+        made = result["comparisons"]
         main = next((m for m in MAIN if any(row["metric"] == m for row in made)), None)
         rows += [{"label": label, **row} for row in made if row["metric"] == main]
     return rows
@@ -116,10 +116,10 @@ def loop_rows(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
 
 
 def _findings(tests: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say, per control, how often the neurons of classes do what control neurons do not."""
-    if not tests:
-        return ["Nothing stands beside these arms: type control.units=[random,other_emotion]."]
+    """Say, of the unedited model and of each control, how often the neurons of classes do something else."""
     lines = []
+    if all(row["against"] == "none" for row in tests):
+        lines.append("No controls stand beside these arms: type control.units=[random,other_emotion].")
     for control in dict.fromkeys(_stem(row["against"]) for row in tests):
         own = [row for row in tests if _stem(row["against"]) == control and row["value"] is not None]
         if not own:
@@ -127,9 +127,11 @@ def _findings(tests: Sequence[Mapping[str, Any]]) -> list[str]:
         clear = [row for row in own if row["p_holm"] is not None and row["p_holm"] < SMALL_P]
         most = max(own, key=lambda row: abs(row["value"]))
         lines.append(
-            f"Against {control} neurons: {len(clear)} of {len(own)} differences in {most['metric']} have p < {SMALL_P} "
-            f"(sign flips, Holm within a job); the largest is {format_estimate(_estimate(most))}, at {_named(most)}."
+            f"Against {_called(control)}: {len(clear)} of {len(own)} differences in {most['metric']} have "
+            f"p < {SMALL_P} (sign flips, Holm within a job); the largest is {format_estimate(_estimate(most))}, at {_named(most)}."
         )
+    if not tests:
+        return lines
     return [*lines, "The largest of many differences is too large on average: confirm it on other data."]
 
 
@@ -137,6 +139,10 @@ def _named(row: Mapping[str, Any]) -> str:
     """Return what was swept and the arm, without the names of sections."""
     words = [*row["label"].split(), row["arm"]]
     return " ".join(word.partition("=")[0].rpartition(".")[2] + "".join(word.partition("=")[1:]) for word in words)
+
+
+def _called(control: str) -> str:
+    return "the unedited model" if control == "none" else f"{control} neurons"
 
 
 def _values(row: Mapping[str, Any]) -> str:
@@ -182,7 +188,7 @@ def _effects(tests: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     head = ["arm", "against", "metric", "difference", "p (Holm)"]
-    return f"<details><summary>Every difference from a control</summary>{page.table(head, rows)}</details>"
+    return f"<details><summary>Every difference</summary>{page.table(head, rows)}</details>"
 
 
 def _loops(loops: Sequence[Mapping[str, Any]]) -> str:
