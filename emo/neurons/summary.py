@@ -126,9 +126,10 @@ def _findings(tests: Sequence[Mapping[str, Any]]) -> list[str]:
             continue
         clear = [row for row in own if row["p_holm"] is not None and row["p_holm"] < SMALL_P]
         most = max(own, key=lambda row: abs(row["value"]))
+        told = f"{len(clear)} of {len(own)} differences in {most['metric']} have p < {SMALL_P}"
         lines.append(
-            f"Against {_called(control)}: {len(clear)} of {len(own)} differences in {most['metric']} have "
-            f"p < {SMALL_P} (sign flips, Holm within a job); the largest is {format_estimate(_estimate(most))}, at {_named(most)}."
+            f"Against {_called(control)}: {told} (sign flips, Holm within a job); "
+            f"the largest is {format_estimate(_estimate(most))}, at {_named(most)}."
         )
     if not tests:
         return lines
