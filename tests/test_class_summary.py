@@ -37,13 +37,15 @@ def test_equal_selections_are_one_row() -> None:
     other = result(facts={"selector": "cas, active at gate, content tokens, 1.0% of 40 neurons"})
     rows = selections([result(), result(), other])
     assert [row["label"] for row in rows] == [
-        "m d: lape, filter on, active at gate, content tokens", "m d: cas, active at gate, content tokens",
+        "lape, filter on, active at gate, content tokens", "cas, active at gate, content tokens",
     ]  # fmt: skip
     assert rows[0]["count"] == 4 and rows[0]["per_block"] == [1, 0, 3, 0]
     assert rows[0]["depth"] == pytest.approx((0 + 3 * 2) / 4 / 4)
     assert rows[0]["stability"] == pytest.approx(0.3)
-    joint = result(facts={"selector": "lape, 1.0% of 40 neurons, in one space with humour, sarcasm"})
-    assert selections([joint])[0]["label"].endswith("in one space with humour, sarcasm")
+    joint = result(facts={"selector": "lape, 1.0% of 40 neurons, in one space with classes of rhetoric"})
+    assert selections([joint])[0]["label"] == "lape, in one space with classes of rhetoric"
+    large = result(config={"model": {"name": "large"}, "dataset": {"name": "d"}})
+    assert [row["label"].partition(": ")[0] for row in selections([result(), large])] == ["m", "large"]
 
 
 def test_the_finding_counts_differences_from_controls(tmp_path: Path) -> None:

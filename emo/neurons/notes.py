@@ -79,7 +79,7 @@ def facts(job: ClassJob) -> dict[str, str]:
             f"({min(stable):.2f} to {max(stable):.2f} over classes and {len(HALVINGS)} ways to halve)"
         )
     if how.space == "joint" and job.beside is not None:
-        found["selector"] += f", in one space with {', '.join(job.beside.splits.classes)}"
+        found["selector"] += f", in one space with classes of {job.beside.splits.task}"
     return found
 
 

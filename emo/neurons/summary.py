@@ -58,7 +58,7 @@ def class_summary(jobs: Sequence[tuple[str, Result]], title: str, folder: Path) 
             figures.append(
                 (
                     claims(rows, told, folder / f"sweep_against_{control}.png", metric),
-                    f"What the neurons of a class do to its texts beyond {_called(control)}.",
+                    f"Editing the neurons of a class, on its own texts: difference from {_called(control)}.",
                 )
             )
     return ClassSummary(_findings(tests), "".join(tables), figures)
@@ -75,13 +75,17 @@ def selections(results: Sequence[Result]) -> list[dict[str, Any]]:
             per = np.array([row["per_block"] for row in sets]).sum(0)
             stable = [x for row in sets for x in row["stability"] if x is not None]
             rows[key] = {
-                "label": f"{model} {data}: {told.rpartition(', ')[0] if '%' in told.rpartition(', ')[2] else told}",
+                "label": ", ".join(part for part in told.split(", ") if "% of" not in part),
                 "model": model, "dataset": data, "selector": told, "sets": sets, "per_block": per.tolist(),
                 "count": int(per.sum()),
                 "depth": float(per @ np.arange(len(per))) / per.sum() / len(per) if per.sum() else None,
                 "stability": sum(stable) / len(stable) if stable else None,
             }  # fmt: skip
-    return list(rows.values())
+    found = list(rows.values())
+    for key in ("dataset", "model"):  # said where they differ
+        if len({row[key] for row in found}) > 1:
+            found = [row | {"label": f"{row[key]}: {row['label']}"} for row in found]
+    return found
 
 
 def comparisons(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
