@@ -48,8 +48,10 @@ def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -
     if anew or not _unchanged(root, frame, rows):
         unfolded = bool(sweep and sweep.get("experiment"))
         _write(root, frame, title, command, rows, {path.name: result for path, result in results.items()}, unfolded)
-    columns, cells = console_rows(frame, axes, CONSOLE_ROWS)
-    console.table("test: mean [95 % interval over scenarios or groups]", columns, cells)
+    columns, cells = console_rows(frame, axes, len(frame))
+    console.table("test: mean [95 % interval over scenarios or groups]", columns, cells[:CONSOLE_ROWS])
+    if len(cells) > CONSOLE_ROWS:
+        console.say(f"{len(cells) - CONSOLE_ROWS} of {len(cells)} rows are in the report only")
     console.say(f"table: {root / 'results.csv'}")
     console.say(f"report: {root / 'report.html'}")
     if tracker.name == "wandb":

@@ -12,7 +12,7 @@ from emo.neurons import results, selectors
 from emo.neurons.choosing import BY_STATISTICS, agreement
 from emo.neurons.finding import HALVINGS
 from emo.neurons.job import ClassJob
-from emo.neurons.kinds import SELECTORS
+from emo.neurons.kinds import KINDS, SELECTORS
 from emo.neurons.selectors import Ranked, Selection, counts, depth
 from emo.stats import Estimate
 
@@ -182,6 +182,11 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
             f"always ({results.chance(job):.0%}): a change of accuracy says nothing here; read logprob_margin."
         )
     made += [text for text in (STANDING.get(kind), PUBLISHED.get(kind)) if text]
+    if kind in KINDS:
+        made.append(
+            "Intervals and p are over texts, not over classes: an edit that shifts a name alike for every text has a "
+            "small p. Read off_margin and induced beside the margin, and the controls beside all."
+        )
     if c.control.seeds < DRAWS and any(arm.pick == "random" for arm in job.arms):
         drawn = "one draw" if c.control.seeds == 1 else f"{c.control.seeds} draws"
         made.append(f"Random neurons are {drawn} a class: what they do is partly an accident; type control.seeds=10.")
