@@ -20,6 +20,7 @@ from emo.errors import UserError
 from emo.jobs import make_job
 from emo.models.fingerprint import fingerprint
 from emo.neurons import results
+from emo.neurons.asking import named
 from emo.neurons.data import parts
 from emo.neurons.finding import PARTS
 from emo.neurons.job import ClassJob
@@ -321,3 +322,59 @@ def test_overlap_with_a_circuit(tmp_path: Path) -> None:
     config = made(tmp_path, f"circuit.path={tmp_path / 'circuit'}", "model=tiny_qwen2")
     with pytest.raises(UserError, match=r"circuit\.path: this circuit"):
         make_job(config).check()
+
+
+def test_the_unedited_arm_depends_on_the_train_texts_behind_its_prior(tmp_path: Path) -> None:
+    """More train texts beside the same test texts: another prior, so other scores of every arm."""
+    keys = {}
+    for words in ((), ("evaluator.score=sum",)):
+        few, all_ = (make_job(made(tmp_path, f"dataset.limit={n}", *words)) for n in (12, 20))
+        assert isinstance(few, ClassJob) and isinstance(all_, ClassJob)
+        assert few.splits.test == all_.splits.test and few.splits.train != all_.splits.train
+        keys[words] = [job._arm_key(job.arms[0]) for job in (few, all_)]
+    assert keys[()][0] != keys[()][1]
+    assert keys[("evaluator.score=sum",)][0] == keys[("evaluator.score=sum",)][1]
+
+
+def test_what_was_not_parsed_is_no_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither right for the first class in the loop, nor what a reply is called."""
+    nothing = torch.full((1, 3), torch.nan)
+    assert named(torch.cat([nothing, torch.tensor([[0.0, 2.0, 1.0]])])).tolist() == [-1, 1]
+    job = make_job(made(tmp_path, "intervention=induce", "evaluator.answer=parsed", "control.units=[]"))
+    assert isinstance(job, ClassJob)
+    monkeypatch.setattr(ClassJob, "_asked", lambda _, items, *__: nothing.expand(1, len(items), 3))
+    assert job._accuracy(job.splits.dev, None, "dev").tolist() == [0, 0, 0]
+    assert {row["called"] for row in job.written["none"].rows} == {None}
+
+
+def test_parts_have_their_share_of_every_class(tmp_path: Path) -> None:
+    """Counterparts stand beside every fourth pair or so: dealt by place they would all be in two parts of four."""
+    job = make_job(made(tmp_path, "dataset=rhetoric", "dataset.limit=null"))
+    assert isinstance(job, ClassJob)
+    train = job.splits.train
+    for name in job.names:
+        sizes = [sum(train[i].label == name for i in part) for part in parts(train, PARTS)]
+        assert max(sizes) - min(sizes) <= 2, (name, sizes)
+
+
+@pytest.mark.parametrize("words", [
+    ("intervention.of=population",), ("intervention.of=population", "intervention.ratio=[0.5,1.0]"),
+    ("intervention=adaptive_mask", "intervention.of=population", "intervention.ratio=0.1"),
+])  # fmt: skip
+def test_a_share_of_the_population_is_a_share(tmp_path: Path, words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=r"below 1, of masks only; type intervention=mask intervention\.ratio="):
+        make_job(made(tmp_path, *words))
+
+
+def test_last_tokens_have_no_space_in_common(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"type selector\.tokens=content"):
+        make_job(made(tmp_path, "selector.space=joint", "selector.tokens=last"))
+
+
+def test_devices_are_selected_by_lape_whatever_selects_emotions(tmp_path: Path) -> None:
+    """Their settings are read too, so results depend on them."""
+    words = ("intervention=inject", "selector=cas", "control.units=[]")
+    jobs = [make_job(made(tmp_path, *words, f"selector.assignment={name}")) for name in ("lape_bar", "argmax")]
+    one, other = (job for job in jobs if isinstance(job, ClassJob))
+    arm = one.arms[1]
+    assert one._arm_key(arm) != other._arm_key(arm) and one._arm_key(one.arms[0]) == other._arm_key(other.arms[0])

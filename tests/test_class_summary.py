@@ -35,7 +35,7 @@ def difference(metric: str, against: str, value: float, p: float | None) -> dict
 def test_equal_selections_are_one_row() -> None:
     """Its depth is that of all neurons together; the share of the neurons is not part of its name."""
     other = result(facts={"selector": "cas, active at gate, content tokens, 1.0% of 40 neurons"})
-    rows = selections([result(), result(), other])
+    rows = selections([("", result()), ("", result()), ("", other)])
     assert [row["label"] for row in rows] == [
         "lape, filter on, active at gate, content tokens", "cas, active at gate, content tokens",
     ]  # fmt: skip
@@ -43,9 +43,26 @@ def test_equal_selections_are_one_row() -> None:
     assert rows[0]["depth"] == pytest.approx((0 + 3 * 2) / 4 / 4)
     assert rows[0]["stability"] == pytest.approx(0.3)
     joint = result(facts={"selector": "lape, 1.0% of 40 neurons, in one space with classes of rhetoric"})
-    assert selections([joint])[0]["label"] == "lape, in one space with classes of rhetoric"
+    assert selections([("", joint)])[0]["label"] == "lape, in one space with classes of rhetoric"
     large = result(config={"model": {"name": "large"}, "dataset": {"name": "d"}})
-    assert [row["label"].partition(": ")[0] for row in selections([result(), large])] == ["m", "large"]
+    assert [row["label"].partition(": ")[0] for row in selections([("", result()), ("", large)])] == ["m", "large"]
+
+
+def test_rows_that_read_alike_bear_the_job() -> None:
+    """Two seeds: other sets by the same selector."""
+    other = result(sets=[SETS[0] | {"per_block": [2, 0, 0, 0]}, SETS[1]])
+    assert [row["label"] for row in selections([("seed=0", result()), ("seed=1", other)])] == ["seed=0", "seed=1"]
+
+
+def test_nats_and_shares_are_not_compared(tmp_path: Path) -> None:
+    """Jobs with another outcome have a line and a figure of their own; devices are one control."""
+    masks = result(comparisons=[difference("logprob_margin", "random", -0.2, 0.04)])
+    induced = result(comparisons=[difference("induced", f"random_{name}@scale=2", 0.3, 0.5) for name in ("a", "b")])
+    found = class_summary([("a=1", masks), ("a=2", induced)], "t", tmp_path)
+    assert found is not None and found.findings is not None
+    assert "1 of 1 differences in logprob_margin" in found.findings[0]
+    assert "Against random neurons: 0 of 2 differences in induced" in found.findings[1]
+    assert (tmp_path / "sweep_induced_against_random.png").is_file()
 
 
 def test_the_finding_counts_differences_from_controls(tmp_path: Path) -> None:
@@ -58,16 +75,19 @@ def test_the_finding_counts_differences_from_controls(tmp_path: Path) -> None:
     rows = comparisons([("intervention.layers=top", result(comparisons=made))])
     assert [row["value"] for row in rows] == [-5, -0.2, 0.1, 0.3]
     found = class_summary([("intervention.layers=top", result(comparisons=made))], "t", tmp_path)
-    assert found is not None
+    assert found is not None and found.findings is not None
     assert "Against the unedited model: 1 of 1" in found.findings[0]
     assert "Against random neurons: 1 of 2 differences in logprob_margin have p < 0.05" in found.findings[1]
     assert "the largest is -0.20 [-0.20, -0.20], at layers=top mask" in found.findings[1]
     assert "Against other_emotion neurons: 0 of 1" in found.findings[2]
     assert {path.name for path, _ in found.figures} == {
-        "sweep_depth.png", "sweep_against_none.png", "sweep_against_random.png", "sweep_against_other_emotion.png",
+        "sweep_depth.png", "sweep_logprob_margin_against_none.png", "sweep_logprob_margin_against_random.png",
+        "sweep_logprob_margin_against_other_emotion.png",
     }  # fmt: skip
-    alone = class_summary([("", result())], "t", tmp_path)
-    assert alone is not None and "control.units" in alone.findings[0]
+    alone = class_summary([("", result(comparisons=made[1:2]))], "t", tmp_path)
+    assert alone is not None and alone.findings is not None and "control.units" in alone.findings[0]
+    unedited = class_summary([("", result())], "t", tmp_path)
+    assert unedited is not None and unedited.findings is None
     assert class_summary([("", {"arms": {}})], "t", tmp_path) is None
 
 
@@ -97,9 +117,10 @@ def test_a_sweep_on_disk(tmp_path: Path) -> None:
 
 
 def test_tenths_of_the_depth() -> None:
-    """A block counts where it begins, on models of any depth."""
-    assert tenths([1, 2, 3, 4]).tolist() == [1, 0, 2, 0, 0, 3, 0, 4, 0, 0]
-    assert tenths([1] * 30).tolist() == [3] * 10
+    """A block's count is spread over its own part of the depth: an even selection is even on models of any depth."""
+    assert tenths([5, 0, 10, 0]).tolist() == pytest.approx([2, 2, 1, 0, 0, 4, 4, 2, 0, 0])
+    for blocks in (4, 16, 30):
+        assert tenths([1] * blocks).tolist() == pytest.approx([blocks / 10] * 10)
 
 
 def test_many_differences_are_a_table_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,11 @@ from emo.models.lm import LM
 from emo.neurons.prediction import Asked, choice_ids, choice_scores, parsed_answers
 
 
+def named(scores: Tensor) -> Tensor:
+    """Return the class (n,) of the highest of scores (n, C), -1 where nothing was found (torch: nan is highest)."""
+    return torch.where(scores.isnan().any(-1), -1, scores.nan_to_num().argmax(-1))
+
+
 def asked_scores(
     lm: LM,
     prompts: Sequence[Sequence[int]],

@@ -107,12 +107,10 @@ def load_items(config: DatasetConfig, classes: Sequence[str] | None, seed: int) 
                 f"dataset={config.name}: no text of {_some(lacking)} for the {where} split; each class needs five "
                 f"groups (labels of {path.name} that were left out: {_some(list(left_out)) or 'none'}; dataset.labels)"
             )
-    balanced = [_balanced(part) for part in parts]
-    if beyond := sum(map(len, parts)) - sum(map(len, balanced)):
-        left_out[LITERAL] += beyond
-    train, dev, test = (_limit(part, config.limit) for part in balanced)
+    left_out[LITERAL] += sum(len(part) - len(_balanced(part)) for part in parts)
+    train, dev, test = (_balanced(_limit(part, config.limit)) for part in parts)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return ClassSplits(train, dev, test, kept, digest, config.task, dict(left_out))
+    return ClassSplits(train, dev, test, kept, digest, config.task, dict(+left_out))
 
 
 def _some(names: Sequence[str]) -> str:
@@ -233,20 +231,26 @@ def _balanced(items: Sequence[Item]) -> list[Item]:
 
 
 def _limit(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """Keep the first ``limit`` items of each class."""
+    """Keep the first ``limit`` items of each class, and all counterparts: `_balanced` spreads those over the rest."""
     seen = Counter[str]()
     kept = []
     for item in items:
         seen[item.label] += 1
-        if limit is None or seen[item.label] <= limit:
+        if limit is None or item.label == LITERAL or seen[item.label] <= limit:
             kept.append(item)
     return kept
 
 
 def parts(items: Sequence[Item], n: int) -> list[list[int]]:
-    """Return the places of the items of every n-th group, n lists; a list may be empty."""
-    order = {group: k for k, group in enumerate(dict.fromkeys(item.group for item in items))}
+    """Return the places of the items of n parts without a common group, classes dealt evenly; one may be empty."""
+    classes: dict[str, list[str]] = {}
+    for item in items:
+        classes.setdefault(item.group, []).append(item.label)
+    kinds: dict[tuple[str, ...], list[str]] = {}  # groups of the same classes, e.g. pairs with a counterpart
+    for group, labels in classes.items():
+        kinds.setdefault(tuple(sorted(labels)), []).append(group)
+    dealt = {group: k % n for k, group in enumerate(group for groups in kinds.values() for group in groups)}
     found: list[list[int]] = [[] for _ in range(n)]
     for i, item in enumerate(items):
-        found[order[item.group] % n].append(i)
+        found[dealt[item.group]].append(i)
     return found

@@ -31,7 +31,7 @@ from emo.models.load import describe, load
 from emo.neurons.adaptive import Adaptive, adapt
 from emo.neurons.adaptive import Path as Loop
 from emo.neurons.arms import ClassArm, arms_of, injection, mask_of, units_of
-from emo.neurons.asking import asked_scores
+from emo.neurons.asking import asked_scores, named
 from emo.neurons.data import BESIDE, LITERAL, ClassSplits, Item, load_items
 from emo.neurons.finding import Finder
 from emo.neurons.masks import Mask, plan_masks
@@ -97,7 +97,19 @@ class ClassJob:
                 edited["dev"] = digest([list(item) for item in self.splits.dev])
             if self.beside is not None:
                 edited["beside"] = self.beside.texts
-        return {"arm": arm.key(), "answer": [c.evaluator.answer, c.evaluator.score]} | edited
+            if arm.device is not None:
+                edited["devices"] = asdict(replace(c.selector, name="lape"))
+        prior = self.finder.texts if self._calibrated else None
+        return {"arm": arm.key(), "answer": [c.evaluator.answer, self._score], "prior": prior} | edited
+
+    @property
+    def _score(self) -> str | None:
+        """How log-probabilities are scored; None: what is written is read."""
+        return self.config.evaluator.score if self.config.evaluator.answer == "choice" else None
+
+    @property
+    def _calibrated(self) -> bool:
+        return self._score == CALIBRATED
 
     @cached_property
     def result_address(self) -> str:
@@ -111,7 +123,7 @@ class ClassJob:
             parts=parts,
             kind=c.intervention.kind,
             arms=[self._arm_key(arm) | {"name": arm.name} for arm in self.arms],
-            selection=self.finder.key,
+            selection=[self.finder.key, asdict(c.selector)],  # other selectors' sets are compared with these
             circuit=None if self.circuit is None else self.circuit.digest(),
             written=c.generation.max_new_tokens if c.intervention.kind == "induce" else None,
             intervals=[c.evaluator.bootstrap, c.seed],
@@ -184,7 +196,7 @@ class ClassJob:
     def _accuracy(self, items: Sequence[Item], mask: tuple[Mask, int] | None, label: str) -> Tensor:
         scores = self._scores(items, [] if mask is None else [mask], label)[0]
         right = torch.tensor(self.finder.labels(items))
-        hit = (scores.argmax(-1) == right).double()
+        hit = (named(scores) == right).double()
         return torch.stack([100 * hit[right == c].mean() for c in range(len(self.names))])
 
     def _adapted(self, arm: ClassArm, start: Mask, target: int) -> tuple[Mask, Loop]:
@@ -205,8 +217,7 @@ class ClassJob:
 
     def _scores(self, items: Sequence[Item], masks: Sequence[tuple[Mask, int]], label: str) -> Tensor:
         """Return scores (conditions, n, C) of all names; without masks one condition, unedited."""
-        calibrated = self.config.evaluator.answer == "choice" and self.config.evaluator.score == CALIBRATED
-        return self._asked(items, masks, label) - (self.prior if calibrated else 0)
+        return self._asked(items, masks, label) - (self.prior if self._calibrated else 0)
 
     @cached_property
     def prior(self) -> Tensor:
@@ -274,13 +285,13 @@ class ClassJob:
         )
         texts = [self.lm.tokenizer.decode(own, skip_special_tokens=True).strip() for own in ids]
         items = [Item(str(n), str(n), "", text) for n, text in enumerate(texts)]
-        called = self._scores(items, [], f"test: {arm.name}, replies named")[0].argmax(-1).tolist()
+        called = named(self._scores(items, [], f"test: {arm.name}, replies named")[0]).tolist()
         return Artifact(
             rows=[
                 {
                     "sample": test[i].id, "label": test[i].label, "seed": conditions[k][0],
                     "class": None if conditions[k][1] is None else self.names[int(conditions[k][1] or 0)],
-                    "reply": text, "called": self.names[of],
+                    "reply": text, "called": None if of < 0 else self.names[of],
                 }
                 for (k, i), text, of in zip(asked, texts, called, strict=True)
             ]

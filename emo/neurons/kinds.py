@@ -36,6 +36,19 @@ def check_classes(config: Config) -> None:
         raise UserError(
             f"intervention={kind}: not on labelled texts; type intervention= one of none, {', '.join(KINDS)}"
         )
+    given, selector = config.intervention, config.selector
+    if kind in KINDS and given.of == "population":
+        shares = given.ratio if isinstance(given.ratio, list) else [given.ratio]
+        if kind != "mask" or max(shares) >= 1:
+            raise UserError(
+                f"intervention={kind} intervention.of=population intervention.ratio={given.ratio}: shares of all "
+                "neurons below 1, of masks only; type intervention=mask intervention.ratio=[0.01,0.02]"
+            )
+    if labelled and selector.space == "joint" and selector.tokens == "last":
+        raise UserError(
+            "selector.space=joint selector.tokens=last: last tokens differ by the question about emotions and devices; "
+            "type selector.tokens=content"
+        )
     if kind == "inject" and config.dataset.task != "emotion":
         raise UserError(
             f"intervention=inject dataset={config.dataset.name}: devices are injected into neurons of emotions; "

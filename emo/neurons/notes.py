@@ -40,7 +40,8 @@ STANDING = {
         "Ours: the same loop on random neurons and on those of another class. A fall in dev accuracy is the loop's "
         "stopping rule and no finding; what counts is what random neurons need for it, and the test texts."
     ),
-    "induce": "Published: the idea of directed induction. Reconstructed: beta, the outcome. Ours: controls, replies.",
+    "induce": "Published: the idea of directed induction. Reconstructed: beta, the outcome. Ours: controls, replies. "
+    "Replies are named as texts are, less the names' means on the data set's texts: compare arms, not levels.",
     "inject": "Published: the idea and its range. Reconstructed: omega. Ours: controls and intervals.",
 }
 SMALL_P = 0.05
@@ -54,10 +55,11 @@ def facts(job: ClassJob) -> dict[str, str]:
     how = c.selector
     told = {"lape": f"lape, filter {'on' if how.filter else 'off'}, {how.assignment}"}.get(how.name, how.name)
     where = "" if how.name in ("direct_effect", "random") else f", active at {how.site}, {how.tokens} tokens"
+    score = f", {c.evaluator.score}" if c.evaluator.answer == "choice" else ""
     found = {
         "model": f"{c.model.name} ({s.id}, {s.n_layers} blocks, {s.dtype}, commit {s.commit[:12]})",
         "dataset": f"{c.dataset.name}: {len(parts.train)} train, {len(parts.dev)} dev, {len(parts.test)} test texts",
-        "question": f"which of {', '.join(job.names)}; answer: {c.evaluator.answer}, {c.evaluator.score}",
+        "question": f"which of {', '.join(job.names)}; answer: {c.evaluator.answer}{score}",
         "selector": f"{told}{where}, {how.ratio:.1%} of {s.n_layers * job.lm.f} neurons",
     }
     if c.intervention.kind != "none":
@@ -182,7 +184,7 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
             f"always ({results.chance(job):.0%}): a change of accuracy says nothing here; read logprob_margin."
         )
     made += [text for text in (STANDING.get(kind), PUBLISHED.get(kind)) if text]
-    if kind in KINDS:
+    if kind in KINDS and c.evaluator.answer == "choice":
         made.append(
             "Intervals and p are over texts, not over classes: an edit that shifts a name alike for every text has a "
             "small p. Read off_margin and induced beside the margin, and the controls beside all."
@@ -195,7 +197,8 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
         made.append(f"Dev accuracy of a class moves in steps of {step:.1f} points (margin {c.adaptive.margin:g}).")
     fewest = min(Counter(item.label for item in job.splits.train).values())
     if fewest < FEW:
-        made.append(f"Neurons were selected on {fewest} texts of a class: few; type dataset.limit=null for all.")
+        more = "" if c.dataset.limit is None else "; type dataset.limit=null for all"
+        made.append(f"Neurons were selected on {fewest} texts of a class: few{more}.")
     empty = [row["class"] for row in sets(job) if not row["count"]]
     if empty:
         made.append(f"No neuron was selected for {', '.join(empty)}: its arms edit nothing.")

@@ -5,8 +5,8 @@
     induced                            share of the other classes' texts that are called the edited class
     reply_induced                      the same of replies written under an induction
 
-Margin = log-probability of the right name less the mean of the others (nats). Draws are averaged per text first;
-intervals resample groups (topics, pairs), methods 4.
+Margin = score (``evaluator.score``) of the right name less the mean of the others, in nats. Draws are averaged per text
+first; intervals resample groups (topics, pairs), methods 4.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from emo.neurons.asking import named
 from emo.neurons.job import ClassJob
 from emo.neurons.prediction import Prediction, table
 from emo.stats import Estimate, estimate, holm, paired
@@ -28,7 +30,7 @@ UNPARSED = -1
 
 def called(scores: np.ndarray) -> np.ndarray:
     """Return the class (index) of the highest score along the last axis; `UNPARSED` where nothing was read."""
-    return np.where(np.isnan(scores).any(-1), UNPARSED, np.nan_to_num(scores).argmax(-1))
+    return named(torch.from_numpy(np.ascontiguousarray(scores))).numpy()
 
 
 def long_table(job: ClassJob) -> pd.DataFrame:

@@ -6,6 +6,7 @@ Everything is read from the jobs' result.json; nothing is measured again.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 
 from emo import page
 from emo.console import format_estimate
+from emo.neurons.kinds import CONTROLS
 from emo.plots import claims, depth_map
 from emo.stats import Estimate
 
@@ -26,7 +28,7 @@ Result = Mapping[str, Any]
 class ClassSummary(NamedTuple):
     """Lines for the top of the page, tables as HTML, figures with captions."""
 
-    findings: list[str]
+    findings: list[str] | None  # None: nothing was edited
     tables: str
     figures: list[tuple[Path, str]]
 
@@ -42,7 +44,7 @@ def class_summary(jobs: Sequence[tuple[str, Result]], title: str, folder: Path) 
     own = [(label, result) for label, result in jobs if result.get("sets")]
     if not own:
         return None
-    found = selections([result for _, result in own])
+    found = selections(own)
     tests = comparisons(own)
     loops = loop_rows(own)
     tables = [_selected(found), _effects(tests), _loops(loops)]
@@ -50,24 +52,19 @@ def class_summary(jobs: Sequence[tuple[str, Result]], title: str, folder: Path) 
     path = depth_map(drawn, title, folder / "sweep_depth.png")
     caption = "Where the selected neurons lie: share of them in each tenth of the depth, all classes together."
     figures = [(path, caption)]
-    for control in dict.fromkeys(_stem(row["against"]) for row in tests):
-        rows = [row | {"arm": _stem(row["arm"]), "named": _values(row)} for row in tests]
-        rows = [row for row in rows if _stem(row["against"]) == control]
+    for (control, metric), rows in _groups(tests).items():
         if len(rows) <= DRAWN:
-            metric, told = rows[0]["metric"], f"{title}: less {_called(control)}"
-            figures.append(
-                (
-                    claims(rows, told, folder / f"sweep_against_{control}.png", metric),
-                    f"Editing the neurons of a class, on its own texts: difference from {_called(control)}.",
-                )
-            )
+            named = [row | {"arm": _stem(row["arm"]), "named": _values(row)} for row in rows]
+            told, file = f"{title}: less {_called(control)}", f"sweep_{metric}_against_{control}.png"
+            caption = f"Editing the neurons of a class, on its own texts: difference from {_called(control)}."
+            figures.append((claims(named, told, folder / file, metric), caption))
     return ClassSummary(_findings(tests), "".join(tables), figures)
 
 
-def selections(results: Sequence[Result]) -> list[dict[str, Any]]:
+def selections(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
     """Return a row per different selection: label, model, dataset, selector, counts per class and block, depth."""
     rows: dict[str, dict[str, Any]] = {}
-    for result in results:
+    for label, result in jobs:
         sets, config = result["sets"], result["config"]
         model, data, told = config["model"]["name"], config["dataset"]["name"], result["facts"]["selector"]
         key = json.dumps([model, data, told, [row["per_block"] for row in sets]])
@@ -76,8 +73,8 @@ def selections(results: Sequence[Result]) -> list[dict[str, Any]]:
             stable = [x for row in sets for x in row["stability"] if x is not None]
             rows[key] = {
                 "label": ", ".join(part for part in told.split(", ") if "% of" not in part),
-                "model": model, "dataset": data, "selector": told, "sets": sets, "per_block": per.tolist(),
-                "count": int(per.sum()),
+                "model": model, "dataset": data, "selector": told, "job": label, "sets": sets,
+                "per_block": per.tolist(), "count": int(per.sum()),
                 "depth": float(per @ np.arange(len(per))) / per.sum() / len(per) if per.sum() else None,
                 "stability": sum(stable) / len(stable) if stable else None,
             }  # fmt: skip
@@ -85,7 +82,8 @@ def selections(results: Sequence[Result]) -> list[dict[str, Any]]:
     for key in ("dataset", "model"):  # said where they differ
         if len({row[key] for row in found}) > 1:
             found = [row | {"label": f"{row[key]}: {row['label']}"} for row in found]
-    return found
+    several = Counter(row["label"] for row in found)
+    return [row | {"label": row["job"]} if several[row["label"]] > 1 else row for row in found]
 
 
 def comparisons(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
@@ -119,25 +117,37 @@ def loop_rows(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _findings(tests: Sequence[Mapping[str, Any]]) -> list[str]:
+def _groups(tests: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return the measured differences by what they are from, and of what: nats and shares are not compared."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in tests:
+        if row["value"] is not None:
+            groups.setdefault((_control(row["against"]), row["metric"]), []).append(row)
+    return groups
+
+
+def _findings(tests: Sequence[dict[str, Any]]) -> list[str] | None:
     """Say, of the unedited model and of each control, how often the neurons of classes do something else."""
+    if not tests:
+        return None
     lines = []
     if all(row["against"] == "none" for row in tests):
         lines.append("No controls stand beside these arms: type control.units=[random,other_emotion].")
-    for control in dict.fromkeys(_stem(row["against"]) for row in tests):
-        own = [row for row in tests if _stem(row["against"]) == control and row["value"] is not None]
-        if not own:
-            continue
+    for (control, metric), own in _groups(tests).items():
         clear = [row for row in own if row["p_holm"] is not None and row["p_holm"] < SMALL_P]
         most = max(own, key=lambda row: abs(row["value"]))
-        told = f"{len(clear)} of {len(own)} differences in {most['metric']} have p < {SMALL_P}"
+        told = f"{len(clear)} of {len(own)} differences in {metric} have p < {SMALL_P}"
         lines.append(
             f"Against {_called(control)}: {told} (sign flips, Holm within a job); "
             f"the largest is {format_estimate(_estimate(most))}, at {_named(most)}."
         )
-    if not tests:
-        return lines
     return [*lines, "The largest of many differences is too large on average: confirm it on other data."]
+
+
+def _control(arm: str) -> str:
+    """Return what an arm is a control of, without device and strength: ``random`` of ``random_humour@scale=2``."""
+    stem = _stem(arm)
+    return next((name for name in CONTROLS if stem == name or stem.startswith(f"{name}_")), stem)
 
 
 def _named(row: Mapping[str, Any]) -> str:

@@ -170,7 +170,7 @@ def depth_map(rows: Sequence[tuple[str, Sequence[int]]], title: str, path: Path)
     """Draw where selections lie, a row each: the share of their neurons in every tenth of the depth, models alike.
 
     Args:
-        rows: label and neurons per block, of models of any depth; a block counts where its relative depth l/L falls.
+        rows: label and neurons per block, of models of any depth; block l of L lies from l/L to (l+1)/L.
         title: of the sweep.
         path: PNG to write.
 
@@ -202,11 +202,10 @@ def depth_map(rows: Sequence[tuple[str, Sequence[int]]], title: str, path: Path)
 
 
 def tenths(counts: Sequence[int]) -> np.ndarray:
-    """Return the sums of values per block over each tenth of the depth, (10,); a block counts where it begins."""
-    found = np.zeros(TENTHS)
-    for block, count in enumerate(counts):
-        found[block * TENTHS // len(counts)] += count
-    return found
+    """Return the sums of values per block over each tenth of the depth, (10,); a count is spread over its block."""
+    edges = np.arange(len(counts) + 1) / len(counts)
+    total = np.concatenate([[0.0], np.cumsum(counts)])
+    return np.diff(np.interp(np.arange(TENTHS + 1) / TENTHS, edges, total))
 
 
 def _columns(count: int) -> int:

@@ -72,7 +72,7 @@ METRICS: dict[str, tuple[str, float | None]] = {
     "delta_s": ("delta-s (projection, activation units)", 0.0),
     "delta_s_rel": ("delta-s (share of the prompt's gap)", 0.0),
     "delta_s_last": ("delta-s, last block unedited (activation units)", 0.0),
-    "logprob_margin": ("log-prob. margin (nats)", 0.0),
+    "logprob_margin": ("log-prob. margin (nats; replies: per token)", 0.0),
     "ppl_ratio": ("perplexity ratio (to arm none)", 1.0),
     "degenerate": ("degenerate (share of replies)", 0.0),
     "refusal": ("refusals (share of replies)", 0.0),
