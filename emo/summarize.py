@@ -136,6 +136,7 @@ def _write(
             for row in rows
             if row.state == "done"
         ]
+        notes += classes.notes if classes is not None else []
         link = linked(jobs, root)
         sections = job_sections(jobs, root, unfolded=unfolded, link=link)
         told = classes.findings if classes is not None else None

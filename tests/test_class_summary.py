@@ -21,7 +21,7 @@ SETS = [
 
 def result(**changes: Any) -> dict[str, Any]:
     """Return what is read of a job's result.json."""
-    config = {"model": {"name": "m"}, "dataset": {"name": "d"}}
+    config = {"model": {"name": "m"}, "dataset": {"name": "d"}, "intervention": {"kind": "mask"}}
     facts = {"selector": "lape, filter on, active at gate, content tokens, 1.0% of 40 neurons"}
     return {"sets": SETS, "config": config, "facts": facts, "comparisons": [], "loops": []} | changes
 
@@ -44,7 +44,7 @@ def test_equal_selections_are_one_row() -> None:
     assert rows[0]["stability"] == pytest.approx(0.3)
     joint = result(facts={"selector": "lape, 1.0% of 40 neurons, in one space with classes of rhetoric"})
     assert selections([("", joint)])[0]["label"] == "lape, in one space with classes of rhetoric"
-    large = result(config={"model": {"name": "large"}, "dataset": {"name": "d"}})
+    large = result(config=result()["config"] | {"model": {"name": "large"}})
     assert [row["label"].partition(": ")[0] for row in selections([("", result()), ("", large)])] == ["m", "large"]
 
 
@@ -76,6 +76,7 @@ def test_the_finding_counts_differences_from_controls(tmp_path: Path) -> None:
     assert [row["value"] for row in rows] == [-5, -0.2, 0.1, 0.3]
     found = class_summary([("intervention.layers=top", result(comparisons=made))], "t", tmp_path)
     assert found is not None and found.findings is not None
+    assert any("Reconstructed" in note for note in found.notes) and any("96.11" in note for note in found.notes)
     assert "Against the unedited model: 1 of 1" in found.findings[0]
     assert "Against random neurons: 1 of 2 differences in logprob_margin have p < 0.05" in found.findings[1]
     assert "the largest is -0.20 [-0.20, -0.20], at layers=top mask" in found.findings[1]

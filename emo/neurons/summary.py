@@ -16,6 +16,7 @@ import numpy as np
 from emo import page
 from emo.console import format_estimate
 from emo.neurons.kinds import CONTROLS
+from emo.neurons.standing import standing
 from emo.plots import claims, depth_map
 from emo.stats import Estimate
 
@@ -26,11 +27,12 @@ Result = Mapping[str, Any]
 
 
 class ClassSummary(NamedTuple):
-    """Lines for the top of the page, tables as HTML, figures with captions."""
+    """Lines for the top of the page, tables as HTML, figures with captions, and what is published and what is not."""
 
     findings: list[str] | None  # None: nothing was edited
     tables: str
     figures: list[tuple[Path, str]]
+    notes: list[str]
 
 
 def class_summary(jobs: Sequence[tuple[str, Result]], title: str, folder: Path) -> ClassSummary | None:
@@ -58,7 +60,8 @@ def class_summary(jobs: Sequence[tuple[str, Result]], title: str, folder: Path) 
             told, file = f"{title}: less {_called(control)}", f"sweep_{metric}_against_{control}.png"
             caption = f"Editing the neurons of a class, on its own texts: difference from {_called(control)}."
             figures.append((claims(named, told, folder / file, metric), caption))
-    return ClassSummary(_findings(tests), "".join(tables), figures)
+    notes = standing(result["config"]["intervention"]["kind"] for _, result in own)
+    return ClassSummary(_findings(tests), "".join(tables), figures, notes)
 
 
 def selections(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
@@ -152,7 +155,7 @@ def _control(arm: str) -> str:
 
 def _named(row: Mapping[str, Any]) -> str:
     """Return what was swept and the arm, without the names of sections."""
-    words = [*row["label"].split(), row["arm"]]
+    words = [*_words(row), row["arm"]]
     return " ".join(word.partition("=")[0].rpartition(".")[2] + "".join(word.partition("=")[1:]) for word in words)
 
 
@@ -162,7 +165,12 @@ def _called(control: str) -> str:
 
 def _values(row: Mapping[str, Any]) -> str:
     """Return the swept values and the arm: names of keys leave no room for the picture."""
-    return ", ".join([*(word.rpartition("=")[2] for word in row["label"].split()), row["arm"]])
+    return ", ".join([*(word.rpartition("=")[2] for word in _words(row)), row["arm"]])
+
+
+def _words(row: Mapping[str, Any]) -> list[str]:
+    """Return what was swept, without lists: there the arm says which."""
+    return [word for word in row["label"].split() if "=[" not in word]
 
 
 def _stem(arm: str) -> str:
