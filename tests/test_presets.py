@@ -54,7 +54,9 @@ def test_the_jobs_of_a_preset(tmp_path: Path, preset: str) -> None:
         assert f"intervention={kind}" in said
 
 
-@pytest.mark.parametrize("preset", CIRCUITS)
+@pytest.mark.parametrize(
+    "preset", [pytest.param(x, marks=pytest.mark.slow) if x == "sweeps=budget" else x for x in CIRCUITS]
+)
 def test_the_jobs_of_a_preset_on_circuits(tmp_path: Path, preset: str) -> None:
     said = " ".join(run(tmp_path, preset, "model=tiny_llama", "task=status").split())
     count, word = CIRCUITS[preset]

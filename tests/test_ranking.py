@@ -110,7 +110,7 @@ def test_flat_effects_have_no_correlation() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["ablate_neurons", "enhance_heads"])
+@pytest.mark.parametrize("kind", ["ablate_neurons", pytest.param("enhance_heads", marks=pytest.mark.slow)])
 def test_a_job_reports_its_ranking(tmp_path: Path, kind: str) -> None:
     """Rows, fact, figure and console line; all blocks below the last, whichever are edited."""
     words = (f"intervention={kind}", "intervention.k=2", "evaluator=projection", "attribution.check=3")

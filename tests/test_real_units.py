@@ -52,6 +52,7 @@ def prompts(smol: LM) -> list[list[int]]:
     return found
 
 
+@pytest.mark.slow
 def test_closed_form_heads_equal_zeroing_each(smol: LM, prompts: list[list[int]]) -> None:
     """One padded pass against a run per head, in two blocks; `make bench` compares all 270 heads of a prompt."""
     v = twin.unit(len(prompts), smol.n_layers, smol.d)
