@@ -149,6 +149,7 @@ class Addresses:
             samples=digest(self.splits.extract),
             stable=self.stable_layers,
             **{key: c[key] for key in IMPORTANCE_KEYS},
+            **({} if self.spec.dtype == "float32" else {"precision": "float32"}),  # whatever the model's
         )
 
     @cached_property

@@ -52,7 +52,7 @@ def write(
         scale: lambda; 0 leaves the model unedited.
         max_new_tokens: longest reply, in tokens.
         allow_other_weights: apply it to other weights of the same shape too, e.g. a fine-tuned checkpoint.
-        batch_size: prompts in one forward pass; the replies do not depend on it.
+        batch_size: prompts in one forward pass; in float32 the replies do not depend on it.
 
     Raises:
         UserError: another emotion, a model of another shape, or of other weights where they are not allowed.

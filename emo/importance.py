@@ -13,7 +13,8 @@ I is a plain number: what arrives along v_ref per unit of what was added; the di
 
 All conditions of a prompt are one-token rows over its shared trunk (`emo.forest`), and below the block that is edited
 all rows hold the same state. So one row per prompt reads the inputs of all blocks, and the rows of a block start
-there: the blocks below are skipped. Memory holds one pass, whatever the number of prompts.
+there: the blocks below are skipped. Memory holds one pass, whatever the number of prompts. A model of half precision
+computes in float32 here: small pushes drown in its rounding.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from emo.generate import Planter, last_tokens
 from emo.hooks import Cursor, Edit, edited, reading
 from emo.interventions.ops import Add, Put
 from emo.models.lm import LM
+from emo.models.precise import in_float32
 from emo.passes import NO_EDIT, Grove, Row, in_passes
 from emo.ranking import spearman
 from emo.reference import Reference
@@ -96,6 +98,21 @@ def sublayer_importance(
     """
     if sigma_of not in SIGMAS or final not in FINALS:
         raise ValueError(f"sigma_of={sigma_of!r}, final={final!r}: one of {', '.join(SIGMAS)}; {', '.join(FINALS)}")
+    with in_float32(lm):
+        return _importance(lm, prompts, v, ref, alphas, batch_size, sigma_of, final, label)
+
+
+def _importance(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    v: Tensor,
+    ref: Reference,
+    alphas: Sequence[float],
+    batch_size: int,
+    sigma_of: str,
+    final: str,
+    label: str,
+) -> Importance:
     sites = tuple(dict.fromkeys((*SIGMAS[sigma_of], *STATES)))
     norms = dict(zip(sites, _norms(lm, prompts, sites, batch_size, f"{label}: sigma"), strict=True))
     sigma = torch.stack([norms[site] for site in SIGMAS[sigma_of]], -1).float() * lm.d**-0.5

@@ -1,7 +1,8 @@
 """How rows are put into forward passes, and what happens when one does not fit into memory.
 
 ``batch_size`` is the budget: prompts in one pass, and with it rows and tokens. A pass that runs out of memory all the
-same is cut in two, as often as needed, and a warning says so once; the numbers do not depend on it.
+same is cut in two, as often as needed, and a warning says so once; in float32 the numbers do not depend on it, in half
+precision their last digits do.
 """
 
 from __future__ import annotations

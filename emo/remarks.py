@@ -31,8 +31,8 @@ NOTES = {
     "neutral": "Arm none is the neutral form of the elicitation template; steered and enhanced arms edit that prompt.",
     "ablated": "Ablated arms edit the emotion prompt: their delta-s is measured from arm prompt.",
     "half": (
-        "Importance was read in half precision, where small pushes drown in rounding: see its rank correlation over "
-        "the pushes; what an allocation is worth needs dtype=float32."
+        "In half precision rounding depends on how many prompts share a pass: with another batch_size a part of the "
+        "replies differs in wording (10 of 40 on the embedded model). Importance of sublayers is computed in float32."
     ),
     "bounds": "No strength tried on dev stayed within the damage bounds; the least damaging one was used.",
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
@@ -100,7 +100,7 @@ def notes(job: Job) -> list[str]:
         "labels": job.config.evaluator.name == "classifier",
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
         "bounds": any(x is not None and not x.feasible for x in (job.selection, job.scale_selection)),
-        "half": job.has_circuit and job.saved_circuit is None and job.spec.dtype != "float32",
+        "half": replied and job.spec.dtype != "float32",
         "embedded": job.spec.source == "embedded",
     }
     found = [NOTES[name] for name, holds_here in holds.items() if holds_here]
