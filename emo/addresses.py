@@ -34,7 +34,7 @@ VERSIONS = {
     "ranking": 1,
     "importance": 1,
     "circuit": 1,
-    "selection": 1,
+    "selection": 2,
     "states": 1,
     "projections": 1,
     "modulated": 1,

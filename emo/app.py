@@ -123,6 +123,8 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     title = f"test: mean [95 % interval over {over}], n = {n} {pairs} pairs"
     if columns:
         console.table(title, ["arm", *columns], rows)
+    for line in result.get("verdicts", []):
+        console.warn(line)
     if result.get("ratios"):
         _show_ratios(result["ratios"])
     if result.get("ranking_check"):

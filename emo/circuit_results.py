@@ -12,8 +12,17 @@ from emo.circuit_file import KINDS
 from emo.importance import rank_stability
 from emo.interventions.circuits import before_rescaling
 from emo.pipeline import Job
-from emo.plots import circuit_map, claims, importance_curves, overlap_map, similarity_map, states_scatter
+from emo.plots import (
+    circuit_map,
+    claims,
+    frontier_figure,
+    importance_curves,
+    overlap_map,
+    similarity_map,
+    states_scatter,
+)
 from emo.reference import similarity, stable_cosines
+from emo.terms import at_equal_damage
 
 Figure = tuple[Path, str]
 CAPTIONS = {
@@ -32,6 +41,10 @@ CAPTIONS = {
     "similarity": (
         "Cosines between the directions of all sublayers; framed: the stable blocks that are averaged into the "
         "reference direction (paper: mean 0.90, minimum 0.85 there)."
+    ),
+    "frontier": (
+        "What steering and the circuit reach on the dev split at the same perplexity ratio to unedited replies: "
+        "compare the two at one place of the horizontal axis."
     ),
     "overlap": "Jaccard overlap of the units of two emotions' circuits.",
     "states": "Principal components of resid_post at the last prompt token: emotion-free, and under each circuit.",
@@ -56,6 +69,14 @@ def facts(job: Job) -> dict[str, str]:
     else:
         made = circuit.provenance.get("model", {})
         out["saved circuit"] = f"digest {circuit.digest()[:12]}, found in {made.get('id', 'an unnamed model')}"
+    if job.selection is not None and job.scale_selection is not None:
+        equal = at_equal_damage(job.selection, job.scale_selection)
+        out["at equal damage"] = (
+            "steering and circuit: their damages on dev do not overlap within the bounds"
+            if equal is None
+            else f"dev, at ppl_ratio {equal[0]:.2f}: steering {equal[1]:.2f}, circuit {equal[2]:.2f} "
+            f"({job.scale_selection.metric}, interpolated)"
+        )
     for kind in KINDS:
         per_layer = np.array(circuit.quotas(kind))
         capacity = circuit.shape.units(kind)[0]
@@ -82,6 +103,12 @@ def figures(job: Job, tests: list[dict[str, Any]], where: str, folder: Path) -> 
     if target:
         title = f"{_kind(job)} against its controls: {where}, {n} prompts x {len(names)} emotions"
         out.append((claims(target, title, folder / "claims.png", target[0]["metric"]), CAPTIONS["claims"]))
+    chosen = {"steering": job.selection, "circuit": job.scale_selection}
+    tried = {name: choice.tried for name, choice in chosen.items() if choice is not None}
+    if len(tried) == len(chosen) and job.scale_selection is not None:
+        title = f"Effect against damage: {where}, {len(job.dev_samples)} dev prompts x {len(names)} emotions"
+        path = frontier_figure(tried, title, folder / "frontier.png", job.scale_selection.metric)
+        out.append((path, CAPTIONS["frontier"]))
     quotas = [np.array(circuit.quotas(kind)) for kind in KINDS]
     path = circuit_map(quotas[0], quotas[1], circuit.shape.h, names, f"The circuits: {where}", folder / "circuit.png")
     out.append((path, CAPTIONS["circuit"]))

@@ -69,10 +69,13 @@ class ElicitationConfig:
 
 @dataclass
 class GenerationConfig:
-    """Greedy decoding, for every arm alike unless ``decoding: paper``."""
+    """Greedy decoding, for every arm alike unless ``decoding: paper``.
+
+    no_repeat: at least 10 tokens, no repeated 3-grams, repetition penalty 1.1, as the released code decodes circuits.
+    """
 
     max_new_tokens: int = 100  # tokens
-    decoding: str = "same"  # same | paper (steered arms: min 10 tokens, no repeated 3-grams, penalty 1.05)
+    decoding: str = "same"  # of all arms: same (plain) | no_repeat | paper: every kind of arm as in the released code
 
 
 @dataclass
@@ -147,8 +150,9 @@ class SelectConfig:
     scale: list[float] = MISSING  # scales of circuits tried, in units of ``circuit.dose``
     per: str = "model"  # model: one strength | emotion: one strength per emotion, at the layers chosen for all
     prompts: int | None = None  # at most so many dev prompts; null: all
-    max_degenerate: float = 0.2  # largest share of degenerate replies
+    max_degenerate: float = 0.2  # largest share of degenerate replies beyond that of unedited ones
     max_ppl_ratio: float = 3.0  # largest perplexity ratio to unedited replies
+    extend: int = 3  # strengths tried beyond the grid, at most, until it brackets the two bounds; 0: none
 
 
 @dataclass

@@ -21,14 +21,14 @@ from emo.circuit_file import KINDS as UNITS
 from emo.data import spread
 from emo.evaluators.margin import stand_ins, without_replies
 from emo.extracted import Extracted
-from emo.interventions.arms import Arm
+from emo.interventions.arms import Arm, decoding_of
 from emo.interventions.circuit_arms import circuit_arm, circuit_arms
 from emo.interventions.circuits import CircuitArm
 from emo.interventions.unit_arms import unit_arms
 from emo.interventions.units import UnitArm
 from emo.labels import label_all, labeller_address
 from emo.measure import Measure
-from emo.selection import Choice, choose
+from emo.selection import Choice, Maker, choose
 from emo.store import Artifact
 from emo.texts import digest_of, words_digest
 
@@ -52,20 +52,20 @@ class Job(Extracted):
     def _select(self) -> Artifact:
         given = self.config.intervention
         alphas = given.select.alpha if given.alpha == "auto" else given.alpha
+        strengths = list(map(float, alphas if isinstance(alphas, list) else [alphas]))
         ranges = self.layer_choices if self.layers is None else {str(given.layers): self.layers}
-        tried = [
-            self._steering(f"{spec}/{alpha:g}", "steer", alpha, layers)
-            for spec, layers in ranges.items()
-            for alpha in (alphas if isinstance(alphas, list) else [alphas])
-        ]
-        return self._choose(tried, "alpha")
 
-    def _choose(self, tried: Sequence[Arm], what: str) -> Artifact:
+        def make(spec: str, alpha: float) -> Arm:
+            return self._steering(f"{spec}/{alpha:g}", "steer", alpha, ranges[spec])
+
+        return self._choose(dict.fromkeys(ranges, strengths), make, "alpha", extend=given.alpha == "auto")
+
+    def _choose(self, grid: dict[str, list[float]], make: Maker, what: str, *, extend: bool = True) -> Artifact:
         c = self.config
         measure = Measure(self.lm, c, self.dev_samples, "sev", self.bank, "dev", circuits=self.circuits)
         labeller = self.label if self.judge else None
-        chosen = choose(measure, tried, c.intervention.select, c.seed, c.evaluator.bootstrap, labeller, what)
-        return chosen.to_artifact()
+        bounds = c.intervention.select if extend else replace(c.intervention.select, extend=0)
+        return choose(measure, grid, make, bounds, c.seed, c.evaluator.bootstrap, labeller, what).to_artifact()
 
     @cached_property
     def scale_selection(self) -> Choice | None:
@@ -74,14 +74,11 @@ class Job(Extracted):
             return None
         c = self.config
 
+        def make(spec: str, scale: float) -> Arm:
+            return circuit_arm(c, f"{spec}/{scale:g}", "circuit", self.circuit_layers, len(self.names), scale)
+
         def compute() -> Artifact:
-            return self._choose(
-                [
-                    circuit_arm(c, f"{c.circuit.layers}/{s:g}", "circuit", self.circuit_layers, len(self.names), s)
-                    for s in c.intervention.select.scale
-                ],
-                "scale",
-            )
+            return self._choose({str(c.circuit.layers): list(map(float, c.intervention.select.scale))}, make, "scale")
 
         made = self.store.get_or_compute("selection", self._scale_selection_key, asdict(c.intervention.select), compute)
         return Choice.from_artifact(made)
@@ -127,7 +124,7 @@ class Job(Extracted):
         c = self.config
         seeds = c.control.seeds if kind.endswith(("random", "shuffled")) else 1
         scored = c.control.score_seeds if kind.endswith("random") else seeds  # shuffled directions cost an extraction
-        decoding = "steering" if c.generation.decoding == "paper" else "plain"
+        decoding = decoding_of(c.generation.decoding, "steering")
         given = c.intervention
         strength = tuple(map(float, alpha)) if isinstance(alpha, list) else float(alpha)
         return Arm(
@@ -139,7 +136,8 @@ class Job(Extracted):
         """The arms of this job; a list of strengths gives one arm each."""
         c = self.config
         kind = c.intervention.kind
-        unedited = [Arm("none", "none")] if kind == "none" else [Arm("none", "none"), Arm("prompt", "prompt")]
+        decoding = decoding_of(c.generation.decoding)
+        unedited = [Arm(name, name, decoding=decoding) for name in ("none", "prompt")[: 1 if kind == "none" else 2]]
         if kind in ("none", "prompt"):
             return unedited
         if self.on is not None:

@@ -34,7 +34,10 @@ NOTES = {
         "In half precision rounding depends on how many prompts share a pass: with another batch_size a part of the "
         "replies differs in wording (10 of 40 on the embedded model). Importance of sublayers is computed in float32."
     ),
-    "bounds": "No strength tried on dev stayed within the damage bounds; the least damaging one was used.",
+    "paper_decoding": (
+        "generation.decoding=paper: edited arms are decoded without repetitions, arms none and prompt plainly, so a "
+        "difference between them is partly one of decoding (generation.decoding=no_repeat: all alike)."
+    ),
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
 }
 
@@ -99,7 +102,7 @@ def notes(job: Job) -> list[str]:
         "ppl": replied,
         "labels": job.config.evaluator.name == "classifier",
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
-        "bounds": any(x is not None and not x.feasible for x in (job.selection, job.scale_selection)),
+        "paper_decoding": replied and len({arm.decoding for arm in job.arms}) > 1,
         "half": replied and job.spec.dtype != "float32",
         "embedded": job.spec.source == "embedded",
     }

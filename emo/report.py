@@ -26,6 +26,7 @@ def write_report(
     versions: Mapping[str, str],
     facts: Mapping[str, Any] | None = None,
     tables: str = "",
+    findings: Sequence[str] = (),
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -43,12 +44,14 @@ def write_report(
         seconds: wall time of the run.
         versions: package -> version.
         tables: further sections, as HTML.
+        findings: sentences that a reader must see before any number.
         facts: what was run, as name -> value (model, dataset, intervention, n ...), shown first.
 
     Raises:
         FileNotFoundError: a figure is not there.
     """
     body = [
+        *(f"<p><strong>{page.text(line)}</strong></p>" for line in findings),
         page.facts(facts or {}),
         "<h2>Finding</h2>",
         _summary(summary_rows, columns),

@@ -33,6 +33,7 @@ from emo.stats import Estimate
 from emo.store import peak_mb, versions
 from emo.summary import comparisons, estimates, long_table, smallest_p
 from emo.table import read_result
+from emo.terms import terms, terms_line, verdict
 from emo.types import HEADLINE, NEUTRAL
 
 SHOWN_SAMPLES = 10
@@ -51,7 +52,8 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
     shape = geometry(job)
     frame = long_table(job)
     found = estimates(job, frame)
-    tests = comparisons(job, frame)
+    tests = [row | {"terms": terms(found, row["arm"], row["against"])} for row in comparisons(job, frame)]
+    verdicts = verdict({"alpha": job.selection, "scale": job.scale_selection}, job.config.intervention.select)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
@@ -75,6 +77,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         if checked:
             result["ranking_check"] = checked
         result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job.selection)}
+        result["verdicts"] = verdicts
         facts = remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking
         if job.has_circuit:
             facts |= circuit_results.facts(job)
@@ -98,6 +101,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             seconds=result["wall_s"],
             versions=result["versions"],
             facts=facts,
+            findings=verdicts,
             tables=unit_page.section(rows)
             + (_published_curves(job, found) if job.on is not None else "")
             + accuracy_section(found, list(found), job.names, told, job.spec.id, _published_set(job), unjudged),
@@ -149,7 +153,7 @@ def comparison_line(row: dict[str, Any]) -> str:
         return f"{row['arm']} - {row['against']}, {row['metric']}: not measured"
     interval = "no interval" if row["ci"] is None else f"[{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]"
     p = "p not measured" if row["p_holm"] is None else f"p = {row['p_holm']:.3f} (sign flips, Holm)"
-    return f"{row['arm']} - {row['against']}, {row['metric']}: {row['value']:.2f} {interval}, {p}"
+    return f"{row['arm']} - {row['against']}, {row['metric']}: {row['value']:.2f} {interval}, {p}{terms_line(row)}"
 
 
 def write_failed(job: AnyJob, folder: Path, error: Exception, start: float) -> None:

@@ -140,9 +140,11 @@ def _write(
         link = linked(jobs, root)
         sections = job_sections(jobs, root, unfolded=unfolded, link=link)
         told = classes.findings if classes is not None else None
+        doubtful = {name: said for name, result in results.items() if (said := (result or {}).get("verdicts"))}
         write_sweep_report(
-            scratch, title, command, frame, axes, rows, figures, notes, table, sections, linked=link, findings=told
-        )
+            scratch, title, command, frame, axes, rows, figures, notes, table, sections,
+            linked=link, findings=told, verdicts=doubtful,
+        )  # fmt: skip
         for path in scratch.iterdir():
             os.replace(path, root / path.name)
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -12,7 +12,7 @@ import pandas as pd
 
 from emo import page
 from emo.console import format_estimate
-from emo.sweep_table import BOUNDS, HIGHER, Best, Setting, SweepTable, read_table, short_names
+from emo.sweep_table import HIGHER, Best, Setting, SweepTable, bounds_text, read_table, short_names
 
 SHORT = 24  # rows of a table that may stand before the figures
 
@@ -41,6 +41,7 @@ def write_sweep_report(
     *,
     linked: bool = False,
     findings: Sequence[str] | None = None,
+    verdicts: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -56,17 +57,22 @@ def write_sweep_report(
         tables: further tables, as HTML.
         sections: one for each finished job, as HTML (see `emo.job_sections`).
         linked: the sections show figures that lie beside the page.
+        verdicts: job (16 hex digits) -> what must be read before its numbers: none of them is called the best.
         findings: what was found, in place of the best value; None: the best value.
 
     Raises:
         FileNotFoundError: a figure is not there.
     """
     table = read_table(frame, axes)
-    best = table.best() if findings is None else None
+    doubtful = verdicts or {}
+    sound = frame[~frame["job"].isin(list(doubtful))] if len(frame) else frame
+    best = read_table(sound, axes).best() if findings is None else None
+    first = [f"{job.label}: {line}" for job in jobs for line in doubtful.get(Path(job.folder).name, [])]
     numbers = _table(table, best) if table.cells else ""
     short = len(table.settings) * len(table.arms) <= SHORT
     body = [
         "<h2>Finding</h2>",
+        *(f"<p><strong>{page.text(line)}</strong></p>" for line in first),
         *(f"<p>{page.text(line)}</p>" for line in [*(findings or _findings(table, best)), *_unfinished(jobs)]),
         numbers if short else "",
         tables,
@@ -83,11 +89,10 @@ def write_sweep_report(
 def _findings(table: SweepTable, best: Best | None) -> list[str]:
     """Say what is best, and what that is worth."""
     lines = []
-    bounds = " and ".join(f"{name} <= {bound:g}" for name, bound in BOUNDS.items())
     if not table.cells:
         lines.append("Nothing was measured.")
     elif best is not None:
-        among = f"with {bounds}" if best.checked else "whose damage was not measured"
+        among = f"with {bounds_text()}" if best.checked else "whose damage was not measured"
         lines.append(
             f"Best {best.metric} on the test values below: {format_estimate(best.estimate)}, arm {best.arm} at "
             f"{_words(table, best.setting)}; the highest of {best.candidates} values {among}."
@@ -97,7 +102,7 @@ def _findings(table: SweepTable, best: Best | None) -> list[str]:
             "split or on other data before reporting it."
         )
     elif table.metrics[0] in HIGHER:
-        lines.append(f"No setting of {' or '.join(table.interventions())} has {bounds}.")
+        lines.append(f"No setting of {' or '.join(table.interventions())} has {bounds_text()}.")
     return lines
 
 

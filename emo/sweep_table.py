@@ -21,7 +21,8 @@ from emo.types import HEADLINE
 # The most direct outcome first: the first of these that was measured is the main metric of a sweep.
 ORDER = tuple(dict.fromkeys(("clean_accuracy", "accuracy", *HEADLINE)))
 HIGHER = ("clean_accuracy", "accuracy", "logprob_margin", "delta_s_rel", "delta_s_last")  # more is better
-BOUNDS = {"degenerate": 0.2, "ppl_ratio": 3.0}  # largest damage of a setting that may be called the best
+# Largest damage of a setting that may be called the best; of degenerate replies beyond those of arm none.
+BOUNDS = {"degenerate": 0.2, "ppl_ratio": 3.0}
 REFERENCES = ("none", "prompt")  # arms that no strength or layer changes
 CONTROLS = ("random", "shuffled", "prompt_random", "prompt_shuffled", *UNIT_CONTROLS, *CIRCUIT_CONTROLS)
 CONSOLE_METRICS = 5  # columns that fit a terminal beside the swept values
@@ -114,8 +115,7 @@ class SweepTable:
         }
         found = []
         for pair in pairs:
-            damage = {name: self.get(*pair, name) for name in bounds}
-            fine = all(x is not None and x.value is not None and x.value <= bounds[name] for name, x in damage.items())
+            fine = all(self._within(*pair, name, bound) for name, bound in bounds.items())
             x = self.get(*pair, metric)
             if fine and x is not None and x.value is not None:
                 found.append((x.value, pair, x))
@@ -123,6 +123,17 @@ class SweepTable:
             return None
         _, (setting, arm), x = max(found, key=lambda one: one[0])
         return Best(setting, arm, metric, x, len(found), bool(bounds))
+
+    def _within(self, setting: Setting, arm: str, metric: str, bound: float) -> bool:
+        """Whether the damage of an arm was measured and is within a bound."""
+        x, unedited = self.get(setting, arm, metric), self.get(setting, "none", metric)
+        before = (unedited.value if unedited is not None else None) or 0.0
+        return x is not None and x.value is not None and x.value - before * (metric == "degenerate") <= bound
+
+
+def bounds_text() -> str:
+    """Return the damage bounds in words."""
+    return f"degenerate <= unedited + {BOUNDS['degenerate']:g} and ppl_ratio <= {BOUNDS['ppl_ratio']:g}"
 
 
 def read_table(frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | None = None) -> SweepTable:

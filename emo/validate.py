@@ -46,7 +46,7 @@ CHOICES = {
     "elicitation.accept": ("all", "judged"),
     "elicitation.judge": ("classifier", "none"),
     "elicitation.groups": ("complete", "available"),
-    "generation.decoding": ("same", "paper"),
+    "generation.decoding": ("same", "no_repeat", "paper"),
     "directions.baseline": ("emotions_mean", "neutral"),
     "directions.tokens": ("prompt_last", "reply_mean"),
     "intervention.kind": (
@@ -87,6 +87,7 @@ AT_LEAST = {  # null, where the key allows it, means no bound
     "directions.probe_groups": 1,
     "attribution.check": 0,
     "intervention.select.prompts": 1,
+    "intervention.select.extend": 0,
     "control.seeds": 1,
     "adaptive.rounds": 1,
     "control.score_seeds": 1,

@@ -102,7 +102,11 @@ def test_other_weights_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("no_figures")
 def test_a_scale_chosen_on_dev(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By margin where nothing labels; what was tried and taken stands in the result, and is called a scale."""
-    free = ("intervention.select.max_ppl_ratio=1e9", "intervention.select.max_degenerate=1")
+    free = (
+        "intervention.select.max_ppl_ratio=1e9",
+        "intervention.select.max_degenerate=1",
+        "intervention.select.extend=0",
+    )
     words = ("intervention.select.scale=[0.5,4]", "intervention.select.prompts=2", "console=rich", *free)
     _, result = done(tmp_path, "control.circuits=[]", "intervention.scale=auto", *words)
     chosen = result["chosen_scale"]

@@ -103,6 +103,7 @@ def write_set(path: Path, word: str) -> None:
 AUTO = (
     *("intervention.alpha=auto", "intervention.select.alpha=[0.5,2]", "intervention.select.prompts=2"),
     *("intervention.select.max_ppl_ratio=1e9", "intervention.select.max_degenerate=1", "elicitation.judge=classifier"),
+    "intervention.select.extend=0",
 )
 
 

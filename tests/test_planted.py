@@ -167,6 +167,9 @@ def test_a_whole_job(tmp_path: Path) -> None:
     assert not any(word in written for word in WORDS.values())
 
 
+EXTEND = "intervention.select.extend=0"  # the grid as it is typed
+
+
 @pytest.mark.usefixtures("job_model")
 def test_strength_and_layers_are_chosen_on_dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The candidate with the largest dev margin within the bounds; the test split is not looked at."""
@@ -182,7 +185,7 @@ def test_strength_and_layers_are_chosen_on_dev(tmp_path: Path, monkeypatch: pyte
     themes = {s.theme for part in SAMPLES[:3] for s in part}
     held_out = {(theme, name): f"{text} {text}" for theme in themes for name, text in texts.items()}
     monkeypatch.setattr("emo.evaluators.margin.held_out_replies", lambda _: held_out)
-    bounds = ("intervention.select.alpha=[0.2,1,-1]", "intervention.select.layers=[0-0,3-4]")
+    bounds = ("intervention.select.alpha=[0.2,1,-1]", "intervention.select.layers=[0-0,3-4]", EXTEND)
     free = ("intervention.select.max_degenerate=1", "intervention.select.max_ppl_ratio=1e9")
     auto = ("intervention.alpha=auto", "intervention.layers=auto")
     job = Job(asked(tmp_path, *auto, *bounds, *free))

@@ -152,8 +152,12 @@ def test_best_stays_within_the_damage_bounds():
     assert read_table(frame, [ALPHA]).best().setting == ("2",)
     frame.loc[(frame["metric"] == "degenerate") & (frame[ALPHA] == 2.0), "value"] = np.nan
     assert read_table(frame, [ALPHA]).best().setting == ("1",)  # not checked is not within the bounds
-    frame.loc[frame["metric"] == "degenerate", "value"] = 0.21
+    frame.loc[frame["metric"] == "degenerate", "value"] = [
+        0.12 if arm == "none" else 0.33 for arm in frame.loc[frame["metric"] == "degenerate", "arm"]
+    ]
     assert read_table(frame, [ALPHA]).best() is None
+    frame.loc[(frame["metric"] == "degenerate") & (frame["arm"] != "none"), "value"] = 0.31  # 19 points beyond unedited
+    assert read_table(frame, [ALPHA]).best() is not None
     unchecked = read_table(frame[frame["metric"] == "logprob_margin"], [ALPHA]).best()
     assert unchecked.setting == ("4",) and not unchecked.checked
     assert read_table(frame[frame["metric"] == "ppl_ratio"], [ALPHA]).best() is None  # no better end
@@ -231,7 +235,7 @@ def test_page_of_a_sweep_without_results(tmp_path):
     for heading in ("Figures", "Jobs", "Notes", "All settings"):
         assert f"<h2>{heading}" not in text
     broken = page(tmp_path, frame=sweep({ALPHA: [1.0]}, value=5.0), axes=[ALPHA])
-    assert "No setting of steer has degenerate &lt;= 0.2 and ppl_ratio &lt;= 3." in broken
+    assert "No setting of steer has degenerate &lt;= unedited + 0.2 and ppl_ratio &lt;= 3." in broken
 
 
 VALUES = st.one_of(st.just(math.nan), st.floats(-1e6, 1e6), st.sampled_from([0.0, 1.0, math.inf, -1e-9]))

@@ -35,7 +35,7 @@ class Arm:
         decay: factor on the strength per generated token.
         seeds: draws of a control for replies and margins.
         score_seeds: draws of a control for projections; fewer than ``seeds``: as many as ``seeds``.
-        decoding: plain | steering (the released code's settings for steered arms).
+        decoding: plain | steering | circuit (as the released code decodes such arms), see `decoding_of`.
     """
 
     name: str
@@ -82,6 +82,19 @@ class Arm:
         """Return what the arm's projections (``scored``) or other results depend on; its name is not part of it."""
         seeds = ("seeds", "score_seeds")
         return {k: v for k, v in asdict(self).items() if k not in ("name", *seeds)} | {"seeds": self.draws(scored)}
+
+
+def decoding_of(how: str, edit: str | None = None) -> str:
+    """Return how an arm is decoded.
+
+    Args:
+        how: ``generation.decoding``: same (plain) | no_repeat (as the released code decodes circuits) for all arms
+            alike, or paper: each kind of arm as the released code does it.
+        edit: steering | circuit: what is done to the model; None: nothing.
+    """
+    if how == "no_repeat":
+        return "circuit"
+    return edit or "plain" if how == "paper" else "plain"
 
 
 class Bank(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 
 from emo.circuit_file import KINDS as UNITS
 from emo.config import Config
+from emo.interventions.arms import decoding_of
 from emo.interventions.circuits import CircuitArm
 from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 
@@ -75,7 +76,7 @@ def circuit_arm(
         tokens=given.tokens,
         decay=float(given.decay),
         seeds=seeds,
-        decoding="circuit" if config.generation.decoding == "paper" else "plain",
+        decoding=decoding_of(config.generation.decoding, "circuit"),
         score_seeds=score_seeds,
         variant=VARIANTS.get(kind, "own"),
         parts=PARTS.get(kind, UNITS),

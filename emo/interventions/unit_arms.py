@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from emo.config import Config
+from emo.interventions.arms import decoding_of
 from emo.interventions.units import DRAWN, UnitArm
 
 KINDS = ("ablate_neurons", "ablate_heads", "enhance_neurons", "enhance_heads")
@@ -43,7 +44,7 @@ def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[Unit
                         layers=tuple(layers),
                         tokens=given.tokens,
                         decay=float(given.decay),
-                        decoding="steering" if config.generation.decoding == "paper" else "plain",
+                        decoding=decoding_of(config.generation.decoding, "steering"),
                         seeds=seeds,
                         score_seeds=score_seeds,
                         op=op,

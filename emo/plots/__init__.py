@@ -8,6 +8,7 @@ from emo.plots.circuit import circuit_map, overlap_map, states_scatter
 from emo.plots.class_curves import LoopLine, loop_figure, strength_figure
 from emo.plots.classes import change_figure, counts_figure, depth_map, overlap_grid
 from emo.plots.comparisons import claims
+from emo.plots.frontier import frontier_figure
 from emo.plots.geometry import cosine_figure, pca_figure
 from emo.plots.importance import importance_curves, similarity_map
 from emo.plots.layers import layer_curves, probe_figure
@@ -31,6 +32,7 @@ __all__ = [
     "counts_figure",
     "depth_map",
     "emotion_colours",
+    "frontier_figure",
     "head_map",
     "importance_curves",
     "k_curves",
