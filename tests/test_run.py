@@ -15,7 +15,19 @@ from jobs import overrides, read_result, read_rows
 from emo.validate import REPOSITORY
 
 TOP = {
-    *("status", "address", "config", "versions", "arms", "comparisons", "smallest_p", "chosen", "wall_s", "peak_mb"),
+    *(
+        "status",
+        "address",
+        "config",
+        "versions",
+        "arms",
+        "comparisons",
+        "smallest_p",
+        "chosen",
+        "verdicts",
+        "wall_s",
+        "peak_mb",
+    ),
     *("model_family", "model_commit", "directions", "budget", "parameters", "facts", "figures"),
 }
 ARMS = ["none", "prompt", "steer", "random", "shuffled"]
