@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -52,7 +53,15 @@ def versions() -> dict[str, str]:
 
 
 def peak_mb() -> int:
-    """Return the largest resident memory of this process so far, in MiB (Linux counts in KiB)."""
+    """Return the most memory that this process held so far, in MiB: of its GPUs together where it used one.
+
+    On GPUs it is what torch had allocated at most (not what it reserved), summed over them; without one it is the
+    largest resident memory of the process (Linux counts in KiB). Never both: a GPU's memory is what a model must fit.
+    """
+    if torch.cuda.is_initialized():
+        held = sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
+        if held:
+            return -(-held // 2**20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

@@ -14,7 +14,11 @@ import transformers
 
 from emo.console import progress
 from emo.errors import UserError
-from emo.models.hub import hub_commit, hub_errors
+from emo.models.checkpoint import read_config, read_tokenizer, read_weights
+from emo.models.hub import Revision, hub_commit
+from emo.models.keep import KeepOne
+from emo.models.load_errors import load_errors
+from emo.models.supported import check_files, check_packed
 
 BATCH = 32
 
@@ -30,19 +34,38 @@ def commit(model_id: str) -> str:
     if folder.is_dir():
         files = sorted(path for path in folder.iterdir() if path.is_file())
         return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+    return _revision(model_id).commit
+
+
+@lru_cache(maxsize=4)
+def _revision(model_id: str) -> Revision:
     with _named():
-        return hub_commit(model_id, None).commit
+        return hub_commit(model_id, None)
 
 
-@lru_cache(maxsize=1)
+@KeepOne
 def load(model_id: str) -> Any:
-    """Return the pipeline of a hub repository or a local folder, downloaded on first use."""
+    """Return the pipeline of a hub repository or a local folder, downloaded on first use.
+
+    Raises:
+        UserError: it cannot be had, needs code of its own, or its files do not hold every weight in safetensors.
+    """
     folder = Path(model_id).expanduser()
-    source, revision = (str(folder), None) if folder.is_dir() else (model_id, commit(model_id))
-    with _named(), hub_errors(model_id):
-        return transformers.pipeline(
-            "text-classification", model=source, revision=revision, top_k=None, trust_remote_code=False
-        )
+    local = folder.is_dir()
+    found = None if local else _revision(model_id)
+    files: dict[str, Any] = {"revision": found.commit, "local_files_only": found.local} if found else {}
+    source = str(folder) if local else model_id
+    held = [path.name for path in folder.iterdir()] if local else list(found.files if found else [])
+    with (
+        _named(),
+        load_errors(model_id, files.get("revision"), local or files["local_files_only"], folder if local else None),
+    ):
+        check_files(model_id, held, whole=local or not files["local_files_only"])
+        check_packed(model_id, read_config(source, **files))
+        kind = transformers.AutoModelForSequenceClassification
+        model = read_weights(kind, f"model.id={model_id}", source, **files)
+        tokenizer = read_tokenizer(source, **files)
+        return transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
 
 
 @contextmanager

