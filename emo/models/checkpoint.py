@@ -70,16 +70,16 @@ def check_keys(name: str, model: transformers.PreTrainedModel, told: dict[str, A
     shapes = {key: f"{key} ({list(have)} in the files, {list(want)} in the model)" for key, have, want in
               told["mismatched_keys"]}  # fmt: skip
     wrong = {
-        "missing": list(told["missing_keys"]),
-        "of another shape": list(shapes),
-        "left over": [key for key in told["unexpected_keys"] if _is_part(model, key)],
+        "they lack": list(told["missing_keys"]),
+        "of another shape are": list(shapes),
+        "the model has no place for": [key for key in told["unexpected_keys"] if _is_part(model, key)],
     }
     if any(wrong.values()):
         parts = [f"{what} {_first([shapes.get(k, k) for k in _sorted(keys)])}" for what, keys in wrong.items() if keys]
         depth = getattr(model.config.get_text_config(), "num_hidden_layers", "its")
         raise UserError(
-            f"{name}: its files do not hold the weights of the {type(model).__name__} with {depth} blocks that its "
-            f"config.json describes: {'; '.join(parts)}"
+            f"{name}: its files are not those of the {type(model).__name__} with {depth} blocks that its config.json "
+            f"describes: {'; '.join(parts)}"
         )
 
 

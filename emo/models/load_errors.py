@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOMEM
 from pathlib import Path
 
 import torch
@@ -34,7 +35,8 @@ NO_FILE = re.compile(r"does not appear to have (?:a file named|files named) \(?'
 UNKNOWN_TYPE = re.compile(r"model type `([^`]+)`")
 NETWORK = re.compile(r"(httpx|httpcore|requests|urllib3|ssl|socket)\d*\b")  # whose exceptions tell of a connection
 RETRIED = (408, 429)  # statuses of the client's kind that pass
-SHOWN = 160  # characters of a library's own words
+WEIGHTS = "model.safetensors"
+SHOWN = 300  # characters of a library's own words
 
 
 class HubUnreachableError(UserError):
@@ -116,7 +118,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _known(error: BaseException) -> str | None:
     """Return what an exception of torch, Python or transformers means; None: nothing that is known."""
     text = str(error)
-    no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or getattr(error, "errno", None) == ENOMEM
     if no_memory or (isinstance(error, RuntimeError) and MEMORY.search(text)):
         return (
             f"does not fit into memory ({words(error)}); type a smaller model, dtype=bfloat16 where it is float32, "
@@ -133,7 +135,11 @@ def _known(error: BaseException) -> str | None:
     if isinstance(error, ImportError) or (isinstance(error, ValueError) and package):
         said = next((name for name in package.groups() if name), None) if package else None
         name = (getattr(error, "name", None) or said or "").rstrip(".")
-        return f"needs the package {name}; type: pip install {name}" if name else f"a package is missing ({text})"
+        return (
+            f"needs the package {name}; type: pip install {name}"
+            if name
+            else f"a package cannot be imported ({words(error)})"
+        )
     return None
 
 
@@ -158,8 +164,8 @@ def _is_absent(error: BaseException) -> bool:
 
 
 def _not_whole(model_id: str, revision: str | None, folder: Path | None) -> str:
-    """Say that the local cache holds a part of a checkpoint, and which shards it lacks."""
-    lacking = missing_shards(folder) if folder else []
+    """Say that the local cache holds a part of a checkpoint, and which file it lacks."""
+    lacking = missing_files(folder) if folder else []
     return (
         f"not whole in the local cache ({lacking[0] if lacking else 'files'} missing); type once with a network: "
         f"python run.py task=prefetch model=hub model.id={model_id}"
@@ -167,11 +173,11 @@ def _not_whole(model_id: str, revision: str | None, folder: Path | None) -> str:
     )
 
 
-def missing_shards(folder: Path) -> list[str]:
-    """Return the files of weights that the index of a checkpoint names and ``folder`` lacks."""
+def missing_files(folder: Path) -> list[str]:
+    """Return the files of configuration and weights that a checkpoint in ``folder`` lacks."""
     index = folder / "model.safetensors.index.json"
-    named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else []
-    return sorted({name for name in named if not (folder / name).is_file()})
+    weights = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else [WEIGHTS]
+    return [name for name in ("config.json", *sorted(set(weights))) if not (folder / name).is_file()]
 
 
 def _damaged(folder: Path | None) -> str | None:
@@ -181,5 +187,6 @@ def _damaged(folder: Path | None) -> str | None:
             with safe_open(path, "pt"):
                 pass
         except SafetensorError as error:
-            return f"{path} is truncated or damaged ({words(error)}); delete it and download it again"
+            file = path.resolve()  # the cache links to it, and would link to it again
+            return f"{path.name} is truncated or damaged ({words(error)}); delete {file} and download it again"
     return None

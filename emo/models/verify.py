@@ -37,19 +37,19 @@ def verify(lm: LM) -> None:
             error = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-6))
             if not error <= tolerance:
                 raise UserError(
-                    f"{lm.spec.name}: model type '{lm.config.model_type}': {name} of block {layer} is not the sum of "
+                    f"{lm.spec.title}: model type '{lm.config.model_type}': {name} of block {layer} is not the sum of "
                     f"its parts (relative error {error:.1e}); its row in emo/models/families.py names other modules"
                 )
         if seen[Site.HEAD, layer].shape[-1] != lm.h * lm.p:
             raise UserError(
-                f"{lm.spec.name}: model type '{lm.config.model_type}': site 'head' of block {layer} is "
+                f"{lm.spec.title}: model type '{lm.config.model_type}': site 'head' of block {layer} is "
                 f"{seen[Site.HEAD, layer].shape[-1]} wide, not heads x head width = {lm.h} x {lm.p}"
             )
     _check_head(lm, ids, plain, tolerance)
     nudge = Add(torch.ones(1, lm.d), torch.zeros(1, dtype=torch.long), torch.ones(1), "rms")
     with edited(lm, [Edit(Site.RESID_POST, lm.n_layers // 2, nudge, Tokens.ALL)]) as cursor:
         if torch.equal(plain, _logits(lm, ids, cursor)):
-            raise UserError(f"{lm.spec.name}: an edit at resid_post does not change the logits")
+            raise UserError(f"{lm.spec.title}: an edit at resid_post does not change the logits")
 
 
 def _check_head(lm: LM, ids: list[int], ours: Tensor, tolerance: float) -> None:
@@ -57,10 +57,10 @@ def _check_head(lm: LM, ids: list[int], ours: Tensor, tolerance: float) -> None:
     batch = torch.tensor([ids], device=lm.device)
     with torch.inference_mode():
         own = lm.model(input_ids=batch, use_cache=False).logits.float().to(ours.device)
+        if _gap(ours, own) <= tolerance:
+            return
         head = lm.logits(lm.model.base_model(input_ids=batch, use_cache=False).last_hidden_state).to(ours.device)
-    if _gap(ours, own) <= tolerance:
-        return
-    who = f"{lm.spec.name}: model type '{lm.config.model_type}'"
+    who = f"{lm.spec.title}: model type '{lm.config.model_type}'"
     if _gap(head, own) <= tolerance:
         raise UserError(
             f"{who}: a pass with keys and values kept gives other logits than the model's own (relative error "
