@@ -30,7 +30,7 @@ def encoder_folder() -> Path:
 @lru_cache(maxsize=1)
 def _load() -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     folder = str(encoder_folder())
-    return read_weights(transformers.AutoModel, PACKAGE, folder).eval(), read_tokenizer(folder)
+    return read_weights(transformers.AutoModel, PACKAGE, folder).eval(), read_tokenizer(PACKAGE, folder)
 
 
 @torch.inference_mode()

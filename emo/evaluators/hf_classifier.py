@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from emo.models.load_errors import load_errors
 from emo.models.supported import check_files, check_packed
 
 BATCH = 32
+KEY = "evaluator.model"  # what errors name
 
 
 @lru_cache(maxsize=4)
@@ -39,8 +39,9 @@ def commit(model_id: str) -> str:
 
 @lru_cache(maxsize=4)
 def _revision(model_id: str) -> Revision:
-    with _named():
-        return hub_commit(model_id, None)
+    if model_id.startswith((".", "~", "/")):
+        raise UserError(f"{KEY}={model_id}: no such folder (looked from {Path.cwd()})")
+    return hub_commit(model_id, None, KEY)
 
 
 @KeepOne
@@ -50,31 +51,19 @@ def load(model_id: str) -> Any:
     Raises:
         UserError: it cannot be had, needs code of its own, or its files do not hold every weight in safetensors.
     """
-    folder = Path(model_id).expanduser()
-    local = folder.is_dir()
-    found = None if local else _revision(model_id)
-    files: dict[str, Any] = {"revision": found.commit, "local_files_only": found.local} if found else {}
-    source = str(folder) if local else model_id
-    held = [path.name for path in folder.iterdir()] if local else list(found.files if found else [])
-    with (
-        _named(),
-        load_errors(model_id, files.get("revision"), local or files["local_files_only"], folder if local else None),
-    ):
-        check_files(model_id, held, whole=local or not files["local_files_only"])
-        check_packed(model_id, read_config(source, **files))
-        kind = transformers.AutoModelForSequenceClassification
-        model = read_weights(kind, f"model.id={model_id}", source, **files)
-        tokenizer = read_tokenizer(source, **files)
+    name, folder = f"{KEY}={model_id}", Path(model_id).expanduser()
+    files: dict[str, Any] = {}
+    if folder.is_dir():
+        source, local, held = str(folder), True, frozenset(path.name for path in folder.iterdir())
+    else:
+        source, (revision, local, held) = model_id, _revision(model_id)
+        files = {"revision": revision, "local_files_only": local}
+    check_files(name, held, whole=not files or not local)
+    with load_errors(model_id, files.get("revision"), local, None if files else folder, KEY):
+        check_packed(name, read_config(source, **files))
+        model = read_weights(transformers.AutoModelForSequenceClassification, name, source, **files)
+        tokenizer = read_tokenizer(name, source, **files)
         return transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    """Let the hub's errors name the key that was typed."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace("model.id=", "evaluator.model=")) from None
 
 
 def probabilities(model_id: str, labels: Mapping[str, str], texts: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import transformers
 
 from emo.errors import UserError
+from emo.models.load_errors import snapshot
+from emo.models.supported import check_tokenizer_files
 
 SHOWN = 3  # keys named in a line
 
@@ -22,10 +25,24 @@ def read_config(source: str, **files: Any) -> Any:
     return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **files)
 
 
-def read_tokenizer(source: str, **files: Any) -> Any:
-    """Return the tokenizer of a checkpoint; ``files``: revision, local_files_only."""
+def read_tokenizer(name: str, source: str, **files: Any) -> Any:
+    """Return the tokenizer of a checkpoint, from a vocabulary that is there.
+
+    Args:
+        name: what an error names, e.g. ``model.id=OWNER/NAME``.
+        source: hub repository or folder.
+        files: revision, local_files_only; gguf_file where the vocabulary is in one.
+
+    Raises:
+        UserError: there is no vocabulary; some classes of transformers make up an empty one without a word.
+    """
     _quiet()
-    return transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **files)
+    try:
+        return transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **files)
+    finally:  # after the download; where reading failed, this is the truer reason
+        folder = Path(source) if Path(source).is_dir() else snapshot(source, files.get("revision"))
+        if folder is not None and "gguf_file" not in files:
+            check_tokenizer_files(name, [path.name for path in folder.iterdir()])
 
 
 def read_weights(kind: Any, name: str, source: str, **options: Any) -> Any:

@@ -71,6 +71,6 @@ def _convert(source: Path, folder: Path) -> None:
 def _write(source: Path, folder: Path) -> None:
     where, file = str(source.parent), {"gguf_file": source.name}
     how = {"quantization_config": transformers.GgufConfig(dequantize=True), "dtype": torch.float32}
-    read_tokenizer(where, **file).save_pretrained(folder)
-    kind = transformers.AutoModelForCausalLM
-    read_weights(kind, "model=smollm2_135m", where, **file, **how).save_pretrained(folder)
+    name, kind = "model=smollm2_135m", transformers.AutoModelForCausalLM
+    read_tokenizer(name, where, **file).save_pretrained(folder)
+    read_weights(kind, name, where, **file, **how).save_pretrained(folder)

@@ -23,6 +23,7 @@ class KeepOne(Generic[Key, Value]):
     def __init__(self, compute: Callable[[Key], Value]) -> None:
         self._compute, self.__doc__ = compute, compute.__doc__
         self._kept: dict[Key, Value] = {}
+        self._failed = False
 
     def __call__(self, key: Key) -> Value:
         """Return the value of ``key``, computed unless it is the one that is kept."""
@@ -32,15 +33,18 @@ class KeepOne(Generic[Key, Value]):
             try:
                 self._kept[key] = self._compute(key)
             except BaseException as error:
+                self._failed = True
                 _forget(error, handled)
                 raise
         return self._kept[key]
 
     def cache_clear(self) -> None:
         """Let go of what is kept and give its memory back, that of the GPU too."""
-        for value in self._kept.values():
-            getattr(value, "trunks", {}).clear()  # prompts already read, also of a model that somebody else still holds
-        self._kept.clear()
+        if not self._kept and not self._failed:
+            return
+        while self._kept:  # prefix caches too, also those of a model that somebody else still holds
+            getattr(self._kept.popitem()[1], "trunks", {}).clear()
+        self._failed = False
         gc.collect()  # modules and hooks refer to each other
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()

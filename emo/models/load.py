@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +23,8 @@ from emo.models.families import family_of
 from emo.models.hub import hub_commit
 from emo.models.keep import KeepOne
 from emo.models.lm import LM, ModelSpec
-from emo.models.load_errors import load_errors, snapshot
-from emo.models.supported import check_config, check_files, check_tokenizer_files
+from emo.models.load_errors import load_errors
+from emo.models.supported import check_config, check_files
 from emo.models.verify import verify
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # no pickled weights
@@ -69,10 +68,10 @@ def _describe(
     else:
         found = hub_commit(model_id, revision)
         commit, local, folder = found.commit, found.local, model_id
-        check_files(model_id, found.files, whole=not local)
+        check_files(f"model.id={model_id}", found.files, whole=not local)
         with load_errors(model_id, revision, local):
             hf = read_config(model_id, revision=commit, local_files_only=local)
-            check_config(model_id, hf)
+            check_config(f"model.id={model_id}", hf)
     text = hf.get_text_config()
     resolved = dtype
     if dtype == "auto":  # half precision is many times slower than float32 on a CPU without units for it
@@ -143,17 +142,6 @@ def _from_pretrained(spec: ModelSpec) -> tuple[transformers.PreTrainedModel, Any
         options["attn_implementation"] = "eager"
     if spec.device_map is not None:
         options["device_map"] = spec.device_map
-    tokenizer = _tokenizer(spec, files)
-    return read_weights(
-        transformers.AutoModelForCausalLM, f"model.id={spec.id}", spec.folder, **files, **options
-    ), tokenizer
-
-
-def _tokenizer(spec: ModelSpec, files: dict[str, Any]) -> Any:
-    """Return the tokenizer, made of files that are there: some classes make up an empty vocabulary without a word."""
-    try:
-        return read_tokenizer(spec.folder, **files)
-    finally:  # asked after the download; where it failed too, this is the truer reason
-        folder = snapshot(spec.id, spec.commit) if spec.source == "hub" else Path(spec.folder)
-        if folder is not None:
-            check_tokenizer_files(spec.id, [path.name for path in folder.iterdir()])
+    name = f"model.id={spec.id}"
+    tokenizer = read_tokenizer(name, spec.folder, **files)
+    return read_weights(transformers.AutoModelForCausalLM, name, spec.folder, **files, **options), tokenizer

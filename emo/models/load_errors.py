@@ -42,22 +42,27 @@ SHOWN = 300  # characters of a library's own words
 class HubUnreachableError(UserError):
     """No answer from the hub; ``reason`` says why in a few words."""
 
-    def __init__(self, model_id: str, reason: str) -> None:
+    def __init__(self, name: str, reason: str) -> None:
         self.reason = reason
-        super().__init__(f"model.id={model_id}: could not be read from the hub ({reason}); check the network")
+        super().__init__(f"{name}: could not be read from the hub ({reason}); check the network")
 
 
 @contextmanager
 def load_errors(
-    model_id: str, revision: str | None = None, local: bool = False, folder: str | Path | None = None
+    model_id: str,
+    revision: str | None = None,
+    local: bool = False,
+    folder: str | Path | None = None,
+    key: str = "model.id",
 ) -> Iterator[None]:
     """Turn what transformers, the hub and torch raise into a `UserError` of one line.
 
     Args:
-        model_id: what the line names, as ``model.id=...``.
+        model_id: hub repository or folder.
         revision: of the hub's repository.
         local: only files of this machine are asked for, so nothing can fail at the network.
         folder: where the files lie, if not in the hub's cache; read only to name a damaged or missing file.
+        key: of the configuration, which the line names.
 
     Raises:
         HubUnreachableError: there was no answer from the hub.
@@ -68,18 +73,18 @@ def load_errors(
     except UserError:
         raise
     except Exception as error:
-        links = list(_chain(error))
+        name, links = f"{key}={model_id}", list(_chain(error))
         known = next((line for link in links if (line := _known(link))), None)
         known = known or next((line for link in links if (line := _of_hub(link, revision))), None)
         if known is None and any(isinstance(link, SafetensorError) for link in links):
             known = _damaged(_where(model_id, revision, folder))
         if known is None and local and any(_is_absent(link) for link in links):
-            known = _not_whole(model_id, revision, _where(model_id, revision, folder))
+            known = _not_whole(_where(model_id, revision, folder))
         if known is None and (match := next((m for link in links if (m := NO_FILE.search(str(link)))), None)):
             known = f"there is no {match.group(1)} in its repository"
         if known is None and (met := next((link for link in links if is_connection(link)), None)) is not None:
-            raise HubUnreachableError(model_id, words(met)) from error
-        raise UserError(f"model.id={model_id}: {known or f'could not be loaded ({words(error)})'}") from error
+            raise HubUnreachableError(name, words(met)) from error
+        raise UserError(f"{name}: {known or f'could not be loaded ({words(error)})'}") from error
 
 
 def is_connection(error: BaseException) -> bool:
@@ -121,8 +126,8 @@ def _known(error: BaseException) -> str | None:
     no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or getattr(error, "errno", None) == ENOMEM
     if no_memory or (isinstance(error, RuntimeError) and MEMORY.search(text)):
         return (
-            f"does not fit into memory ({words(error)}); type a smaller model, dtype=bfloat16 where it is float32, "
-            "or model.device_map=auto over several GPUs"
+            f"does not fit into memory ({words(error)}); type a smaller model; of a language model, dtype=bfloat16 "
+            "takes half of float32, and model.device_map=auto spreads it over several GPUs"
         )
     if isinstance(error, ValueError | KeyError) and (match := UNKNOWN_TYPE.search(text)):
         return (
@@ -135,11 +140,9 @@ def _known(error: BaseException) -> str | None:
     if isinstance(error, ImportError) or (isinstance(error, ValueError) and package):
         said = next((name for name in package.groups() if name), None) if package else None
         name = (getattr(error, "name", None) or said or "").rstrip(".")
-        return (
-            f"needs the package {name}; type: pip install {name}"
-            if name
-            else f"a package cannot be imported ({words(error)})"
-        )
+        if not name:
+            return f"a package cannot be imported ({words(error)})"
+        return f"needs the package {name}; type: pip install {name}"
     return None
 
 
@@ -163,13 +166,12 @@ def _is_absent(error: BaseException) -> bool:
     return isinstance(error, EntryNotFoundError | OfflineModeIsEnabled) or bool(NO_FILE.search(str(error)))
 
 
-def _not_whole(model_id: str, revision: str | None, folder: Path | None) -> str:
+def _not_whole(folder: Path | None) -> str:
     """Say that the local cache holds a part of a checkpoint, and which file it lacks."""
     lacking = missing_files(folder) if folder else []
     return (
-        f"not whole in the local cache ({lacking[0] if lacking else 'files'} missing); type once with a network: "
-        f"python run.py task=prefetch model=hub model.id={model_id}"
-        + (f" model.revision={revision}" if revision else "")
+        f"not whole in the local cache ({lacking[0] if lacking else 'files'} missing); type the same line with "
+        "task=prefetch where there is a network"
     )
 
 
