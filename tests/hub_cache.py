@@ -14,6 +14,10 @@ import transformers
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from emo.config import ModelConfig
+from emo.errors import UserError
+from emo.models.lm import LM
+from emo.models.load import describe, load
 from emo.models.tiny import FFN, HEADS, KV_HEADS, WIDTH, tiny_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -80,3 +84,26 @@ def change_json(folder: Path, name: str = "config.json", **keys: Any) -> None:
     file = folder / name
     found = json.loads(file.read_text(encoding="utf-8")) | keys
     file.write_text(json.dumps({k: v for k, v in found.items() if v is not None}), encoding="utf-8")
+
+
+def read(name: str, revision: str | None = None, dtype: str = "float32") -> LM:
+    """Load owner/``name`` as a job does."""
+    return load(describe(ModelConfig(name="hub", id=f"owner/{name}", revision=revision), "cpu", dtype))
+
+
+def refusal(name: str, **how: Any) -> str:
+    """Return the line with which owner/``name`` is refused."""
+    with pytest.raises(UserError) as error:
+        read(name, **how)
+    line = str(error.value)
+    assert "\n" not in line
+    assert "check the network" not in line
+    return line
+
+
+def own_code(hub: HubCache, name: str) -> None:
+    """Make a repository whose modelling code would leave a file."""
+    folder = hub.model(name)
+    (folder / "modeling.py").write_text(f"open({str(folder / 'was_here')!r}, 'w').close()\n")
+    code = {"AutoConfig": "modeling.Config", "AutoModelForCausalLM": "modeling.Model"}
+    change_json(folder, auto_map=code, model_type="of_its_own")

@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from hub_cache import BLOCKS, HubCache, change_json, change_weights
+from hub_cache import BLOCKS, HubCache, change_json, change_weights, own_code, read, refusal
 
-from emo.config import ModelConfig
-from emo.errors import UserError
 from emo.forest import Forest, plain_block
-from emo.models.lm import LM
-from emo.models.load import describe, load
 
 pytestmark = pytest.mark.usefixtures("quiet", "hub")
 IDS = [5 + 7 * i % 250 for i in range(40)]  # longer than the sliding windows
 Make = Callable[[HubCache, str], Any]
 WINDOW = {"sliding_window": 24}
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Return the hub cache that all tests of this file read, and nothing else."""
-    with pytest.MonkeyPatch.context() as patch:
-        cache = HubCache(tmp_path_factory.mktemp("hub"))
-        cache.use(patch)
-        yield cache
-
-
-def read(name: str, revision: str | None = None, dtype: str = "float32") -> LM:
-    """Load owner/``name`` as a job does."""
-    return load(describe(ModelConfig(name="hub", id=f"owner/{name}", revision=revision), "cpu", dtype))
-
-
-def refusal(name: str, **how: Any) -> str:
-    """Return the line with which owner/``name`` is refused."""
-    with pytest.raises(UserError) as error:
-        read(name, **how)
-    line = str(error.value)
-    assert "\n" not in line
-    assert "check the network" not in line
-    return line
 
 
 def is_like(kind: str = "llama", **config: Any) -> Make:
@@ -159,14 +129,6 @@ def packed(how: str, **keys: Any) -> Make:
     return lambda hub, name: change_json(hub.model(name), quantization_config=found)
 
 
-def own_code(hub: HubCache, name: str) -> None:
-    """Make a repository whose modelling code would leave a file."""
-    folder = hub.model(name)
-    (folder / "modeling.py").write_text(f"open({str(folder / 'was_here')!r}, 'w').close()\n")
-    code = {"AutoConfig": "modeling.Config", "AutoModelForCausalLM": "modeling.Model"}
-    change_json(folder, auto_map=code, model_type="of_its_own")
-
-
 def pickled(hub: HubCache, name: str) -> None:
     """Make a repository that holds a pickle in the place of safetensors."""
     folder = hub.model(name)
@@ -225,6 +187,11 @@ def image_model(hub: HubCache, name: str) -> None:
     """Make a repository of type vit."""
     folder = hub.model(name)
     transformers.ViTConfig().save_pretrained(folder)
+
+
+def state_space(hub: HubCache, name: str) -> None:
+    """Make a repository of type mamba."""
+    transformers.MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1).save_pretrained(hub.model(name))
 
 
 def quantised_beside(hub: HubCache, name: str) -> None:
@@ -299,6 +266,7 @@ REFUSED: dict[str, tuple[Make, tuple[str, ...]]] = {
     "encoder": (is_like("bert"), ("model type 'bert' is an encoder, not a decoder-only language model",)),
     "encoder-decoder": (encoder_decoder, ("model type 't5' is an encoder-decoder, not a decoder-only",)),
     "image": (image_model, ("model type 'vit' is no causal language model",)),
+    "state-space": (state_space, ("model type 'mamba' has no one num_attention_heads; type a transformer",)),
     "missing": (nothing, ("not in the local cache", "HF_HUB_OFFLINE is set")),
 }
 
@@ -313,45 +281,3 @@ def test_refused_in_one_true_line(hub: HubCache, name: str) -> None:
     for part in parts:
         assert part in line
     assert not (hub.repository(name) / "was_here").exists()
-
-
-def test_a_revision_that_is_not_there(hub: HubCache) -> None:
-    """The model is cached, the revision is not: another sentence than for a model that is not there."""
-    hub.model("revised")
-    line = refusal("revised", revision="v2")
-    assert line.startswith("model.revision=v2: not in the local cache") and "of owner/revised it holds main" in line
-    assert read("revised", revision="main").n_layers == BLOCKS
-
-
-def test_a_local_folder(hub: HubCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Transformers reads a folder of the id's name before the hub's repository, under the hub's commit."""
-    hub.model("shadowed")
-    shutil.copytree(hub.model("elsewhere"), tmp_path / "owner" / "shadowed")
-    monkeypatch.chdir(tmp_path)
-    for name in (str(tmp_path / "owner"), "./owner/shadowed", "~/nowhere", "owner/shadowed"):
-        with pytest.raises(UserError, match=r"a local path; local folders are not loaded yet.* OWNER/NAME"):
-            describe(ModelConfig(name="hub", id=name), "cpu", "float32")
-
-
-def test_quantised_is_refused_before_weights_are_read(hub: HubCache) -> None:
-    """A sweep's planner reads no weights, and must know."""
-    change_json(hub.model("packed"), quantization_config={"quant_method": "gptq", "bits": 4})
-    (hub.repository("packed") / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match="weights are quantised"):
-        describe(ModelConfig(name="hub", id="owner/packed"), "cpu", "float32")
-
-
-def test_yes_to_custom_code_is_not_asked_for(hub: HubCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tokenizer with code of its own beside a model that is known: no question, the file is not there."""
-    monkeypatch.setattr("builtins.input", lambda *_: "y")
-    folder = hub.model("tokenizer-code")
-    (folder / "tok.py").write_text(f"open({str(folder / 'was_here')!r}, 'w').close()\n")
-    change_json(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "tok.T"]}, tokenizer_class="T")
-    own_code(hub, "asked")
-    assert "code of its own repository" in refusal("asked")
-    try:
-        read("tokenizer-code")
-    except UserError as error:
-        assert "code of its own repository" in str(error)  # noqa: PT017
-    assert not (folder / "was_here").exists()
-    assert not (hub.repository("asked") / "was_here").exists()

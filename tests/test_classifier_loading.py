@@ -18,25 +18,21 @@ import emo
 from emo.errors import UserError
 from emo.evaluators import hf_classifier
 
-pytestmark = pytest.mark.usefixtures("quiet", "hub")
+pytestmark = pytest.mark.usefixtures("quiet")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
 LABELS = {0: "rage", 1: "gloom"}
 LOADERS = ("from_pretrained", "pipeline")
 
 
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Return a hub cache that holds owner/good, a tiny BERT that classifies."""
-    with pytest.MonkeyPatch.context() as patch:
-        cache = HubCache(tmp_path_factory.mktemp("hub"))
-        cache.use(patch)
-        folder = cache.repository("good")
-        (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
-        transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
-        sizes = {"vocab_size": len(WORDS), "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-        told = transformers.BertConfig(**sizes, intermediate_size=8, id2label=LABELS, max_position_embeddings=16)
-        transformers.BertForSequenceClassification(told).save_pretrained(folder)
-        yield cache
+@pytest.fixture(scope="module", autouse=True)
+def good(hub: HubCache) -> None:
+    """Put owner/good into the cache, a tiny BERT that classifies."""
+    folder = hub.repository("good")
+    (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
+    sizes = {"vocab_size": len(WORDS), "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    told = transformers.BertConfig(**sizes, intermediate_size=8, id2label=LABELS, max_position_embeddings=16)
+    transformers.BertForSequenceClassification(told).save_pretrained(folder)
 
 
 def own_code(folder: Path) -> None:

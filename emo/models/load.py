@@ -102,6 +102,8 @@ def load(spec: ModelSpec) -> LM:
     note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {seconds:.1f} s")
     if spec.dtype == "float32" and spec.device == "cpu" and spec.source != "tiny" and has_bfloat16_units():
         note("this CPU has bfloat16 units: dtype=bfloat16 takes a third of the time, at three digits")
+    if getattr(lm.config, "auto_map", None):
+        note(f"{spec.title}: code of its repository is not run; the model is transformers' {type(lm.model).__name__}")
     return lm
 
 

@@ -9,6 +9,7 @@ import transformers
 
 from emo.errors import UserError
 
+TOKENIZERS = (".model", ".tiktoken", "tekken.json")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SAFE = ("model.safetensors", "model.safetensors.index.json")
 QUANTISED = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}  # of writers that config.json does not name
@@ -78,6 +79,9 @@ def check_config(name: str, config: Any) -> None:
         named = form if encodes or "decoder" in form else "none"
         what = "no causal language model" if named == "none" else f"{named}, not a decoder-only language model"
         raise UserError(f"{name}: model type '{kind}' is {what}; type one that writes, e.g. of type llama")
+    for size in ("num_hidden_layers", "num_attention_heads", "hidden_size"):
+        if not isinstance(getattr(config.get_text_config(), size, None), int):
+            raise UserError(f"{name}: model type '{kind}' has no one {size}; type a transformer, e.g. of type llama")
 
 
 def check_tokenizer_files(name: str, files: Collection[str]) -> None:
@@ -86,7 +90,7 @@ def check_tokenizer_files(name: str, files: Collection[str]) -> None:
     Raises:
         UserError: there is no tokenizer.
     """
-    known = any(file == "tokenizer.json" or file.endswith((".model", ".tiktoken", "tekken.json")) for file in files)
+    known = any(file == "tokenizer.json" or file.endswith(TOKENIZERS) for file in files)
     if not (known or "vocab.txt" in files or {"vocab.json", "merges.txt"} <= set(files)):
         raise UserError(
             f"{name}: no tokenizer (tokenizer.json, tokenizer.model or vocab.json with merges.txt) "

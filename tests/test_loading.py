@@ -1,0 +1,85 @@
+"""What is refused around a checkpoint: paths, revisions, code of a repository, and that nothing is written then."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hub_cache import BLOCKS, HubCache, change_json, change_weights, own_code, read, refusal
+from jobs import config
+
+from emo import console
+from emo.app import run_job
+from emo.cli import guard
+from emo.config import ModelConfig
+from emo.errors import UserError
+from emo.models.load import describe
+
+pytestmark = pytest.mark.usefixtures("quiet", "hub")
+
+
+def test_a_revision_that_is_not_there(hub: HubCache) -> None:
+    """The model is cached, the revision is not: another sentence than for a model that is not there."""
+    hub.model("revised")
+    line = refusal("revised", revision="v2")
+    assert line.startswith("model.revision=v2: not in the local cache") and "of owner/revised it holds main" in line
+    assert read("revised", revision="main").n_layers == BLOCKS
+
+
+def test_a_local_folder(hub: HubCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers reads a folder of the id's name before the hub's repository, under the hub's commit."""
+    hub.model("shadowed")
+    shutil.copytree(hub.model("elsewhere"), tmp_path / "owner" / "shadowed")
+    monkeypatch.chdir(tmp_path)
+    for name in (str(tmp_path / "owner"), "./owner/shadowed", "~/nowhere", "owner/shadowed"):
+        with pytest.raises(UserError, match=r"a local path; local folders are not loaded yet.* OWNER/NAME"):
+            describe(ModelConfig(name="hub", id=name), "cpu", "float32")
+
+
+def test_quantised_is_refused_before_weights_are_read(hub: HubCache) -> None:
+    """A sweep's planner reads no weights, and must know."""
+    change_json(hub.model("packed"), quantization_config={"quant_method": "gptq", "bits": 4})
+    (hub.repository("packed") / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="weights are quantised"):
+        describe(ModelConfig(name="hub", id="owner/packed"), "cpu", "float32")
+
+
+def test_a_job_that_is_refused_writes_nothing(
+    hub: HubCache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What only the weights tell is known after the job's start: exit code 2, one line, no folder."""
+    half = {f"model.layers.{i}.mlp.up_proj.weight" for i in range(1, BLOCKS)}
+    change_weights(hub.model("refused-job"), lambda w: {key: x for key, x in w.items() if key not in half})
+    words = ("model=hub", "model.id=owner/refused-job", "evaluator=projection")
+    assert guard(lambda: run_job(config(tmp_path, *words))) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and said.err.startswith("error: model.id=owner/refused-job: its files are not")
+    assert not any(tmp_path.iterdir())
+
+
+def test_known_type_with_code_of_its_own(hub: HubCache, capsys: pytest.CaptureFixture[str]) -> None:
+    """Many repositories carry the code of a type that transformers has had for long: said, not run."""
+    own_code(hub, "known-code")
+    change_json(hub.repository("known-code"), model_type="llama")
+    console.setup("rich")
+    read("known-code")
+    text = " ".join("".join(capsys.readouterr()).split())
+    assert "code of its repository is not run; the model is transformers' LlamaForCausalLM" in text
+    assert not (hub.repository("known-code") / "was_here").exists()
+
+
+def test_yes_to_custom_code_is_not_asked_for(hub: HubCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer with code of its own beside a model that is known: no question, the file is not there."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    folder = hub.model("tokenizer-code")
+    (folder / "tok.py").write_text(f"open({str(folder / 'was_here')!r}, 'w').close()\n")
+    change_json(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "tok.T"]}, tokenizer_class="T")
+    own_code(hub, "asked")
+    assert "code of its own repository" in refusal("asked")
+    try:
+        read("tokenizer-code")
+    except UserError as error:
+        assert "code of its own repository" in str(error)  # noqa: PT017
+    assert not (folder / "was_here").exists()
+    assert not (hub.repository("asked") / "was_here").exists()
