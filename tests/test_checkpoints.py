@@ -249,7 +249,7 @@ REFUSED: dict[str, tuple[Make, tuple[str, ...]]] = {
     ),
     "lora": (adapter, ("a LoRA adapter (adapter_config.json), not a model", "type the base model's id")),
     "gguf": (gguf, ("holds GGUF files only",)),
-    "cut": (cut, ("model.safetensors is truncated or damaged", "delete /", "and download it again")),
+    "cut": (cut, ("model.safetensors is truncated or damaged", "delete /", "and type the same line again")),
     "shard-missing": (shard_missing, ("not whole in the local cache (model-00002-of-", "task=prefetch")),
     "no-weights": (without("model.safetensors"), ("not whole in the local cache (model.safetensors missing)",)),
     "no-tokenizer": (without("tokenizer.json"), ("no tokenizer (tokenizer.json,",)),

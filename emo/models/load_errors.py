@@ -105,8 +105,9 @@ def snapshot(model_id: str, revision: str | None) -> Path | None:
     """Return the folder of the local cache that holds a revision (default: main), whole or in part, or None."""
     try:
         return Path(snapshot_download(model_id, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
+    except LocalEntryNotFoundError as error:  # a prefetched repository lacks what nobody reads, a README
+        path = getattr(error, "snapshot_path", None)
+        return Path(path) if path else None
 
 
 def _where(model_id: str, revision: str | None, folder: str | Path | None) -> Path | None:
@@ -190,5 +191,6 @@ def _damaged(folder: Path | None) -> str | None:
                 pass
         except SafetensorError as error:
             file = path.resolve()  # the cache links to it, and would link to it again
-            return f"{path.name} is truncated or damaged ({words(error)}); delete {file} and download it again"
+            how = f"delete {file} and type the same line again, where it can be downloaded"
+            return f"{path.name} is truncated or damaged ({words(error)}); {how}"
     return None

@@ -28,6 +28,7 @@ def check_files(name: str, files: Collection[str], whole: bool) -> None:
     """
     top = sorted(file for file in files if "/" not in file)
     safe = any(file in SAFE for file in top)
+    holds = f"{name}: holds" if whole else f"{name}: the local cache holds"
     if "adapter_config.json" in top:
         raise UserError(
             f"{name}: a LoRA adapter (adapter_config.json), not a model; adapters are not loaded: "
@@ -35,13 +36,13 @@ def check_files(name: str, files: Collection[str], whole: bool) -> None:
         )
     if not safe and any(file.lower().endswith(".gguf") for file in files):
         raise UserError(
-            f"{name}: holds GGUF files only, whose weights are quantised; type the repository that they "
+            f"{holds} GGUF files only, whose weights are quantised; type the repository that they "
             "were made from (its weights are in safetensors)"
         )
     pickled = next((file for file in top if file.endswith(PICKLED) and "train" not in file), None)
     if not safe and pickled:
         raise UserError(
-            f"{name}: holds pickled weights only ({pickled}), which can run code when they are read; "
+            f"{holds} pickled weights only ({pickled}), which can run code when they are read; "
             "they are never opened: type a repository with model.safetensors"
         )
     if top and whole and (not safe or "config.json" not in top):
