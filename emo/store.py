@@ -8,17 +8,20 @@ operating system, freed when its process dies, only saves two processes from doi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -52,7 +55,15 @@ def versions() -> dict[str, str]:
 
 
 def peak_mb() -> int:
-    """Return the largest resident memory of this process so far, in MiB (Linux counts in KiB)."""
+    """Return the most memory that this process held so far, in MiB: of its GPUs together where it used one.
+
+    On GPUs it is what torch had allocated at most (not what it reserved), summed over them; without one it is the
+    largest resident memory of the process (Linux counts in KiB). Never both: a GPU's memory is what a model must fit.
+    """
+    if torch.cuda.is_initialized():
+        held = sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
+        if held:
+            return -(-held // 2**20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
@@ -140,8 +151,7 @@ class Store:
         found = {name: got for name, key in keys.items() if (got := self.get(stage, key)) is not None}
         if len(found) == len(keys):
             return {name: found[name] for name in keys}
-        lock = self._lock(stage, min(keys[name] for name in keys if name not in found))
-        with lock:
+        with self._locked(stage, min(keys[name] for name in keys if name not in found)):
             found |= {n: got for n, key in keys.items() if n not in found and (got := self.get(stage, key)) is not None}
             missing = [name for name in keys if name not in found]
             if missing:
@@ -152,7 +162,9 @@ class Store:
                     found[name] = made[name]
         return {name: found[name] for name in keys}
 
-    def _lock(self, stage: str, key: str) -> FileLock:
+    @contextmanager
+    def _locked(self, stage: str, key: str) -> Iterator[None]:
+        """Let no other process of this machine compute the same; what is refused leaves no file and no empty folder."""
         folder = self.root / stage
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +172,16 @@ class Store:
             raise UserError(
                 f"paths.store={self.root}: cannot be written ({error.strerror}); give another folder"
             ) from None
-        return FileLock(folder / f".{key[:16]}.lock")
+        lock = FileLock(folder / f".{key[:16]}.lock")
+        try:
+            with lock:
+                yield
+        except UserError:
+            Path(lock.lock_file).unlink(missing_ok=True)  # somebody who waits for it only loses time
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+                self.root.rmdir()
+            raise
 
 
 def _write(folder: Path, artifact: Artifact) -> dict[str, str]:

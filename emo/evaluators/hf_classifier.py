@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,14 @@ import transformers
 
 from emo.console import progress
 from emo.errors import UserError
-from emo.models.hub import hub_commit, hub_errors
+from emo.models.checkpoint import read_config, read_tokenizer, read_weights
+from emo.models.hub import Revision, hub_commit
+from emo.models.keep import KeepOne
+from emo.models.load_errors import load_errors
+from emo.models.supported import check_files, check_packed
 
 BATCH = 32
+KEY = "evaluator.model"  # what errors name
 
 
 @lru_cache(maxsize=4)
@@ -30,28 +34,36 @@ def commit(model_id: str) -> str:
     if folder.is_dir():
         files = sorted(path for path in folder.iterdir() if path.is_file())
         return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
-    with _named():
-        return hub_commit(model_id, None).commit
+    return _revision(model_id).commit
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
+def _revision(model_id: str) -> Revision:
+    if model_id.startswith((".", "~", "/")):
+        raise UserError(f"{KEY}={model_id}: no such folder (looked from {Path.cwd()})")
+    return hub_commit(model_id, None, KEY)
+
+
+@KeepOne
 def load(model_id: str) -> Any:
-    """Return the pipeline of a hub repository or a local folder, downloaded on first use."""
-    folder = Path(model_id).expanduser()
-    source, revision = (str(folder), None) if folder.is_dir() else (model_id, commit(model_id))
-    with _named(), hub_errors(model_id):
-        return transformers.pipeline(
-            "text-classification", model=source, revision=revision, top_k=None, trust_remote_code=False
-        )
+    """Return the pipeline of a hub repository or a local folder, downloaded on first use.
 
-
-@contextmanager
-def _named() -> Iterator[None]:
-    """Let the hub's errors name the key that was typed."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace("model.id=", "evaluator.model=")) from None
+    Raises:
+        UserError: it cannot be had, needs code of its own, or its files do not hold every weight in safetensors.
+    """
+    name, folder = f"{KEY}={model_id}", Path(model_id).expanduser()
+    files: dict[str, Any] = {}
+    if folder.is_dir():
+        source, local, held = str(folder), True, frozenset(path.name for path in folder.iterdir())
+    else:
+        source, (revision, local, held) = model_id, _revision(model_id)
+        files = {"revision": revision, "local_files_only": local}
+    check_files(name, held, whole=not files or not local)
+    with load_errors(model_id, files.get("revision"), local, None if files else folder, KEY):
+        check_packed(name, read_config(source, **files))
+        model = read_weights(transformers.AutoModelForSequenceClassification, name, source, **files)
+        tokenizer = read_tokenizer(name, source, **files)
+        return transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
 
 
 def probabilities(model_id: str, labels: Mapping[str, str], texts: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:

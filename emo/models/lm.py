@@ -34,6 +34,11 @@ class ModelSpec(NamedTuple):
     n_heads: int = 0  # per block
     n_neurons: int = 0  # per block
 
+    @property
+    def title(self) -> str:
+        """What an error names: the repository, or the option where there is none."""
+        return f"model.id={self.id}" if self.source == "hub" else self.name
+
 
 class LM:
     """A decoder-only language model with its sites named by meaning.
@@ -69,7 +74,7 @@ class LM:
             return self.model.get_submodule(self.family.blocks)  # type: ignore[return-value]
         except AttributeError:
             raise UserError(
-                f"{self.spec.name}: model type '{self.config.model_type}' has no list of blocks at "
+                f"{self.spec.title}: model type '{self.config.model_type}' has no list of blocks at "
                 f"'{self.family.blocks}'; add a row for it to FAMILIES in emo/models/families.py"
             ) from None
 
@@ -83,7 +88,7 @@ class LM:
             return self.blocks[layer].get_submodule(path), side
         except AttributeError:
             raise UserError(
-                f"{self.spec.name}: model type '{self.config.model_type}': site '{site}' not found at "
+                f"{self.spec.title}: model type '{self.config.model_type}': site '{site}' not found at "
                 f"'{path}' of block {layer}; add a row for it to FAMILIES in emo/models/families.py"
             ) from None
 

@@ -18,9 +18,13 @@ from emo.config import ModelConfig
 from emo.console import note
 from emo.errors import UserError
 from emo.models import embedded, tiny
+from emo.models.checkpoint import read_config, read_tokenizer, read_weights
 from emo.models.families import family_of
-from emo.models.hub import hub_commit, hub_errors
+from emo.models.hub import hub_commit
+from emo.models.keep import KeepOne
 from emo.models.lm import LM, ModelSpec
+from emo.models.load_errors import load_errors
+from emo.models.supported import check_config, check_files
 from emo.models.verify import verify
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # no pickled weights
@@ -60,12 +64,14 @@ def _describe(
         hf, folder, commit = tiny.tiny_config(model_id), "", f"tiny-{model_id}-transformers-{transformers.__version__}"
     elif source == "embedded":
         path, commit = embedded.embedded_folder()
-        hf, folder = transformers.AutoConfig.from_pretrained(path), str(path)
+        hf, folder = read_config(str(path)), str(path)
     else:
         found = hub_commit(model_id, revision)
         commit, local, folder = found.commit, found.local, model_id
-        with hub_errors(model_id):
-            hf = transformers.AutoConfig.from_pretrained(model_id, revision=commit, local_files_only=local)
+        check_files(f"model.id={model_id}", found.files, whole=not local)
+        with load_errors(model_id, revision, local):
+            hf = read_config(model_id, revision=commit, local_files_only=local)
+            check_config(f"model.id={model_id}", hf)
     text = hf.get_text_config()
     resolved = dtype
     if dtype == "auto":  # half precision is many times slower than float32 on a CPU without units for it
@@ -83,13 +89,25 @@ def _neurons(config: Any) -> int:
     return int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size)
 
 
-@lru_cache(maxsize=1)
+@KeepOne
 def load(spec: ModelSpec) -> LM:
-    """Load and verify the model of ``spec``; the same object for the same spec within a process.
+    """Load and verify the model of ``spec``; the same object for the same spec, until another is loaded.
 
-    Raises `UserError` where the checkpoint cannot be had or a site cannot be found.
+    Raises `UserError` where the checkpoint cannot be had, its files do not fill it, or a site cannot be found.
     """
     start = time.perf_counter()
+    with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
+        lm = _load(spec)
+    seconds = time.perf_counter() - start
+    note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {seconds:.1f} s")
+    if spec.dtype == "float32" and spec.device == "cpu" and spec.source != "tiny" and has_bfloat16_units():
+        note("this CPU has bfloat16 units: dtype=bfloat16 takes a third of the time, at three digits")
+    if getattr(lm.config, "auto_map", None):
+        note(f"{spec.title}: code of its repository is not run; the model is transformers' {type(lm.model).__name__}")
+    return lm
+
+
+def _load(spec: ModelSpec) -> LM:
     if spec.source == "tiny":
         model: Any = tiny.tiny_model(spec.id).to(dtype=DTYPES[spec.dtype])  # type: ignore[call-arg]
         tokenizer = tiny.tiny_tokenizer(spec.id)
@@ -99,10 +117,6 @@ def load(spec: ModelSpec) -> LM:
         model = model.to(spec.device)
     lm = LM(model.eval().requires_grad_(False), tokenizer, spec)
     verify(lm)
-    seconds = time.perf_counter() - start
-    note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {seconds:.1f} s")
-    if spec.dtype == "float32" and spec.device == "cpu" and spec.source != "tiny" and has_bfloat16_units():
-        note("this CPU has bfloat16 units: dtype=bfloat16 takes a third of the time, at three digits")
     return lm
 
 
@@ -118,20 +132,18 @@ def fetch(spec: ModelSpec) -> None:
     Raises `UserError` where the hub does not give them.
     """
     if spec.source == "hub" and not spec.local:
-        with hub_errors(spec.id):
+        with load_errors(spec.id, spec.commit):
             snapshot_download(spec.id, revision=spec.commit, allow_patterns=FILES)
 
 
 def _from_pretrained(spec: ModelSpec) -> tuple[transformers.PreTrainedModel, Any]:
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    options: dict[str, Any] = {"dtype": DTYPES[spec.dtype], "trust_remote_code": False}
     files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
-    with hub_errors(spec.id):
-        config = transformers.AutoConfig.from_pretrained(spec.folder, **files)
-        if family_of(config.model_type).eager:
-            options["attn_implementation"] = "eager"
-        if spec.device_map is not None:
-            options["device_map"] = spec.device_map
-        tokenizer = transformers.AutoTokenizer.from_pretrained(spec.folder, **files)
-        return transformers.AutoModelForCausalLM.from_pretrained(spec.folder, **files, **options), tokenizer
+    options: dict[str, Any] = {"dtype": DTYPES[spec.dtype]}
+    config = read_config(spec.folder, **files)
+    if family_of(config.model_type).eager:
+        options["attn_implementation"] = "eager"
+    if spec.device_map is not None:
+        options["device_map"] = spec.device_map
+    name = f"model.id={spec.id}"
+    tokenizer = read_tokenizer(name, spec.folder, **files)
+    return read_weights(transformers.AutoModelForCausalLM, name, spec.folder, **files, **options), tokenizer
