@@ -15,6 +15,7 @@ import numpy as np
 
 from emo.config import SelectConfig
 from emo.console import note, warn
+from emo.evaluators.language import common_language
 from emo.interventions.arms import Arm
 from emo.labels import hits
 from emo.measure import Measure
@@ -82,13 +83,14 @@ def choose(
             "alpha": float(strength), "layers": layers, "score": x.value, "lo": x.lo, "hi": x.hi,
             "degenerate": None, "ppl_ratio": None, "feasible": None, "chosen": False,
         }  # fmt: skip
-    unedited = _measured(measure, [Arm("none", "none")])["none"][1]
-    base = _mean_nll(unedited)
+    plain = measure.reply([none := Arm("none", "none")])
+    language = common_language(row["reply"] for row in plain["none"])
+    base = _mean_nll(measure.damage([none], plain, None, language)["none"])
     arms = {arm.name: arm for arm in tried}
     labelled: dict[str, tuple[Rows, Rows]] = {}
     best = None
     if labeller is not None:
-        for name, (replies, damage) in _measured(measure, tried).items():
+        for name, (replies, damage) in _measured(measure, tried, language).items():
             labels = labeller(replies)
             labelled[name] = labels, damage
             right = [
@@ -101,7 +103,7 @@ def choose(
         best = max(fine, key=lambda n: (table[n]["score"], -abs(table[n]["alpha"])), default=None)
     else:
         for name in sorted(table, key=lambda n: -table[n]["score"]):
-            damage = _measured(measure, [arms[name]])[name][1]
+            damage = _measured(measure, [arms[name]], language)[name][1]
             table[name] |= _bounds(damage, base, bounds)
             if table[name]["feasible"]:
                 best = name
@@ -157,8 +159,8 @@ def _mean_nll(rows: Rows) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _measured(measure: Measure, arms: Sequence[Arm]) -> dict[str, tuple[Rows, Rows]]:
-    """Return replies and damage of every arm."""
+def _measured(measure: Measure, arms: Sequence[Arm], language: str) -> dict[str, tuple[Rows, Rows]]:
+    """Return replies and damage of every arm; ``language``: of replies that do not tell theirs."""
     replies = measure.reply(arms)
-    damage = measure.damage(arms, replies, None)
+    damage = measure.damage(arms, replies, None, language)
     return {arm.name: (replies[arm.name], damage[arm.name]) for arm in arms}

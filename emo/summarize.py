@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from emo import console, min_budget, tracking
+from emo import console, min_budget, tracking, unjudged
 from emo.config import Config, TrackerConfig
 from emo.job_sections import job_sections, linked, read_figures
 from emo.neurons.summary import class_summary
@@ -184,4 +184,4 @@ def _row(root: Path, folder: Path, name: str, result: dict[str, Any] | None) -> 
     where = os.path.relpath(folder, root)  # the jobs of an earlier table lie two folders above it
     if result is None:
         return Row(name, "missing", where, None, None)
-    return Row(name, result["status"], where, result["wall_s"], result.get("error"))
+    return Row(name, result["status"], where, result["wall_s"], result.get("error") or unjudged.line_of(result))

@@ -31,6 +31,7 @@ class Tokens(StrEnum):
 
 
 NEUTRAL = "neutral"  # the emotion-free form of a prompt, a reply or a label
+OTHER = "other"  # what a classifier calls a reply whose likeliest labels are mapped to no class
 
 # Columns of the main table, in order; whatever was not measured is left out.
 HEADLINE = (
