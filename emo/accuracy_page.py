@@ -42,9 +42,9 @@ def accuracy_section(
         return ""
     total = classes or len(names) + 1
     chance = f"a label drawn at random is right in {1 / total:.0%} of replies"
-    rest = "neutral" if total == len(names) + 1 else "neutral or other"
+    rest = " or neutral" if total == len(names) + 1 else ", neutral or other"
     said = (
-        f"accuracy: the label, one of {len(names)} emotions or {rest}, is the target ({chance}). "
+        f"accuracy: the label, one of {len(names)} emotions{rest}, is the target ({chance}). "
         "clean: that, and the reply is not degenerate. Shares of replies, 0 to 1."
     )
     notes = [said, *([PUBLISHED] if any(row.paper is not None for row in table) else [])]

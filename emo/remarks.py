@@ -63,8 +63,8 @@ def language_line(found: Mapping[str, Mapping[str, int]]) -> str | None:
     )
     return (
         f"Languages of the replies: {told}. The dictionary rule (share of unknown words) is measured on English ones "
-        "only, the others are degenerate where they are empty or loop; phrases of refusals, the sentence encoder and "
-        "the offline classifier know English only, so labels and similarity of other replies are not to be relied on."
+        "only; the others are degenerate where they are empty or loop. Refusals, similarity and the labels of an "
+        "English classifier are not to be relied on there: each of these evaluators knows English only."
     )
 
 

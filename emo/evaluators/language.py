@@ -7,8 +7,11 @@ words that are small words of L,
                of L alone are more than those of English alone; otherwise the language that is expected
 
 so a broken English reply, or one too short to tell, stays what the replies around it are. Chinese, Japanese, Korean
-and Thai are told by characters or parts of words, h being the share of letters that they cover; a language of another
-script must own LETTERS of the letters.
+and Thai are told by characters or parts of words, h being the share of letters that they cover. A share LETTERS of the
+letters must be of a language's script.
+
+None of the shipped English replies is taken for another language; of the same with noise for words, and of words drawn
+at random, one in 10,000 is.
 """
 
 from __future__ import annotations
