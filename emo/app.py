@@ -33,7 +33,7 @@ from emo.types import HEADLINE
 from emo.unit_page import ratio_text
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CONSOLE_COLUMNS = 7  # of the headline; the report has all
+CONSOLE_COLUMNS = 8  # of the headline; the report has all
 COMPARED = 10  # more comparisons are not printed
 
 

@@ -52,6 +52,10 @@ def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -
     console.table("test: mean [95 % interval over scenarios or groups]", columns, cells[:CONSOLE_ROWS])
     if len(cells) > CONSOLE_ROWS:
         console.say(f"{len(cells) - CONSOLE_ROWS} of {len(cells)} rows are in the report only")
+    left_out = {name: n for name, folder in zip(names, folders, strict=True) if (n := unjudged.total(results[folder]))}
+    if left_out:
+        told = "; ".join(f"{name}: {n}" for name, n in left_out.items())
+        console.warn(f"unjudged replies, in no mean of the table ({told}); the same line, typed again, asks for these")
     console.say(f"table: {root / 'results.csv'}")
     console.say(f"report: {root / 'report.html'}")
     if tracker.name == "wandb":

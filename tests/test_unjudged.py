@@ -78,6 +78,7 @@ def test_unjudged_replies_are_asked_for_again(tmp_path: Path, capsys: pytest.Cap
         show_status(tmp_path / "run", None)
         assert "done, 8 replies unjudged" in capsys.readouterr().out
         summarize_sweep(tmp_path / "run", made.tracker)
+        assert "unjudged replies, in no mean of the table (" in capsys.readouterr().out
         assert line in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
         plan.junk = None
