@@ -81,9 +81,9 @@ def test_english_replies_keep_their_values() -> None:
     """Also broken ones, their first words, and words in a row without a sentence: no other language is seen in them."""
     rng = random.Random(0)
     known = sorted(vocabulary())
-    noise = [broken(text, rng) for text in SHIPPED]
+    noise = [broken(text, rng) for text in SHIPPED[::2]]
     noise += [" ".join(rng.sample(known, n)) for n in (3, 5, 10, 20) for _ in range(500)]
-    texts = [*SHIPPED, *(" ".join(text.split()[:k]) for text in SHIPPED for k in (1, 2, 3))]
+    texts = [*SHIPPED, *(" ".join(text.split()[:k]) for text in SHIPPED[::2] for k in (1, 2, 3))]
     texts += [
         "ughhhh blarg",
         "Oh no no no no no",
@@ -97,7 +97,7 @@ def test_english_replies_keep_their_values() -> None:
     told = Counter(map(language, noise))
     assert told[ENGLISH] >= len(noise) - 2  # words drawn at random can be those of another language
     texts += [text for text in noise if language(text) == ENGLISH]
-    for text in texts[:: len(texts) // 2000]:
+    for text in texts[:: len(texts) // 1000]:
         words = [word.lower() for word in PLAIN.findall(text)]
         assert words_of(text) == words
         strange = sum(not any(w in vocabulary() or w in shipped_words() for w in _forms(word)) for word in words)
@@ -143,6 +143,10 @@ def test_a_job_says_which_language_its_replies_are_in(
     assert result["arms"]["steer"]["degenerate"]["value"] == 0.0
     rows = read_rows(next(tmp_path.glob("run/*/samples.jsonl")))
     assert {row["nonwords"] for row in rows} == {None}
+    monkeypatch.setattr("emo.measure.generate", None)  # rules of what is degenerate touch no reply
+    assert run_job(config(tmp_path, "control.arms=[]", "evaluator.min_distinct4=1", "evaluator.max_nonwords=0.1")) == 0
+    stricter = [json.loads(path.read_text()) for path in tmp_path.glob("run/*/result.json")]
+    assert len({one["arms"]["steer"]["degenerate"]["value"] for one in stricter}) == 2
 
 
 def test_a_strength_is_feasible_for_replies_of_another_language(

@@ -117,8 +117,9 @@ def test_a_judge_that_dies_costs_no_result(tmp_path: Path) -> None:
     assert any(r.get("unjudged") and not unjudged.total(r) for r in found)
 
 
-@pytest.mark.parametrize("junk", [None, ""], ids=["answers", "junk"])
-@pytest.mark.parametrize("question", ["match", "blind"])
+@pytest.mark.parametrize(
+    ("question", "junk"), [("match", None), ("blind", None), ("match", "")], ids=["match", "blind", "junk"]
+)
 def test_one_question_alone_runs_to_the_end(
     tmp_path: Path, question: str, junk: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,7 +142,7 @@ def test_one_question_alone_runs_to_the_end(
     assert {row["metric"] for row in result["comparisons"]} == {metric}
     assert all(row["value"] is not None for row in result["comparisons"])
     assert result["unjudged"]["steer"] == (12 if share else 0)
-    assert result["unjudged"]["none"] == (4 if share and question == "blind" else 0)  # no target: not asked for a match
+    assert result["unjudged"]["none"] == 0  # no target: not asked for a match
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert ("unjudged replies: " in page) == share
     assert (">match</span>" in page) == (measured == ["match"])
