@@ -10,14 +10,14 @@ None where the arm has none, ``label`` None where the reply was not judged. Shap
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from emo.paper import PAPER_EMOTIONS, paper_value
 from emo.stats import Estimate
-from emo.types import NEUTRAL
+from emo.types import NEUTRAL, OTHER
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
 
@@ -26,15 +26,20 @@ class OffTarget(NamedTuple):
     """Where the replies of an arm went.
 
     Attributes:
-        matrix: (e, e + 1) share of replies per target emotion (row) and label (column: the emotions, then neutral);
-            a row sums to 1, or is nan where no reply to its target was judged.
-        samples: (e,) judged samples behind each row.
+        matrix: (e, c) share of replies per target emotion (row) and label (column, see `label_classes`); a row sums
+            to 1, or is nan where no reply to its target has a label.
+        samples: (e,) labelled samples behind each row.
         unjudged: replies without a label, in no share.
     """
 
     matrix: np.ndarray
     samples: list[int]
     unjudged: int
+
+
+def label_classes(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what replies can be called: the emotions, neutral, and other where a row bears that label."""
+    return [*names, NEUTRAL, *([OTHER] if any(row["label"] == OTHER for row in rows) else [])]
 
 
 class AccuracyRow(NamedTuple):
@@ -57,7 +62,9 @@ class AccuracyRow(NamedTuple):
     paper: float | None
 
 
-def off_target(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> OffTarget:
+def off_target(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], classes: Sequence[str] | None = None
+) -> OffTarget:
     """Return the share of each label under each target emotion, for one arm (methods 4.2).
 
     Seeds are averaged per sample first, so a sample counts once however many of its seeds were judged. Replies of an
@@ -66,11 +73,12 @@ def off_target(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> OffTa
     Args:
         rows: label rows of the arm.
         names: e emotions, order of rows and columns.
+        classes: order of the columns; None: the emotions, then neutral.
 
     Raises:
-        ValueError: a target is not in ``names``, or a label is neither in ``names`` nor neutral.
+        ValueError: a target is not in ``names``, or a label is not in ``classes``.
     """
-    columns = [*names, NEUTRAL]
+    columns = [*names, NEUTRAL] if classes is None else list(classes)
     counts: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros(len(columns)))
     unjudged = 0
     for row in rows:

@@ -23,6 +23,7 @@ def accuracy_section(
     model_id: str,
     dataset: str,
     unjudged: Mapping[str, int] | None = None,
+    classes: int | None = None,
 ) -> str:
     """Return the HTML of the section, headed; nothing where no arm has labels.
 
@@ -33,14 +34,17 @@ def accuracy_section(
         valences: of events.
         model_id: e.g. ``meta-llama/Llama-3.2-3B-Instruct``.
         dataset: the set that was scored, see `accuracy_table`.
-        unjudged: arm -> replies without a label, which no share counts.
+        unjudged: arm -> replies without an answer, which no share counts.
+        classes: what a reply can be called, in number; None: the emotions and neutral.
     """
     table = accuracy_table(estimates, arms, names, valences, model_id, dataset)
     if not table:
         return ""
-    chance = f"a label drawn at random is right in {1 / (len(names) + 1):.0%} of replies"
+    total = classes or len(names) + 1
+    chance = f"a label drawn at random is right in {1 / total:.0%} of replies"
+    rest = " or neutral" if total == len(names) + 1 else ", neutral or other"
     said = (
-        f"accuracy: the label, one of {len(names)} emotions or neutral, is the target ({chance}). "
+        f"accuracy: the label, one of {len(names)} emotions{rest}, is the target ({chance}). "
         "clean: that, and the reply is not degenerate. Shares of replies, 0 to 1."
     )
     notes = [said, *([PUBLISHED] if any(row.paper is not None for row in table) else [])]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emo import console, ranking_check
+from emo import console, ranking_check, unjudged
 from emo.config import Config
 from emo.console import format_estimate
 from emo.errors import UserError
@@ -24,16 +24,16 @@ from emo.neurons.job import ClassJob
 from emo.neurons.kinds import on_classes
 from emo.neurons.page import write_result as write_classes
 from emo.plan import place
-from emo.remarks import stand_in_line
+from emo.remarks import language_line, stand_in_line
 from emo.result import comparison_line, find_result, write_failed, write_result
 from emo.stats import Estimate
 from emo.summarize import track_point
-from emo.table import base
+from emo.table import base, read_result
 from emo.types import HEADLINE
 from emo.unit_page import ratio_text
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CONSOLE_COLUMNS = 7  # of the headline; the report has all
+CONSOLE_COLUMNS = 8  # of the headline; the report has all
 COMPARED = 10  # more comparisons are not printed
 
 
@@ -63,6 +63,9 @@ def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = 
     else:
         if not in_sweep:
             _introduce(job)
+        unanswered = unjudged.total(read_result(folder, job.result_address))
+        if unanswered:
+            console.say(f"done but for {unanswered} unjudged replies: only these are asked for again")
         try:
             write = write_classes if isinstance(job, ClassJob) else write_result
             result = write(job, folder, command, start)  # type: ignore[arg-type]
@@ -125,6 +128,9 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
         console.table(title, ["arm", *columns], rows)
     for line in result.get("verdicts", []):
         console.warn(line)
+    for remark in (unjudged.line_of(result), language_line(result.get("languages") or {})):
+        if remark:
+            console.warn(remark)
     if result.get("ratios"):
         _show_ratios(result["ratios"])
     if result.get("ranking_check"):
@@ -200,7 +206,8 @@ def _short(result: dict[str, Any]) -> str:
     arms = result["arms"]
     metric = next((m for m in HEADLINE[1:] if any(m in metrics for metrics in arms.values())), None)
     values = ", ".join(f"{arm} {format_estimate(cell(m[metric]))}" for arm, m in arms.items() if metric in m)
-    return f"  {metric}: {values} ({result['wall_s']:.0f} s)"
+    left_out = f", {n} unjudged replies in no mean" if (n := unjudged.total(result)) else ""
+    return f"  {metric}: {values}{left_out} ({result['wall_s']:.0f} s)"
 
 
 def _chosen_line(chosen: dict[str, Any], names: Sequence[str]) -> str:

@@ -192,7 +192,7 @@ class EvaluatorConfig:
 
     name: str = MISSING  # classifier | hf_classifier | openai_judge | margin | projection (no replies) | prediction
     model: str | None = None  # of openai_judge: its name; of hf_classifier: hub repository
-    labels: list[str] = field(default_factory=list)  # of hf_classifier: LABEL:CLASS, CLASS an emotion or neutral
+    labels: list[str] = field(default_factory=list)  # of hf_classifier: LABEL:CLASS, also absent:neutral
     base_url: str | None = None  # of openai_judge; null: OPENAI_BASE_URL, else api.openai.com
     questions: list[str] = field(default_factory=lambda: ["blind", "match"])  # of openai_judge (methods 1.12)
     structured: str = "auto"  # form of its answers: auto | json_schema | json_object | text

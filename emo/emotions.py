@@ -6,7 +6,7 @@ Any other name can be elicited by words, projected, and labelled by a judge that
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from emo.config import Config
@@ -15,12 +15,19 @@ from emo.interventions.circuit_arms import scale_tuned, steers
 from emo.types import NEUTRAL
 
 EKMAN6 = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
-NAME = re.compile(r"[^\W_][\w -]*")  # no slash or @: names stand in metrics and arms
+JOINERS = " -_\u200d\ufe0f"  # inside of a name; the last two within an emoji
 
 
 def outside_six(names: Sequence[str]) -> list[str]:
     """Return the names that are none of Ekman's six."""
     return [name for name in names if name not in EKMAN6]
+
+
+def is_name(name: str) -> bool:
+    """Return whether an emotion can be called so, in any script: no slash, @ or =, since names stand in metrics."""
+    kinds = [unicodedata.category(character) for character in name]
+    inside = all(k[0] in "LMN" or k in ("So", "Sk") or c in JOINERS for c, k in zip(name, kinds, strict=True))
+    return bool(name) and (kinds[0][0] in "LN" or kinds[0] == "So") and inside
 
 
 def check_emotions(config: Config) -> None:
@@ -31,7 +38,7 @@ def check_emotions(config: Config) -> None:
     """
     names = config.emotions.names
     for name in names:
-        if not NAME.fullmatch(name) or name == NEUTRAL:
+        if not is_name(name) or name == NEUTRAL:
             raise UserError(f"emotions.names: '{name}' is no name of an emotion; type letters, digits, spaces and -")
     if len(set(names)) < max(2, len(names)):
         raise UserError(f"emotions.names=[{','.join(names)}]: at least two are needed, none twice")

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from emo import circuit_results, unit_results
-from emo.accuracy import off_target
+from emo.accuracy import label_classes, off_target
 from emo.directions import MLP
 from emo.evaluators.classifier import load_classifier
 from emo.pipeline import Job
 from emo.plots import (
     accuracy_figure,
+    accuracy_metrics,
     arms_figure,
     calibration_figure,
     confusion_figure,
@@ -31,8 +32,9 @@ from emo.summary import layer_bands
 CAPTIONS = {
     "arms": "Every arm on the test prompts; dots are means, bars 95 % intervals over scenarios.",
     "accuracy": (
-        "Share of test replies whose label is the target: of seven classes, of seven and not degenerate, of the six "
-        "emotions alone; bars are 95 % intervals over scenarios, the line is chance."
+        "Share of test replies whose label is the target: of all classes, of all and not degenerate, of the emotions "
+        "alone; match: told the target, the judge says that the style matches. Bars are 95 % intervals over "
+        "scenarios, the line is chance."
     ),
     "off_target": "Rows: the emotion that was asked for or added; columns: what the replies are labelled, in shares.",
     "classifier": "Cross-validated on the shipped reply corpus, scenario by scenario: rows true, columns labelled.",
@@ -118,10 +120,18 @@ def _accuracy(job: Job, found: dict[str, dict[str, Estimate]], where: str, folde
         return []
     arms = list(found)
     title = f"Accuracy by emotion: {where}, labels of evaluator={job.config.evaluator.name}"
-    figures = [(accuracy_figure(found, arms, job.names, title, folder / "accuracy.png"), CAPTIONS["accuracy"])]
-    matrices = {arm: off_target(rows, job.names).matrix for arm, rows in job.labels.items()}
-    path = off_target_figure(matrices, job.names, f"Target emotion against label: {where}", folder / "off_target.png")
-    figures.append((path, CAPTIONS["off_target"]))
+    rows = [row for own in job.labels.values() for row in own]
+    classes = label_classes(job.names, rows)
+    figures = []
+    if accuracy_metrics(found, arms):  # none where nothing was judged
+        other = len(classes) > len(job.names) + 1
+        path = accuracy_figure(found, arms, job.names, title, folder / "accuracy.png", other=other)
+        figures.append((path, CAPTIONS["accuracy"]))
+    if any(row["label"] is not None for row in rows):  # a judge may have been asked for the match alone
+        matrices = {arm: off_target(own, job.names, classes).matrix for arm, own in job.labels.items()}
+        title = f"Target emotion against label: {where}"
+        path = off_target_figure(matrices, job.names, title, folder / "off_target.png")
+        figures.append((path, CAPTIONS["off_target"]))
     if job.config.evaluator.name == "classifier":
         made = load_classifier(job.store, job.names)
         report, n = made.report, made.report["n"]

@@ -1,12 +1,12 @@
 """What an evaluator calls the replies: labels, and from them accuracy (methods 1.12, 4.3).
 
-    accuracy        = the label (emotions and neutral) equals the target
+    accuracy        = the label (emotions, neutral, or other: what a map of labels leaves out) equals the target
     clean_accuracy  = that, and the reply is not degenerate
     forced_accuracy = the likeliest of the emotions alone equals the target (not for a judge, which gives no chances)
     match           = a judge that was told the target says that the style matches it
 
-A reply without a label (an evaluator that failed on it) is unjudged: counted, and in no mean. A reply of an arm
-without a target counts once for every emotion.
+A reply without a label (an evaluator that failed on it) is unjudged: counted, in no mean, and asked for again by the
+next call (`emo.unjudged`). A reply of an arm without a target counts once for every emotion.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from emo.config import Config, EvaluatorConfig
 from emo.errors import UserError
 from emo.evaluators.classifier import classes, classifier_address, load_classifier
 from emo.store import Store, address
-from emo.types import NEUTRAL
+from emo.types import NEUTRAL, OTHER
 
 Rows = list[dict[str, Any]]
 LABELLERS = ("classifier", "hf_classifier", "openai_judge")  # evaluators that label replies
-VERSION = 1
+ABSENT = "absent"  # in place of a LABEL: the model has none for this CLASS
+VERSION = 2
 
 
 def check_labels(config: Config, store: Store) -> None:
@@ -42,20 +43,42 @@ def check_labels(config: Config, store: Store) -> None:
     if config.evaluator.name == "openai_judge":
         _judge(config.evaluator, store).check()
     if config.evaluator.name == "hf_classifier":
-        known = [*config.emotions.names, NEUTRAL]
-        missing = [name for name in config.emotions.names if name not in _label_map(config).values()]
-        wrong = [pair for pair in config.evaluator.labels if pair.rpartition(":")[2] not in known or ":" not in pair]
-        if config.evaluator.model is None or missing or wrong:
-            said = f"{wrong[0]} is none" if wrong else f"{', '.join(missing) or 'each emotion'} needs one"
-            raise UserError(
-                "evaluator=hf_classifier: type evaluator.model=OWNER/NAME 'evaluator.labels=[LABEL:CLASS,...]', "
-                f"CLASS one of {', '.join(known)}; {said}"
-            )
+        _check_label_map(config)
+
+
+def _check_label_map(config: Config) -> None:
+    given, names = config.evaluator.labels, config.emotions.names
+    known = [*names, NEUTRAL]
+    pairs = [pair.rpartition(":")[::2] for pair in given]
+    wrong = [pair for pair, (label, name) in zip(given, pairs, strict=True) if not label or name not in known]
+    absent = [name for label, name in pairs if label == ABSENT]
+    mapped = [name for label, name in pairs if label != ABSENT]
+    twice = [label for label, _ in pairs if label != ABSENT and [one for one, _ in pairs].count(label) > 1]
+    missing = [name for name in names if name not in mapped]
+    said = ""
+    if wrong:
+        said = f"{wrong[0]} is none"
+    elif twice:
+        said = f"{twice[0]} has several"
+    elif any(name != NEUTRAL for name in absent):
+        said = f"only {NEUTRAL} can be {ABSENT}"
+    elif missing or config.evaluator.model is None:
+        said = f"{', '.join(missing) or 'each emotion'} needs one"
+    elif (NEUTRAL in mapped) == (NEUTRAL in absent):
+        said = f"{NEUTRAL} needs one, or {ABSENT}:{NEUTRAL} where the model has no such label"
+    if OTHER in names:
+        said = f"{OTHER} is the name of what is mapped to no class: give the emotion another"
+    if said:
+        raise UserError(
+            "evaluator=hf_classifier: type evaluator.model=OWNER/NAME 'evaluator.labels=[LABEL:CLASS,...]', "
+            f"CLASS one of {', '.join(known)}; {said}"
+        )
 
 
 def _label_map(config: Config) -> dict[str, str]:
     """Return {label of the hub's model: class}."""
-    return {label: name for label, _, name in (pair.rpartition(":") for pair in config.evaluator.labels)}
+    pairs = (pair.rpartition(":")[::2] for pair in config.evaluator.labels)
+    return {label: name for label, name in pairs if label != ABSENT}
 
 
 def labeller_address(config: Config) -> str | None:
@@ -115,10 +138,12 @@ def label_rows(store: Store, names: Sequence[str], replies: Rows) -> Rows:
 
 
 def _from_chances(names: Sequence[str], p: np.ndarray, replies: Rows) -> Rows:
-    emotions = [i for i, name in enumerate(names) if name != NEUTRAL]
+    """Return the likeliest class of every reply and the likeliest emotion, from chances (n, c) of the classes."""
+    emotions = [i for i, name in enumerate(names) if name not in (NEUTRAL, OTHER)]
+    empty = NEUTRAL if NEUTRAL in names else OTHER
     rows = []
     for reply, chances in zip(replies, p, strict=True):
-        label = names[int(chances.argmax())] if reply["reply"].strip() else NEUTRAL
+        label = names[int(chances.argmax())] if reply["reply"].strip() else empty
         forced = max(emotions, key=lambda i: chances[i])
         rows.append(_keys(reply) | {"label": label, "forced": names[forced], "p": float(chances.max())})
     return rows

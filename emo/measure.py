@@ -15,6 +15,7 @@ from emo.dose import doses as measured_doses
 from emo.evaluators.damage import kl_per_token, reply_nll
 from emo.evaluators.encoder import embed
 from emo.evaluators.fluency import fluency
+from emo.evaluators.language import ENGLISH
 from emo.evaluators.margin import Question, margins, replies_for
 from emo.generate import generate
 from emo.hooks import Edit
@@ -187,7 +188,11 @@ class Measure:
         return {name: filled[part] for name, part in where.items()}
 
     def damage(
-        self, arms: Sequence[Arm], replies: dict[str, list[dict[str, Any]]], greedy: Sequence[Sequence[int]] | None
+        self,
+        arms: Sequence[Arm],
+        replies: dict[str, list[dict[str, Any]]],
+        greedy: Sequence[Sequence[int]] | None,
+        language: str = ENGLISH,
     ) -> dict[str, list[dict[str, Any]]]:
         """Return, per arm, one row per entry: nll, kl, fluency, cosine to the scenario.
 
@@ -195,6 +200,7 @@ class Measure:
             arms: arms to measure.
             replies: their replies, as `reply` gives them.
             greedy: the unedited greedy reply (token ids) of every sample; None: KL is not measured.
+            language: of replies that do not tell theirs: that of the unedited ones.
         """
         flat = [
             (arm, entry, row) for arm in arms for entry, row in zip(self.entries(arm), replies[arm.name], strict=True)
@@ -218,7 +224,7 @@ class Measure:
         cosine = (embed([row["reply"] for _, _, row in flat]) * scenes[[e.sample for _, e, _ in flat]]).sum(-1)
         out: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
         for k, (arm, _, row) in enumerate(flat):
-            measured = fluency(row["reply"], self.config.evaluator)
+            measured = fluency(row["reply"], self.config.evaluator, language)
             keys = {key: row[key] for key in ("sample", "emotion", "seed")}
             out[arm.name].append(
                 keys

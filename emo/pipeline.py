@@ -16,9 +16,11 @@ from typing import Any
 
 from torch import Tensor
 
+from emo import unjudged
 from emo.addresses import digest
 from emo.circuit_file import KINDS as UNITS
 from emo.data import spread
+from emo.evaluators.language import common_language
 from emo.evaluators.margin import stand_ins, without_replies
 from emo.extracted import Extracted
 from emo.interventions.arms import Arm, decoding_of
@@ -297,7 +299,8 @@ class Job(Extracted):
 
         def compute(arms: list[Arm]) -> dict[str, Artifact]:
             made = label_all(self.store, self.config, {arm.name: self.replies[arm.name] for arm in arms})
-            return {name: Artifact(rows=rows) for name, rows in made.items()}
+            judge = self.config.evaluator
+            return {n: Artifact(rows=rows, whole=not unjudged.count(judge, rows)) for n, rows in made.items()}
 
         inputs: dict[str, object] = {"max_new_tokens": self.config.generation.max_new_tokens, "labeller": labeller}
         return {name: made.rows for name, made in self._per_arm("labels", self.arms, inputs, compute).items()}
@@ -318,9 +321,11 @@ class Job(Extracted):
     def damage(self) -> dict[str, list[dict[str, Any]]]:
         """Perplexity, KL and fluency of every arm's replies."""
         greedy = [row["ids"] for row in self.replies["none"]]
+        language = common_language(row["reply"] for row in self.replies["none"])
 
         def compute(arms: list[Arm]) -> dict[str, Artifact]:
-            return {name: Artifact(rows=rows) for name, rows in self.measure.damage(arms, self.replies, greedy).items()}
+            made = self.measure.damage(arms, self.replies, greedy, language)
+            return {name: Artifact(rows=rows) for name, rows in made.items()}
 
         evaluator = asdict(self.config.evaluator)
         inputs = {key: evaluator[key] for key in ("kl_tokens", "min_distinct3", "min_distinct4", "max_nonwords")}

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emo import cli, console
+from emo import cli, console, unjudged
 from emo.config import Config
 from emo.errors import UserError, refuse
 from emo.jobs import make_job
@@ -122,9 +122,11 @@ def announce(plan: Plan) -> list[Planned]:
     writable(plan.root)
     waiting = [job for job in plan.jobs if find_result(plan.root.parent, plan.root.name, job.address) is None]
     failed = sum((read_any(job.folder) or {}).get("status") == "failed" for job in waiting)
+    unanswered = sum(unjudged.total(read_any(job.folder)) > 0 for job in waiting)
     console.say(
         f"{len(plan.jobs)} jobs: {len(waiting)} to run, {len(plan.jobs) - len(waiting)} already done"
         + (f" ({failed} failed before and run again)" if failed else "")
+        + (f" ({unanswered} done but for unjudged replies, which are asked for again)" if unanswered else "")
     )
     if plan.keys:
         console.note(_extent(plan))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
+from emo import unjudged
+from emo.evaluators.language import ENGLISH
 from emo.evaluators.margin import without_replies
 from emo.interventions.arms import Arm
 from emo.interventions.circuits import CircuitArm
@@ -42,10 +45,42 @@ NOTES = {
 }
 
 
+def languages(job: Job) -> dict[str, dict[str, int]]:
+    """Return how many replies of every arm are in which language (`emo.evaluators.language`), the commonest first."""
+    if job.config.evaluator.name == "projection":
+        return {}
+    return {arm: dict(Counter(row["language"] for row in rows).most_common()) for arm, rows in job.damage.items()}
+
+
+def language_line(found: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Return the remark on replies that are not English; None where all are.
+
+    Args:
+        found: replies per arm and language.
+    """
+    if all(set(counts) <= {ENGLISH} for counts in found.values()):
+        return None
+    told = "; ".join(
+        f"{arm} " + ", ".join(f"{name} {n / sum(counts.values()):.0%}" for name, n in counts.items())
+        for arm, counts in found.items()
+    )
+    return (
+        f"Languages of the replies: {told}. The dictionary rule (share of unknown words) is measured on English ones "
+        "only; the others are degenerate where they are empty or loop. Refusals, similarity and the labels of an "
+        "English classifier are not to be relied on there: each of these evaluators knows English only."
+    )
+
+
 def stand_in_line(job: Job) -> str:
     """Return the remark on themes that have no held-out replies of their own."""
     pairs = "; ".join(f"{theme} -> {other}" for theme, other in job.stand_ins.items())
     return f"logprob_margin: no held-out replies for some themes, those of other themes stand in ({pairs})."
+
+
+def unjudged_line(job: Job) -> str | None:
+    """Return the remark on replies that the judge left without an answer."""
+    left_out = {arm: unjudged.count(job.config.evaluator, rows) for arm, rows in job.labels.items()}
+    return unjudged.line(left_out, {arm: len(rows) for arm, rows in job.labels.items()})
 
 
 def facts(job: Job) -> dict[str, str]:
@@ -57,6 +92,12 @@ def facts(job: Job) -> dict[str, str]:
         "n": f"{len(job.splits.test)} test prompts for each of {len(job.names)} emotions",
         "elicitation": f"{c.elicitation.template}; directions: {c.directions.baseline}, {c.directions.tokens}",
     }
+    spoken = languages(job)
+    if spoken:
+        heard: Counter[str] = Counter()
+        for counts in spoken.values():
+            heard.update(counts)
+        found["language of replies"] = ", ".join(f"{name} {n / heard.total():.0%}" for name, n in heard.most_common())
     steered = next((arm for arm in job.arms if arm.steered), None)
     target = next((arm for arm in job.arms if isinstance(arm, CircuitArm)), None)
     if target is not None:
@@ -111,6 +152,7 @@ def notes(job: Job) -> list[str]:
         found.append(
             f"So few test scenarios cannot give p below {smallest_p(job):.3g} by sign flips: read the intervals."
         )
+    found += [line for line in (language_line(languages(job)), unjudged_line(job)) if line]
     unwritten = without_replies(job.names)
     if unwritten and replied:
         found.append(f"logprob_margin: not measured, there are no held-out replies for {', '.join(unwritten)}.")

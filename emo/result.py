@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from emo import circuit_results, ranking_check, remarks, unit_page, unit_results
-from emo.accuracy import off_target
+from emo import circuit_results, ranking_check, remarks, unit_page, unit_results, unjudged
+from emo.accuracy import label_classes, off_target
 from emo.accuracy_page import accuracy_section
 from emo.assembly import total_budget
 from emo.figures import draw
@@ -34,7 +34,7 @@ from emo.store import peak_mb, versions
 from emo.summary import comparisons, estimates, long_table, smallest_p
 from emo.table import read_result
 from emo.terms import terms, terms_line, verdict
-from emo.types import HEADLINE, NEUTRAL
+from emo.types import HEADLINE
 
 SHOWN_SAMPLES = 10
 PAPER_EMOTIONS = 6
@@ -63,12 +63,13 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         figures = draw(job, found, shape, tests, scratch)
         result = header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
-        off = {arm: off_target(rows, job.names) for arm, rows in job.labels.items()}
-        unjudged = {arm: x.unjudged for arm, x in off.items()}
-        if off:
-            classes = [*job.names, NEUTRAL]
+        classes = label_classes(job.names, [row for rows in job.labels.values() for row in rows])
+        left_out = {arm: unjudged.count(job.config.evaluator, rows) for arm, rows in job.labels.items()}
+        if left_out:
+            result["unjudged"] = left_out
+        if any(row["label"] is not None for rows in job.labels.values() for row in rows):
+            off = {arm: off_target(rows, job.names, classes) for arm, rows in job.labels.items()}
             result["off_target"] = {"labels": classes, "arms": {arm: _shares(x.matrix) for arm, x in off.items()}}
-            result["unjudged"] = unjudged
         rows = unit_results.ratios(job, frame) if job.on is not None else []
         if rows:
             result["ratios"] = rows
@@ -78,6 +79,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             result["ranking_check"] = checked
         result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job.selection)}
         result["verdicts"] = verdicts
+        result["languages"] = remarks.languages(job)
         facts = remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking
         if job.has_circuit:
             facts |= circuit_results.facts(job)
@@ -104,7 +106,9 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             findings=verdicts,
             tables=unit_page.section(rows)
             + (_published_curves(job, found) if job.on is not None else "")
-            + accuracy_section(found, list(found), job.names, told, job.spec.id, _published_set(job), unjudged),
+            + accuracy_section(
+                found, list(found), job.names, told, job.spec.id, _published_set(job), left_out, len(classes)
+            ),
         )
         publish(scratch, folder, job.result_address)
     finally:
@@ -114,7 +118,8 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
 
 def publish(scratch: Path, folder: Path, address: str) -> None:
     """Rename a complete ``scratch`` to ``folder``; where another process was faster, its own result stays."""
-    if read_result(folder, address) is not None:
+    found = read_result(folder, address)
+    if found is not None and not unjudged.total(found):
         return
     shutil.rmtree(folder, ignore_errors=True)  # failed, damaged or of another address
     scratch.chmod(0o755)
@@ -126,14 +131,17 @@ def publish(scratch: Path, folder: Path, address: str) -> None:
 
 
 def find_result(outputs: Path, name: str, address: str) -> dict[str, Any] | None:
-    """Return the finished result of ``address``: of ``outputs/name``, or copied there from another name."""
+    """Return the finished result of ``address``: of ``outputs/name``, or copied there from another name.
+
+    One with unjudged replies is none: running the job again asks for these only.
+    """
     folder = outputs / name / address[:16]
     own = read_result(folder, address)
-    if own is not None:
+    if own is not None and not unjudged.total(own):
         return own
     for other in sorted(outputs.glob(f"*/{address[:16]}")):
         result = read_result(other, address) if other != folder else None
-        if result is None:
+        if result is None or unjudged.total(result):
             continue
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
@@ -157,7 +165,9 @@ def comparison_line(row: dict[str, Any]) -> str:
 
 
 def write_failed(job: AnyJob, folder: Path, error: Exception, start: float) -> None:
-    """Write the result.json of a job that failed while running."""
+    """Write the result.json of a job that failed while running; a finished one (with unjudged replies) stays."""
+    if read_result(folder, job.result_address) is not None:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     result = header("failed", job, start) | {"arms": {}, "error": f"{type(error).__name__}: {error}"}
     write_json(folder / "result.json", result)
@@ -262,9 +272,9 @@ def _published_set(job: Job) -> str:
 
 
 def _label(row: dict[str, Any]) -> str:
-    """Return a label with its probability, or nothing where replies are not labelled."""
+    """Return a label with its probability, or whether the style matches; nothing where replies are not labelled."""
     if not row.get("label"):
-        return ""
+        return {0: "no match", 1: "match"}.get(row.get("match", -1), "")
     return str(row["label"]) if row["p"] is None else f"{row['label']} {row['p']:.0%}"
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from emo.config import SelectConfig
 from emo.console import note, warn
+from emo.evaluators.language import common_language
 from emo.interventions.arms import Arm
 from emo.labels import hits
 from emo.measure import Measure
@@ -93,13 +94,15 @@ def choose(
     tried: dict[tuple[str, float], _Tried] = {}
     todo = [(layers, strength) for layers, strengths in grid.items() for strength in strengths]
     decoding = make(*todo[0]).decoding
-    _, damage = _measured(measure, [Arm("none", "none", decoding=decoding)])["none"]
+    plain = measure.reply([none := Arm("none", "none", decoding=decoding)])
+    language = common_language(row["reply"] for row in plain["none"])
+    damage = measure.damage([none], plain, None, language)["none"]
     base = Unedited(_mean_nll(damage), _degenerate(damage))
     for extension in range(bounds.extend + 1):
         if extension:
             note(f"the grid does not bracket the damage bounds; tried too: {', '.join(f'{s:g}' for _, s in todo)}")
         arms = [make(layers, strength) for layers, strength in todo]
-        scored = _score(measure, arms, base, bounds, seed, draws, labeller)
+        scored = _score(measure, arms, base, bounds, seed, draws, labeller, language)
         for (layers, strength), one in zip(todo, scored, strict=True):
             one.row.update(alpha=strength, layers=layers)
             tried[layers, strength] = one
@@ -145,6 +148,7 @@ def _score(
     seed: int,
     draws: int,
     labeller: Labeller | None,
+    language: str,
 ) -> list[_Tried]:
     """Measure candidates: score with its interval over scenarios, damage, and whether it is within the bounds."""
     scenario = {s.id: s.scenario_id for s in measure.samples}
@@ -155,7 +159,7 @@ def _score(
 
     margins = measure.margin(arms) if labeller is None else {}
     out = []
-    for arm, (replies, damage) in zip(arms, _measured(measure, arms).values(), strict=True):
+    for arm, (replies, damage) in zip(arms, _measured(measure, arms, language).values(), strict=True):
         labels = [] if labeller is None else labeller(replies)
         if labeller is None:
             rows = margins[arm.name]
@@ -216,8 +220,8 @@ def _mean_nll(rows: Rows) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _measured(measure: Measure, arms: Sequence[Arm]) -> dict[str, tuple[Rows, Rows]]:
-    """Return replies and damage of every arm."""
+def _measured(measure: Measure, arms: Sequence[Arm], language: str) -> dict[str, tuple[Rows, Rows]]:
+    """Return replies and damage of every arm; ``language``: of replies that do not tell theirs."""
     replies = measure.reply(arms)
-    damage = measure.damage(arms, replies, None)
+    damage = measure.damage(arms, replies, None, language)
     return {arm.name: (replies[arm.name], damage[arm.name]) for arm in arms}

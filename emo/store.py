@@ -37,6 +37,7 @@ class Artifact(NamedTuple):
     tensors: dict[str, Tensor] = {}
     rows: list[dict[str, Any]] = []
     meta: dict[str, Any] = {}
+    whole: bool = True  # False: part of it could not be had: used now, not kept, so that the next call tries again
 
 
 class DamagedError(Exception):
@@ -140,7 +141,7 @@ class Store:
         configs: dict[str, dict[str, Any]],
         compute: Callable[[list[str]], dict[str, Artifact]],
     ) -> dict[str, Artifact]:
-        """Return several artifacts, computing all missing ones in one call (they share a batch).
+        """Return several artifacts, computing all missing ones in one call (they share a batch); whole ones are kept.
 
         Args:
             stage: name of the stage.
@@ -158,7 +159,8 @@ class Store:
                 start = time.perf_counter()
                 made = compute(missing)
                 for name in missing:
-                    self.put(stage, keys[name], made[name], configs[name], time.perf_counter() - start)
+                    if made[name].whole:
+                        self.put(stage, keys[name], made[name], configs[name], time.perf_counter() - start)
                     found[name] = made[name]
         return {name: found[name] for name in keys}
 

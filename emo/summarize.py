@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from emo import console, min_budget, tracking
+from emo import console, min_budget, tracking, unjudged
 from emo.config import Config, TrackerConfig
 from emo.job_sections import job_sections, linked, read_figures
 from emo.neurons.summary import class_summary
@@ -52,6 +52,10 @@ def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -
     console.table("test: mean [95 % interval over scenarios or groups]", columns, cells[:CONSOLE_ROWS])
     if len(cells) > CONSOLE_ROWS:
         console.say(f"{len(cells) - CONSOLE_ROWS} of {len(cells)} rows are in the report only")
+    left_out = {name: n for name, folder in zip(names, folders, strict=True) if (n := unjudged.total(results[folder]))}
+    if left_out:
+        told = "; ".join(f"{name}: {n}" for name, n in left_out.items())
+        console.warn(f"unjudged replies, in no mean of the table ({told}); the same line, typed again, asks for these")
     console.say(f"table: {root / 'results.csv'}")
     console.say(f"report: {root / 'report.html'}")
     if tracker.name == "wandb":
@@ -186,4 +190,4 @@ def _row(root: Path, folder: Path, name: str, result: dict[str, Any] | None) -> 
     where = os.path.relpath(folder, root)  # the jobs of an earlier table lie two folders above it
     if result is None:
         return Row(name, "missing", where, None, None)
-    return Row(name, result["status"], where, result["wall_s"], result.get("error"))
+    return Row(name, result["status"], where, result["wall_s"], result.get("error") or unjudged.line_of(result))

@@ -103,15 +103,20 @@ def _dose_rows(job: Job) -> Iterator[dict[str, Any]]:
 
 
 def _label_rows(job: Job) -> Iterator[dict[str, Any]]:
+    """Yield the accuracies of every arm that any arm has: a judge may have been asked for the match alone."""
+    keys = ("accuracy", "clean_accuracy", "forced_accuracy", "match")
+    tables: dict[str, pd.DataFrame] = {}
     for arm, rows in job.labels.items():
         scored = []
         for row, measured in zip(rows, job.damage[arm], strict=True):
             for target in job.names if row["emotion"] is None else [row["emotion"]]:
                 found = hits(row, target, measured["degenerate"])
                 scored.append({"sample": row["sample"], "emotion": target, **found})
-        keys = ("accuracy", "clean_accuracy", "forced_accuracy", "match")
-        for row in _per_target(job, scored, keys).to_dict("records"):
-            for key in keys:
+        tables[arm] = _per_target(job, scored, keys)
+    known = [key for key in keys if any(table[key].notna().any() for table in tables.values())]
+    for arm, table in tables.items():
+        for row in table.to_dict("records"):
+            for key in known:
                 yield {"arm": arm, "metric": key, "value": row[key], **_place(row)}
 
 
@@ -215,11 +220,11 @@ def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]
 def comparisons(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return every edited target arm against what it edits and its controls: paired difference, interval, p, Holm.
 
-    On clean accuracy where replies are labelled, else on the margin, else on the projection at the last block:
+    On clean accuracy where replies are labelled, else on the margin, the match or the projection at the last block:
     outcomes that the vectors do not define. p is that of sign flips of scenario means (methods 4.4).
     """
     measured = set(frame["metric"])
-    metric = next(m for m in ("clean_accuracy", "logprob_margin", "delta_s_last") if m in measured)
+    metric = next(m for m in ("clean_accuracy", "logprob_margin", "match", "delta_s_last") if m in measured)
     table = frame[frame["metric"] == metric].set_index(["arm", "sample", "emotion"])
     rows: list[dict[str, Any]] = []
     for arm in job.arms:

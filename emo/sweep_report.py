@@ -24,7 +24,7 @@ class Row(NamedTuple):
     state: str  # done | failed | missing
     folder: str  # of its result, relative to the sweep's
     wall_s: float | None  # seconds; None: not known
-    error: str | None  # the line that says why it failed
+    error: str | None  # the line that says why it failed, or which of its replies are unjudged
 
 
 def write_sweep_report(

@@ -20,7 +20,7 @@ from emo.types import HEADLINE
 
 # The most direct outcome first: the first of these that was measured is the main metric of a sweep.
 ORDER = tuple(dict.fromkeys(("clean_accuracy", "accuracy", *HEADLINE)))
-HIGHER = ("clean_accuracy", "accuracy", "logprob_margin", "delta_s_rel", "delta_s_last")  # more is better
+HIGHER = ("clean_accuracy", "accuracy", "match", "logprob_margin", "delta_s_rel", "delta_s_last")  # more is better
 # Largest damage of a setting that may be called the best; of degenerate replies beyond those of arm none.
 BOUNDS = {"degenerate": 0.2, "ppl_ratio": 3.0}
 REFERENCES = ("none", "prompt")  # arms that no strength or layer changes

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from emo import console
+from emo import console, unjudged
 from emo.circuit_compare import show_comparison
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import load_splits
@@ -86,7 +86,9 @@ def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
         state = "missing" if result is None else str(result["status"])
         states[state] += 1
         seconds = "-" if result is None else f"{result['wall_s']:.0f} s"
-        rows.append([settings or "(not of this sweep)", state, seconds, (result or {}).get("error") or name])
+        left_out = unjudged.total(result)
+        told = f"{state}, {left_out} replies unjudged" if left_out else state
+        rows.append([settings or "(not of this sweep)", told, seconds, (result or {}).get("error") or name])
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
     console.table(f"{root}: {len(jobs)} jobs: {counts}", ["job", "state", "took", "folder or error"], rows)
     if sweep and any(row[1] != "done" for row in rows):

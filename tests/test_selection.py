@@ -30,10 +30,13 @@ class Replies:
 
     def reply(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
         self.decodings |= {arm.decoding for arm in arms}
-        return {arm.name: [{"sample": s.id, "emotion": "anger", "arm": arm} for s in SAMPLES] for arm in arms}
+        return {
+            arm.name: [{"sample": s.id, "emotion": "anger", "reply": "Oh.", "arm": arm} for s in SAMPLES]
+            for arm in arms
+        }
 
-    def damage(self, arms: Sequence[Arm], replies: Any, greedy: None) -> dict[str, list[dict[str, Any]]]:
-        assert replies.keys() == {arm.name for arm in arms} and greedy is None
+    def damage(self, arms: Sequence[Arm], replies: Any, greedy: None, language: str) -> dict[str, list[dict[str, Any]]]:
+        assert replies.keys() == {arm.name for arm in arms} and greedy is None and language == "English"
         return {arm.name: [self._one(arm, i) for i in range(len(SAMPLES))] for arm in arms}
 
     def _one(self, arm: Arm, i: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from emo.models.hub import Revision, hub_commit
 from emo.models.keep import KeepOne
 from emo.models.load_errors import load_errors
 from emo.models.supported import check_files, check_packed
+from emo.types import OTHER
 
 BATCH = 32
 KEY = "evaluator.model"  # what errors name
@@ -69,18 +70,20 @@ def load(model_id: str) -> Any:
 def probabilities(model_id: str, labels: Mapping[str, str], texts: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Return (classes, p): p (n, c) sums, per class, the chances of the model's labels that are mapped to it.
 
+    Rows of p sum to 1: chances of a model whose labels do not exclude each other are divided by their sum.
+
     Args:
         model_id: hub repository, or a local folder.
-        labels: {label of the model: emotion or neutral}; labels that are left out count for no class.
+        labels: {label of the model: emotion or neutral}; all labels that are left out are the last class, other.
         texts: replies.
 
     Raises:
         UserError: the model cannot be had, or has no label of such a name.
     """
     classify = load(model_id)
-    names = tuple(dict.fromkeys(labels.values()))
-    p = np.zeros((len(texts), len(names)))
     own = list(classify.model.config.id2label.values())
+    names = tuple(dict.fromkeys([*labels.values(), *(OTHER for label in own if label not in labels)]))
+    p = np.zeros((len(texts), len(names)))
     unknown = [label for label in labels if label not in own]
     if unknown:
         raise UserError(f"evaluator.labels: {model_id} has no label {', '.join(unknown)}; it has {', '.join(own)}")
@@ -89,7 +92,6 @@ def probabilities(model_id: str, labels: Mapping[str, str], texts: Sequence[str]
             part = [text or " " for text in texts[start : start + BATCH]]
             for i, found in enumerate(classify(part, truncation=True)):
                 for one in found:
-                    if one["label"] in labels:
-                        p[start + i, names.index(labels[one["label"]])] += one["score"]
+                    p[start + i, names.index(labels.get(one["label"], OTHER))] += one["score"]
             bar.advance(len(part))
-    return names, p
+    return names, p / p.sum(1, keepdims=True)

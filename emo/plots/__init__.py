@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from emo.plots.accuracy import accuracy_figure, calibration_figure, confusion_figure, off_target_figure
+from emo.plots.accuracy import (
+    accuracy_figure,
+    accuracy_metrics,
+    calibration_figure,
+    confusion_figure,
+    off_target_figure,
+)
 from emo.plots.arms import arms_figure, selection_figure
 from emo.plots.circuit import circuit_map, overlap_map, states_scatter
 from emo.plots.class_curves import LoopLine, loop_figure, strength_figure
@@ -21,6 +27,7 @@ __all__ = [
     "LoopLine",
     "RankingPanel",
     "accuracy_figure",
+    "accuracy_metrics",
     "arm_colours",
     "arms_figure",
     "calibration_figure",

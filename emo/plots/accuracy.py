@@ -30,13 +30,14 @@ from emo.plots.theme import (
     sort_arms,
 )
 from emo.stats import Estimate
-from emo.types import NEUTRAL
+from emo.types import NEUTRAL, OTHER
 
-# Metric -> (its axis, classes beside the emotions that a label can be).
-PANELS = {
+# Metric -> (its axis, classes beside the emotions that a label can be; None: it is no choice among classes).
+PANELS: dict[str, tuple[str, int | None]] = {
     "accuracy": ("accuracy\n(share of replies)", 1),
     "clean_accuracy": ("clean accuracy\n(share of replies)", 1),
     "forced_accuracy": ("forced accuracy\n(share of replies)", 0),
+    "match": ("match\n(share of replies)", None),
 }
 ALL = "all"
 SPREAD = 0.8  # of the distance between two emotions, for the dots of all arms
@@ -44,9 +45,15 @@ BLUE = "#0072B2"
 
 
 def accuracy_figure(
-    estimates: Mapping[str, Mapping[str, Estimate]], arms: Sequence[str], names: Sequence[str], title: str, path: Path
+    estimates: Mapping[str, Mapping[str, Estimate]],
+    arms: Sequence[str],
+    names: Sequence[str],
+    title: str,
+    path: Path,
+    *,
+    other: bool = False,
 ) -> Path:
-    """Draw accuracy, clean accuracy and forced accuracy by target emotion, one dot with its 95 % interval per arm.
+    """Draw accuracies (and match) by target emotion, one dot with its 95 % interval per arm.
 
     Args:
         estimates: arm -> metric key (``accuracy``, ``accuracy/anger``) -> estimate; a metric that no arm has gets no
@@ -55,19 +62,22 @@ def accuracy_figure(
         names: target emotions, left to right; all of them together follow.
         title: model, set and n.
         path: PNG to write.
+        other: labels can be other, beside the emotions and neutral.
 
     Raises:
         ValueError: no arm, or no accuracy in any.
     """
     kept = [arm for arm in sort_arms(arms) if arm in estimates]
-    metrics = [m for m in PANELS if any(key.partition("/")[0] == m for arm in kept for key in estimates[arm])]
+    metrics = accuracy_metrics(estimates, kept)
     need("accuracy_figure", kept and metrics)
     colours, width = arm_colours(kept), max(map(len, kept))
     per_line = max(1, min(len(kept) + 1, 96 // (7 + width)))
     with drawing(path, title, 1.0 + 2.2 * len(metrics) + 0.25 * math.ceil((len(kept) + 1) / per_line)) as figure:
         panels = grid(figure, len(metrics), 1, sharex=True)
         for axes, metric in zip(panels, metrics, strict=True):
-            _accuracy_panel(axes, metric, {arm: estimates[arm] for arm in kept}, names, colours)
+            beside = PANELS[metric][1]
+            chance = None if beside is None else 1 / (len(names) + beside + (other and beside > 0))
+            _accuracy_panel(axes, metric, {arm: estimates[arm] for arm in kept}, names, colours, chance)
         panels[-1].set_xticks(range(len(names) + 1), [*names, ALL])
         keys = [Line2D([], [], color=colours[arm], marker=_shape(arm), linestyle="none", label=arm) for arm in kept]
         keys.append(Line2D([], [], color=INK, linestyle=":", linewidth=1, label="chance"))
@@ -79,14 +89,19 @@ def accuracy_figure(
     return path
 
 
+def accuracy_metrics(estimates: Mapping[str, Mapping[str, Estimate]], arms: Sequence[str]) -> list[str]:
+    """Return the metrics of `accuracy_figure` that an arm has."""
+    return [m for m in PANELS if any(key.partition("/")[0] == m for arm in arms for key in estimates[arm])]
+
+
 def _accuracy_panel(
     axes: Axes,
     metric: str,
     estimates: Mapping[str, Mapping[str, Estimate]],
     names: Sequence[str],
     colours: Mapping[str, str],
+    chance: float | None,
 ) -> None:
-    label, beside = PANELS[metric]
     step = min(0.14, SPREAD / len(estimates))
     for i, (arm, found) in enumerate(estimates.items()):
         for place, suffix in enumerate([*(f"/{name}" for name in names), ""]):
@@ -100,11 +115,12 @@ def _accuracy_panel(
             else:
                 axes.plot([x, x], [estimate.lo, estimate.hi], color=colours[arm], linewidth=1.8, solid_capstyle="butt")
             axes.plot(x, estimate.value, _shape(arm), markersize=5, color=colours[arm], markerfacecolor=face, zorder=3)
-    axes.axhline(1 / (len(names) + beside), color=INK, linewidth=1, linestyle=":", zorder=1)
+    if chance is not None:
+        axes.axhline(chance, color=INK, linewidth=1, linestyle=":", zorder=1)
     axes.axvline(len(names) - 0.5, color=FAINT, linewidth=0.8)
     axes.set_ylim(-0.04, 1.04)
     axes.set_xlim(-0.5, len(names) + 0.5)
-    axes.set_ylabel(label)
+    axes.set_ylabel(PANELS[metric][0])
     axes.grid(axis="x", visible=False)
 
 
@@ -119,16 +135,18 @@ def off_target_figure(mats: Mapping[str, ArrayLike], names: Sequence[str], title
     """Draw where the replies of every arm go: a heat map per arm, target emotion against label (methods 4.2).
 
     Args:
-        mats: arm -> shares of replies (e, e + 1) in 0..1, see `emo.accuracy.off_target`; nan: not judged, left white.
-        names: e emotions, order of rows and columns; neutral is the last column.
+        mats: arm -> shares of replies (e, c) in 0..1, see `emo.accuracy.off_target`; nan: not judged, left white.
+        names: e emotions, order of rows and columns; neutral follows, then other where c = e + 2.
         title: model, set and n.
         path: PNG to write.
 
     Raises:
-        ValueError: no matrix, or one that is not (e, e + 1).
+        ValueError: no matrix, or one that is neither (e, e + 1) nor (e, e + 2), or of another shape than the first.
     """
     need("off_target_figure", mats)
-    arms, classes = sort_arms(mats), [*names, NEUTRAL]
+    arms = sort_arms(mats)
+    wide = np.shape(mats[arms[0]])[-1:] == (len(names) + 2,)
+    classes = [*names, NEUTRAL, *([OTHER] if wide else [])]
     columns = min(len(arms), 2 if len(arms) <= 4 else 3)
     rows = math.ceil(len(arms) / columns)
     height = {1: 4.6, 2: 3.0, 3: 2.3}[columns] * (len(names) + 1) / (len(names) + 2)

@@ -15,6 +15,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from emo.plots import fonts
+
 WIDTH = 8.0  # inches: 1040 px at DPI, still readable when a page shows it 900 px wide
 DPI = 130
 TITLE_WIDTH = 76  # characters of a title line
@@ -87,7 +89,7 @@ METRICS: dict[str, tuple[str, float | None]] = {
 
 STYLE: dict[Any, Any] = {
     "font.size": 10.5,
-    "font.family": "DejaVu Sans",
+    "font.family": fonts.OWN,
     "axes.titlesize": 10.5,
     "axes.labelsize": 10.5,
     "axes.spines.top": False,
@@ -169,8 +171,7 @@ def drawing(path: Path, title: str, height: float) -> Iterator[Figure]:
         figure.suptitle(textwrap.fill(title, TITLE_WIDTH), fontsize=12, fontweight="bold")
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Without the software stamp the same numbers give the same bytes.
-        figure.savefig(path, format="png", metadata={"Software": None})
+        fonts.save(figure, path)
 
 
 def grid(figure: Figure, count: int, columns: int, **kwargs: Any) -> list[Axes]:

@@ -66,4 +66,5 @@ def encoder_version() -> str:
 
 def words_digest() -> str:
     """Return what the dictionary and the cosine depend on: the shipped texts and the encoder's version."""
-    return hashlib.sha256(" ".join([encoder_version(), *map(digest_of, WORD_FILES)]).encode()).hexdigest()
+    files = [*WORD_FILES, "function_words.txt"]
+    return hashlib.sha256(" ".join([encoder_version(), *map(digest_of, files)]).encode()).hexdigest()
