@@ -27,6 +27,7 @@ TOP = {
         "verdicts",
         "wall_s",
         "peak_mb",
+        "languages",
     ),
     *("model_family", "model_commit", "directions", "budget", "parameters", "facts", "figures"),
 }
