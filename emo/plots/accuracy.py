@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
+from emo.metric_keys import metric_key, metric_parts
 from emo.plots.theme import (
     ARMS,
     FAINT,
@@ -60,7 +61,7 @@ def accuracy_figure(
         ValueError: no arm, or no accuracy in any.
     """
     kept = [arm for arm in sort_arms(arms) if arm in estimates]
-    metrics = [m for m in PANELS if any(key.partition("/")[0] == m for arm in kept for key in estimates[arm])]
+    metrics = [m for m in PANELS if any(metric_parts(key).metric == m for arm in kept for key in estimates[arm])]
     need("accuracy_figure", kept and metrics)
     colours, width = arm_colours(kept), max(map(len, kept))
     per_line = max(1, min(len(kept) + 1, 96 // (7 + width)))
@@ -89,8 +90,8 @@ def _accuracy_panel(
     label, beside = PANELS[metric]
     step = min(0.14, SPREAD / len(estimates))
     for i, (arm, found) in enumerate(estimates.items()):
-        for place, suffix in enumerate([*(f"/{name}" for name in names), ""]):
-            estimate = found.get(metric + suffix)
+        for place, part in enumerate([*((name,) for name in names), ()]):
+            estimate = found.get(metric_key(metric, *part))
             if estimate is None or estimate.value is None:
                 continue
             x = place + step * (i - (len(estimates) - 1) / 2)
