@@ -103,7 +103,7 @@ def load_splits(config: DatasetConfig, seed: int) -> Splits:
             sizes = " + ".join(str(len(p)) for p in parts)
             raise UserError(
                 f"dataset={config.name}: no scenario left for the {name} split (sizes {sizes}); "
-                "at least five scenarios are needed, or a dataset.test_path beside them"
+                "at least four different scenarios are needed, or a dataset.test_path and a larger dataset.dev_fraction"
             )
     return Splits(samples[0], samples[1], samples[2], digest, broken, config.path is None, _repeated(kept))
 

@@ -16,6 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 PLANE = 1 << 16  # code points of the basic plane, where every punctuation mark of a living script stands
 SHARES = (Fraction(3, 5), Fraction(1, 5), Fraction(1, 5))  # of a single file: to find on, to choose on, to report
+HEAVY = Fraction(1, 20)  # of all members: a larger group is dealt before others of its theme
 LARGEST = Fraction(1, 5)  # of all texts that joined groups may hold together: what is larger cannot be tested on
 
 
@@ -95,11 +96,14 @@ def divide(
     """
     parts: list[list[_Group[T]]] = [[] for _ in shares]
     owed = [Fraction(0)] * len(shares)
+    heavy = HEAVY * sum(map(len, groups))
     by_theme: dict[str, list[_Group[T]]] = defaultdict(list)
     for members, theme in zip(groups, themes, strict=True):
         by_theme[theme].append(_Group(theme, members))
     for theme, own in by_theme.items():
         random.Random(f"{seed}/{theme}").shuffle(own)
+        # A group that weighs goes first, while every part is owed something: it cannot burst a part at the end.
+        own.sort(key=lambda one: -len(one.members) if len(one.members) > heavy else 0)
         owed = [o + share * sum(len(one.members) for one in own) for o, share in zip(owed, shares, strict=True)]
         for one in own:
             index = max(range(len(shares)), key=lambda i: (owed[i], i))

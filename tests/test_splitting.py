@@ -204,3 +204,10 @@ def test_classes_keep_their_share_of_groups() -> None:
     splits = load_items(BESIDE["rhetoric"], None, 3)
     assert [len({item.group for item in part}) for part in splits[:3]] == [36, 12, 12]
     assert all(set(Counter(item.label for item in part).values()) == {len(part) // 6} for part in splits[:3])
+
+
+def test_a_large_group_comes_first() -> None:
+    """Dealt last it went to the part that was owed one text, and another part had none."""
+    for seed in range(20):
+        parts = divide([[0] * 10, [1], [2], [3]], ["a"] * 4, SHARES, seed)
+        assert all(parts) and len(parts[0]) >= 10
