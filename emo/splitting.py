@@ -109,6 +109,9 @@ def divide(
             index = max(range(len(shares)), key=lambda i: (owed[i], i))
             parts[index].append(one)
             owed[index] -= len(one.members)
+    for part in parts:
+        if not part and len(groups) > len(parts):  # groups of unequal sizes may leave one without any
+            part.append(max(parts, key=len).pop())
     for theme in by_theme if every else ():
         for part in parts:
             if all(one.theme != theme for one in part):

@@ -76,7 +76,7 @@ def test_what_is_in_no_split_is_in_the_result_and_on_the_page(done: tuple[Path, 
     _, result, page = done
     assert result["left_out"] == {"(no label)": 1, "(no text)": 1}
     assert result["matched"] == {NAMES[0].upper(): NAMES[0]} and result["joined"] == result["several"] == 0
-    assert "Left out: 2 texts (1 (no label), 1 (no text))." in page
+    assert "Left out: 2 texts: 1 (no label), 1 (no text)." in page
     assert "Labels matched whatever their case and spaces: JOY/HAPPY as joy/happy." in page
 
 
@@ -89,4 +89,4 @@ def test_the_console_says_it_before_the_job_runs(tmp_path: Path, capsys: pytest.
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         config = to_config(compose("config", overrides=[*SMALL, *told, "intervention=none", "evaluator=prediction"]))
     assert run_job(config) == 0
-    assert "left out: 11 texts (10 ?, 1 (no label))\n" in capsys.readouterr().out
+    assert "left out: 11 texts: 10 ?, 1 (no label)\n" in capsys.readouterr().out

@@ -154,7 +154,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     assert splits.left_out == {"joy": 1, "(no label)": 2, "(no text)": 1}
     assert splits.matched == {"ANGER": "anger", "Anger": "anger"}
     assert remarks(splits) == [
-        "left out: 4 texts (2 (no label), 1 joy, 1 (no text))",
+        "left out: 4 texts: 2 (no label), 1 joy, 1 (no text)",
         "labels matched whatever their case and spaces: ANGER as anger, Anger as anger",
     ]
     path = tmp_path / "nan.jsonl"

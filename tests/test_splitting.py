@@ -211,3 +211,4 @@ def test_a_large_group_comes_first() -> None:
     for seed in range(20):
         parts = divide([[0] * 10, [1], [2], [3]], ["a"] * 4, SHARES, seed)
         assert all(parts) and len(parts[0]) >= 10
+        assert all(divide([[0], [1] * 4, [2] * 4, [3] * 4], ["a", "b", "b", "b"], SHARES, seed))

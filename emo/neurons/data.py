@@ -120,7 +120,7 @@ def left_out_line(splits: ClassSplits) -> str:
     count = splits.left_out
     told = [f"{n} {name}" for name, n in sorted(count.items(), key=lambda one: -one[1])]
     more = f" and {len(told) - 8} values more" if len(told) > 8 else ""
-    return f"left out: {sum(count.values())} texts ({', '.join(told[:8])}{more})" if count else ""
+    return f"left out: {sum(count.values())} texts: {', '.join(told[:8])}{more}" if count else ""
 
 
 def remarks(splits: ClassSplits) -> list[str]:
