@@ -119,7 +119,9 @@ def _records(read: Rows, path: Path, key: str) -> list[dict[str, Any]]:
     for row in read.rows:
         record = _record(row.cells, row.where)
         if (first := seen.setdefault(record["skeleton_id"], row.where)) != row.where:
-            raise UserError(f"{row.where}: skeleton_id '{record['skeleton_id']}' stands in {first} already")
+            file, _, place = first.rpartition(", ")
+            there = place if row.where.startswith(f"{file}, ") else first
+            raise UserError(f"{row.where}: skeleton_id '{record['skeleton_id']}' stands in {there} already")
         records.append(record)
     if not records:
         raise UserError(f"{key}={path}: empty; each line is one JSON object with skeleton_id, theme, scenario, event")
