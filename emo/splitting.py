@@ -5,6 +5,7 @@ No text may stand in two parts: a direction, a neuron or a strength found on it 
 
 from __future__ import annotations
 
+import math
 import random
 import unicodedata
 from collections import Counter, defaultdict
@@ -95,8 +96,10 @@ def divide(
         every: give every part a group of every theme that has one for each.
     """
     parts: list[list[_Group[T]]] = [[] for _ in shares]
-    owed = [Fraction(0)] * len(shares)
-    heavy = HEAVY * sum(map(len, groups))
+    whole = math.lcm(*(share.denominator for share in shares))  # what one member counts: whole numbers from here on
+    dues = [int(share * whole) for share in shares]
+    owed = [0] * len(shares)
+    heavy = int(HEAVY * sum(map(len, groups)))
     by_theme: dict[str, list[_Group[T]]] = defaultdict(list)
     for members, theme in zip(groups, themes, strict=True):
         by_theme[theme].append(_Group(theme, members))
@@ -104,11 +107,12 @@ def divide(
         random.Random(f"{seed}/{theme}").shuffle(own)
         # A group that weighs goes first, while every part is owed something: it cannot burst a part at the end.
         own.sort(key=lambda one: -len(one.members) if len(one.members) > heavy else 0)
-        owed = [o + share * sum(len(one.members) for one in own) for o, share in zip(owed, shares, strict=True)]
+        size = sum(len(one.members) for one in own)
+        owed = [o + share * size for o, share in zip(owed, dues, strict=True)]
         for one in own:
             index = max(range(len(shares)), key=lambda i: (owed[i], i))
             parts[index].append(one)
-            owed[index] -= len(one.members)
+            owed[index] -= whole * len(one.members)
     for part in parts:
         if not part and len(groups) > len(parts):  # groups of unequal sizes may leave one without any
             part.append(max(parts, key=len).pop())

@@ -212,3 +212,19 @@ def test_a_large_group_comes_first() -> None:
         parts = divide([[0] * 10, [1], [2], [3]], ["a"] * 4, SHARES, seed)
         assert all(parts) and len(parts[0]) >= 10
         assert all(divide([[0], [1] * 4, [2] * 4, [3] * 4], ["a", "b", "b", "b"], SHARES, seed))
+
+
+def test_a_phrase_of_every_dialogue_stays_in_one_part(tmp_path: Path) -> None:
+    """It joins no groups; what is dropped from the other parts is counted."""
+    path = tmp_path / "d.jsonl"
+    records = [{"dialog": ["Thank you .", f"Bad {i} .", f"Good {i} ."], "emotion": [4, 1, 4]} for i in range(30)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    given = DatasetConfig(
+        name="dailydialog", kind="labelled", path=str(path), text="dialog", label="emotion",
+        labels=["1:anger", "4:happiness"],
+    )  # fmt: skip
+    splits = load_items(given, None, 0)
+    train, dev, test = texts_of(splits)
+    assert "thankyou" in train and not test & train and not dev & train and not dev & test
+    assert [len(part) for part in splits[:3]] == [54, 12, 12] and splits.joined == 0
+    assert splits.left_out == {"(text of another split)": 12}

@@ -174,14 +174,10 @@ def _cell(record: dict[str, Any], key: str, config: DatasetConfig, where: str) -
     column = getattr(config, key)
     if column in record:
         return record[column]
+    told = f"{where}: no column '{column}' (dataset.{key}), only {', '.join(record)}{nearest(column, record)}; "
     wanted = {str(config.text): "The kiln opened and every bowl was whole."}
     wanted |= {} if config.label is None else {config.label: "happiness"}
-    raise UserError(
-        f"{where}: no column '{column}' (dataset.{key}), only {', '.join(record)}{nearest(column, record)}; "
-        f"such a record is needed: {shown(wanted)}"
-        + ("" if set(record) & {config.text, config.label} else ", or dataset.text=NAME dataset.label=NAME of a column")
-        + _no_header(record, config)
-    )
+    raise UserError(told + (_no_header(record, config) or f"such a record is needed: {shown(wanted)}"))
 
 
 def _no_header(record: dict[str, Any], config: DatasetConfig) -> str:
@@ -189,7 +185,7 @@ def _no_header(record: dict[str, Any], config: DatasetConfig) -> str:
     path = (config.path or "").lower().removesuffix(".gz")
     if not config.header or not path.endswith((".csv", ".tsv", ".txt")) or set(record) & {config.text, config.label}:
         return ""
-    return "; a file without a header: dataset.header=false dataset.text=0 dataset.label=1 (numbers of columns)"
+    return "for a table without a header type dataset.header=false dataset.text=0 dataset.label=1 (numbers of columns)"
 
 
 def _text(value: Any, column: str | None, where: str) -> str:
