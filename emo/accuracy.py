@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emo.metric_keys import metric_key, metric_parts
 from emo.paper import PAPER_EMOTIONS, paper_value
 from emo.stats import Estimate
 from emo.types import NEUTRAL, OTHER
@@ -128,11 +129,11 @@ def accuracy_table(
     rows = []
     for arm in arms:
         found = estimates.get(arm, {})
-        if not any(key.partition("/")[0] in ("accuracy", "clean_accuracy") for key in found):
+        if not any(metric_parts(key).metric in ("accuracy", "clean_accuracy") for key in found):
             continue
         for emotion, valence in [*parts, (None, None)]:
-            suffix = "".join(f"/{part}" for part in (emotion, valence) if part is not None)
-            accuracy, clean = found.get(f"accuracy{suffix}"), found.get(f"clean_accuracy{suffix}")
+            part = [name for name in (emotion, valence) if name is not None]
+            accuracy, clean = (found.get(metric_key(metric, *part)) for metric in ("accuracy", "clean_accuracy"))
             published = _paper(model_id, arm, dataset, emotion, valence, names)
             rows.append(AccuracyRow(arm, emotion, valence, accuracy, clean, published))
     return rows

@@ -58,7 +58,9 @@ OF_CLASSES = (
 UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
 STEERING_KEYS = ("alpha", "dose", "select")  # of one on the residual stream
 IMPORTANCE_KEYS = ("alphas", "sigma", "final")  # of the section circuit: what importance depends on
-LABELLED_KEYS = ("kind", "text", "label", "literal", "group", "labels", "task")  # of the section dataset
+LABELLED_KEYS = (  # of the section dataset
+    *("kind", "text", "label", "literal", "group", "labels", "task", "delimiter", "header", "multilabel"),
+)
 ASSEMBLY_KEYS = ("budget", "split", "floor", "cap", "allocation")  # of the section circuit: how units are chosen
 
 

@@ -16,10 +16,12 @@ from typing import Any
 from emo import console, ranking_check, unjudged
 from emo.config import Config
 from emo.console import format_estimate
+from emo.data import joined_line
 from emo.errors import UserError
 from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
 from emo.interventions.unit_arms import KINDS
 from emo.jobs import AnyJob, make_job
+from emo.neurons.data import remarks
 from emo.neurons.job import ClassJob
 from emo.neurons.kinds import on_classes
 from emo.neurons.page import write_result as write_classes
@@ -101,12 +103,16 @@ def _introduce(job: AnyJob) -> None:
             f"{c.model.name} x {c.dataset.name} ({train} texts for neurons, {dev} dev, {test} test; "
             f"{', '.join(job.names)}) x {c.intervention.kind} x {c.evaluator.name}"
         )
+        for line in remarks(job.splits):
+            console.say(line)
         return
     extract, dev, test = job.splits.scenarios()
     console.say(
         f"{c.model.name} x {c.dataset.name} ({extract} scenarios for directions, {dev} dev, {test} test) "
         f"x {c.intervention.kind} x {c.evaluator.name}"
     )
+    if line := joined_line(job.splits):
+        console.say(line)
     if job.stand_ins and c.evaluator.name != "projection":
         console.warn(stand_in_line(job))
     if job.splits.broken_rules:

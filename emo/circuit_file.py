@@ -271,7 +271,7 @@ class Circuit:
         emotions = tuple(described["emotions"])
         wanted = {f"{kind}/{emotion}/{f.name}" for kind in KINDS for emotion in emotions for f in fields(Part)}
         if wanted != set(tensors):
-            held = sorted({name.split("/")[1] for name in tensors})
+            held = sorted({name.partition("/")[2].rpartition("/")[0] for name in tensors})
             raise ValueError(f"it names the emotions {', '.join(emotions)}, {TENSORS} holds {', '.join(held)}")
         parts = {
             kind: tuple(Part(**{f.name: tensors[f"{kind}/{e}/{f.name}"] for f in fields(Part)}) for e in emotions)

@@ -44,6 +44,9 @@ class DatasetConfig:
     group: str | None = None  # column of what no two splits may share; null: every row is its own group
     labels: list[str] = field(default_factory=list)  # VALUE:CLASS, other values are left out; []: values are classes
     task: str = "emotion"  # emotion | rhetoric: how the class is asked for
+    delimiter: str | None = None  # of a table: a character, or comma, semicolon, tab, pipe; null: sniffed among these
+    header: bool = True  # of a table: false: its first row is a text, and columns are numbers from 0 on
+    multilabel: str | None = None  # a cell with several labels: skip | first; null: refused
 
 
 @dataclass

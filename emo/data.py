@@ -1,27 +1,42 @@
 """Scenarios with three outcome events each, and their splits (methods 1.1).
 
 Directions are extracted on ``extract``, strengths chosen on ``dev``, every number reported on
-``test``; no two splits share a scenario. The bundle ``sev`` holds its test set in a file of its own;
-a user's single file is split 60 / 20 / 20 by scenario, stratified by theme.
+``test``; no two splits share a scenario, whatever its case, white space and punctuation. The bundle ``sev`` holds its
+test set in a file of its own; a user's single file is split 60 / 20 / 20 by scenario, stratified by theme.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from emo import splitting
 from emo.config import DatasetConfig
+from emo.delimited import Layout
 from emo.errors import UserError, nearest
+from emo.reading import Rows, read_rows
+from emo.splitting import SHARES, folded
 from emo.texts import TEXTS, emotion_words
 
 VALENCES = ("positive", "neutral", "negative")
 BUNDLES = {"sev": "sev_test", "open_prompts": "open_prompts"}  # shipped: extraction and dev on sev, test on this
 OPEN = "open"  # the "valence" of a prompt that tells no outcome
+EXAMPLE = "such a record is needed: " + json.dumps(
+    {
+        "skeleton_id": "work_1",
+        "theme": "work",
+        "scenario": "I waited for the letter about the orchard job.",
+        "event": {
+            "positive": "It said that I had got it.",
+            "neutral": "It said that they would write again.",
+            "negative": "It said that there was no job.",
+        },
+    }
+)
 
 
 class Sample(NamedTuple):
@@ -49,6 +64,7 @@ class Splits(NamedTuple):
     digest: str
     broken_rules: dict[str, int]  # rule of methods 1.1 -> scenarios of a user's file that break it
     shipped: bool
+    joined: int  # scenarios that stand in the file under another id already, and stay in its split
 
     def scenarios(self) -> tuple[int, int, int]:
         """Return the number of scenarios of extract, dev and test."""
@@ -65,19 +81,21 @@ def load_splits(config: DatasetConfig, seed: int) -> Splits:
     held_out = None if config.test_path is None else Path(config.test_path).expanduser()
     if bundled and held_out is None:
         held_out = TEXTS / f"{bundled}.jsonl"
-    files = [main] if held_out is None else [main, held_out]
-    records = [read_records(path) for path in files]
-    digest = "-".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    files = [("dataset.path", main)] if held_out is None else [("dataset.path", main), ("dataset.test_path", held_out)]
+    read = [read_rows(path, key, Layout()) for key, path in files]
+    records = [_records(rows, path, key) for rows, (key, path) in zip(read, files, strict=True)]
+    digest = "-".join(rows.digest for rows in read)
     broken = {} if config.path is None else broken_rules([record for part in records for record in part])
     kept = [_keep_themes(part, config.themes) for part in records]
     if config.leave_out is not None:
         kept = _leave_out(kept, config)
 
     if len(kept) == 1:
-        parts = divide(kept[0], (0.6, 0.2, 0.2), seed)
+        parts = divide(kept[0], SHARES, seed)
     else:
         _refuse_shared(kept[0], kept[1])
-        extract, dev = divide(kept[0], (1 - config.dev_fraction, config.dev_fraction), seed)
+        share = Fraction(str(config.dev_fraction))  # as typed: 0.2 is a fifth
+        extract, dev = divide(kept[0], (1 - share, share), seed)
         parts = [extract, dev, kept[1]]
     samples = [_samples(_limit(part, config.limit), config.valences) for part in parts]
     for name, part in zip(("extraction", "dev", "test"), samples, strict=True):
@@ -85,56 +103,45 @@ def load_splits(config: DatasetConfig, seed: int) -> Splits:
             sizes = " + ".join(str(len(p)) for p in parts)
             raise UserError(
                 f"dataset={config.name}: no scenario left for the {name} split (sizes {sizes}); "
-                "at least five scenarios are needed, or a dataset.test_path beside them"
+                "at least four different scenarios are needed, or a dataset.test_path and a larger dataset.dev_fraction"
             )
-    return Splits(samples[0], samples[1], samples[2], digest, broken, config.path is None)
+    return Splits(samples[0], samples[1], samples[2], digest, broken, config.path is None, _repeated(kept))
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Read a JSONL file of scenarios (the published format); raises `UserError` naming the line."""
-    if not path.is_file():
-        raise UserError(f"dataset.path={path}: no such file; give a JSONL file with one scenario a line")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: JSON allows U+2028 inside a text
-    except UnicodeDecodeError as error:
-        raise UserError(f"dataset.path={path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+def read_records(path: Path, key: str = "dataset.path") -> list[dict[str, Any]]:
+    """Read scenarios (the published format: JSON lines, or an array); raises `UserError` naming the line."""
+    return _records(read_rows(path, key, Layout()), path, key)
+
+
+def _records(read: Rows, path: Path, key: str) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        record = _record(line, where)
-        if (first := seen.setdefault(record["skeleton_id"], number)) != number:
-            raise UserError(f"{where}: skeleton_id '{record['skeleton_id']}' stands in line {first} already")
+    seen: dict[str, str] = {}
+    for row in read.rows:
+        record = _record(row.cells, row.where)
+        if (first := seen.setdefault(record["skeleton_id"], row.where)) != row.where:
+            file, _, place = first.rpartition(", ")
+            there = place if row.where.startswith(f"{file}, ") else first
+            raise UserError(f"{row.where}: skeleton_id '{record['skeleton_id']}' stands in {there} already")
         records.append(record)
     if not records:
-        raise UserError(
-            f"dataset.path={path}: empty; each line is one JSON object with skeleton_id, theme, scenario, event"
-        )
+        raise UserError(f"{key}={path}: empty; each line is one JSON object with skeleton_id, theme, scenario, event")
     return records
 
 
-def _record(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}, column {error.colno}); one JSON object a line") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: a {type(record).__name__}, not a JSON object")
+def _record(record: dict[str, Any], where: str) -> dict[str, Any]:
     if set(record) == {"id", "kind", "prompt"}:  # a request instead of a scenario and its outcome
         return {
             "skeleton_id": record["id"], "theme": record["kind"], "scenario": record["prompt"], "event": {OPEN: ""}
         }  # fmt: skip
     for key in ("skeleton_id", "theme", "scenario"):
         if not isinstance(record.get(key), str) or not record[key].strip():
-            raise UserError(f"{where}: '{key}' must be a non-empty text, is {record.get(key)!r}")
+            raise UserError(f"{where}: '{key}' must be a non-empty text, is {record.get(key)!r}; {EXAMPLE}")
     events = record.get("event")
     if not isinstance(events, dict):
-        raise UserError(f"{where}: 'event' must be an object with {', '.join(VALENCES)}, is {events!r}")
+        raise UserError(f"{where}: 'event' must be an object with {', '.join(VALENCES)}, is {events!r}; {EXAMPLE}")
     for key in VALENCES:
         if not isinstance(events.get(key), str) or not events[key].strip():
-            raise UserError(f"{where}: event '{key}' must be a non-empty text, is {events.get(key)!r}")
+            raise UserError(f"{where}: event '{key}' must be a non-empty text, is {events.get(key)!r}; {EXAMPLE}")
     return record
 
 
@@ -170,22 +177,13 @@ def _leave_out(parts: list[list[dict[str, Any]]], config: DatasetConfig) -> list
     return [[r for r in main if r["theme"] != theme and _text(r) not in shown], kept]
 
 
-def divide(records: list[dict[str, Any]], shares: Sequence[float], seed: int) -> list[list[dict[str, Any]]]:
-    """Split by ``scenario``, stratified by ``theme``; on a tie the later part is served first."""
-    parts: list[list[dict[str, Any]]] = [[] for _ in shares]
-    owed = [0.0] * len(shares)  # carries fractions from theme to theme: small themes do not round a part away
-    by_text: dict[str, list[dict[str, Any]]] = defaultdict(list)  # one text under two ids stays together
+def divide(records: list[dict[str, Any]], shares: Sequence[Fraction], seed: int) -> list[list[dict[str, Any]]]:
+    """Split by ``scenario``, stratified by ``theme``: one text under two ids stays together."""
+    by_text: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         by_text[_text(record)].append(record)
-    for theme in _ordered(r["theme"] for r in records):
-        members = [same for same in by_text.values() if same[0]["theme"] == theme]
-        random.Random(f"{seed}/{theme}").shuffle(members)
-        owed = [o + share * sum(map(len, members)) for o, share in zip(owed, shares, strict=True)]
-        for same in members:
-            index = max(range(len(shares)), key=lambda i: (owed[i], i))
-            parts[index].extend(same)
-            owed[index] -= len(same)
-    return parts
+    groups = list(by_text.values())
+    return splitting.divide(groups, [same[0]["theme"] for same in groups], shares, seed)
 
 
 def _limit(records: list[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
@@ -203,6 +201,20 @@ def _limit(records: list[dict[str, Any]], limit: int | None) -> list[dict[str, A
     return kept
 
 
+def _repeated(parts: Sequence[Sequence[dict[str, Any]]]) -> int:
+    """Return how many scenarios have the text of an earlier one of their file."""
+    return sum(len(part) - len({_text(record) for record in part}) for part in parts)
+
+
+def joined_line(splits: Splits) -> str:
+    """Return, in words, how many scenarios are another's text; empty: none."""
+    return (
+        f"scenarios joined: {splits.joined}, which have the text of another one: no text stands in two splits"
+        if splits.joined
+        else ""
+    )
+
+
 def _samples(records: Iterable[dict[str, Any]], valences: Sequence[str]) -> list[Sample]:
     return [
         Sample(f"{r['skeleton_id']}/{v}", r["skeleton_id"], r["theme"], v, r["scenario"], r["event"][v])
@@ -212,10 +224,15 @@ def _samples(records: Iterable[dict[str, Any]], valences: Sequence[str]) -> list
 
 
 def _refuse_shared(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> None:
-    seen = {_text(record) for record in train}
-    for record in test:
-        if _text(record) in seen:
-            raise UserError(f"dataset.test_path: scenario '{record['skeleton_id']}' also stands in dataset.path")
+    seen = {_text(record): record["skeleton_id"] for record in train}
+    shared = [record["skeleton_id"] for record in test if _text(record) in seen]
+    if shared:
+        first = next(record for record in test if _text(record) in seen)
+        raise UserError(
+            f"dataset.test_path: {len(shared)} of its {len(test)} scenarios also stand in dataset.path (whatever their "
+            f"case, white space and punctuation), e.g. '{first['skeleton_id']}', there '{seen[_text(first)]}': "
+            f'"{first["scenario"][:60]}"; delete them from one of the two, or leave dataset.test_path out for 60/20/20'
+        )
 
 
 def spread(samples: Sequence[Sample], bound: int | None) -> list[int]:
@@ -239,11 +256,7 @@ def spread(samples: Sequence[Sample], bound: int | None) -> list[int]:
 
 
 def _text(record: dict[str, Any]) -> str:
-    return " ".join(record["scenario"].lower().split())
-
-
-def _ordered(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+    return folded(record["scenario"])
 
 
 def broken_rules(records: Sequence[dict[str, Any]]) -> dict[str, int]:

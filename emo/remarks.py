@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from emo import unjudged
+from emo.data import joined_line
 from emo.evaluators.language import ENGLISH
 from emo.evaluators.margin import without_replies
 from emo.interventions.arms import Arm
@@ -158,6 +159,8 @@ def notes(job: Job) -> list[str]:
         found.append(f"logprob_margin: not measured, there are no held-out replies for {', '.join(unwritten)}.")
     if job.stand_ins and replied:
         found.append(stand_in_line(job))
+    if line := joined_line(job.splits):
+        found.append(f"{line[0].upper()}{line[1:]}.")
     if job.splits.broken_rules:
         counts = "; ".join(f"{rule}: {count}" for rule, count in job.splits.broken_rules.items())
         found.append(f"Scenarios outside the rules of the published protocol ({counts}) were used as they are.")

@@ -25,6 +25,7 @@ from emo.figures import draw
 from emo.geometry import geometry
 from emo.interventions.units import UnitArm
 from emo.jobs import AnyJob
+from emo.metric_keys import metric_parts
 from emo.neurons.job import ClassJob
 from emo.pipeline import Job
 from emo.report import write_report
@@ -200,9 +201,7 @@ def _budget(job: AnyJob) -> int | None:
 
 def metric_row(arm: str, metric: str, x: Estimate) -> dict[str, Any]:
     """Return one line of metrics.jsonl; the parts of a metric's name become fields."""
-    name, *rest = metric.split("/")
-    emotion, valence = (*rest, None, None)[:2]
-    return {"arm": arm, "metric": name, "emotion": emotion, "valence": valence, **x.to_dict()}
+    return {"arm": arm, **metric_parts(metric)._asdict(), **x.to_dict()}
 
 
 def _sample_rows(job: Job) -> list[dict[str, Any]]:

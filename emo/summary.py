@@ -14,6 +14,7 @@ import pandas as pd
 from emo.interventions.arms import Arm
 from emo.interventions.unit_arms import KINDS
 from emo.labels import hits
+from emo.metric_keys import metric_key
 from emo.pipeline import Job
 from emo.stats import Estimate, estimate, estimate_ratio, holm, paired
 
@@ -152,7 +153,7 @@ def estimates(job: Job, frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
             arm, metric, *rest = key
             change = np.exp if metric.startswith("ppl_ratio") else None
             values = part["value"].to_numpy(dtype=float)
-            name = "/".join([metric, *rest])
+            name = metric_key(metric, *rest)
             scenarios = list(part["scenario"])
             if metric == "delta_s_rel":
                 found = estimate_ratio(values, part["base"].to_numpy(dtype=float), scenarios, draws, seed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emo import page
+from emo.metric_keys import metric_key
 from emo.paper import CITATION, paper_delta_s
 from emo.stats import Estimate
 from emo.table import base
@@ -63,7 +64,7 @@ def published(
         columns = ["random"] if base(arm) == "random" else names
         for column in columns:
             theirs = paper_delta_s(model_id, kind, dataset, column, k)
-            ours = found[arm].get("delta_s" if column == "random" else f"delta_s/{column}")
+            ours = found[arm].get("delta_s" if column == "random" else metric_key("delta_s", column))
             if theirs is not None and ours is not None and ours.value is not None:
                 band = f" [{ours.lo:.1f}, {ours.hi:.1f}]" if ours.lo is not None and ours.hi is not None else ""
                 lines.append(

@@ -18,6 +18,7 @@ from emo import ranking_check
 from emo.attribution import stability
 from emo.interventions.units import UnitArm, pick_units
 from emo.longtail import reach
+from emo.metric_keys import metric_key
 from emo.pipeline import Job
 from emo.plots import head_map, k_curves, long_tail, neuron_map, small_multiples
 from emo.stats import Estimate, estimate_ratio
@@ -139,7 +140,7 @@ def figures(job: Job, found: Found, where: str, folder: Path) -> list[Figure]:
     what = f"{given.kind}{told}: {where}, {n} prompts x {len(job.names)} emotions"
     if several(job):
         units = job.units.scores.shape[2] * (len(job.edited_layers) if job.config.intervention.pool == "global" else 1)
-        curves = {e: _curves(job, found, f"delta_s/{e}") for e in job.names}
+        curves = {e: _curves(job, found, metric_key("delta_s", e)) for e in job.names}
         broken = [k for k in given.k if k >= BROKEN * units]
         path = k_curves(
             curves, job.names, units, what, folder / "k_curves.png", broken=dict.fromkeys(job.names, broken)

@@ -15,6 +15,7 @@ from emo.assembly import total_budget
 from emo.circuit_file import KINDS as UNITS
 from emo.cli import explain
 from emo.config import Config
+from emo.delimited import NAMES as DELIMITERS
 from emo.emotions import check_emotions
 from emo.errors import UserError, check_choice, nearest
 from emo.interventions.circuit_arms import CONTROLS as CIRCUIT_CONTROLS
@@ -24,6 +25,7 @@ from emo.interventions.units import CONTROLS as UNIT_CONTROLS
 from emo.layers import check_layers
 from emo.neurons.kinds import KINDS as CLASS_KINDS
 from emo.neurons.kinds import SELECTORS, check_classes
+from emo.reading import READABLE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VALENCES = ("positive", "neutral", "negative")
@@ -297,12 +299,18 @@ def _subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at
 
 def _files(config: Config) -> None:
     if config.dataset.name in GIVEN and config.dataset.path is None:
-        kind = "FILE.jsonl" if config.dataset.kind == "scenarios" else "FILE, a .jsonl, .csv or .tsv"
+        kind = "FILE.jsonl" if config.dataset.kind == "scenarios" else f"FILE, a {READABLE}"
         raise UserError(f"dataset={config.dataset.name} needs dataset.path={kind}")
     for key in ("path", "test_path"):
         path = getattr(config.dataset, key)
-        if path is not None and not Path(path).expanduser().is_file():
+        if path is not None and not Path(path).expanduser().exists():
             raise UserError(f"dataset.{key}={path}: no such file (looked from {Path.cwd()})")
+    given = config.dataset
+    if given.multilabel is not None:
+        check_choice("dataset.multilabel", given.multilabel, ("skip", "first"))
+    mark = given.delimiter
+    if mark is not None and mark not in DELIMITERS and (len(mark) != 1 or mark.isalnum() or mark in "\"'\r\n"):
+        raise UserError(f"dataset.delimiter={mark}: type one character, or {', '.join(DELIMITERS)}")
 
 
 def _show(value: object) -> str:

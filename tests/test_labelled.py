@@ -30,10 +30,9 @@ def dataset(folder: Path, *words: str) -> DatasetConfig:
 
 
 def table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
-    """Write a CSV, or a TSV by its name."""
+    """Write a CSV."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        writer.writerows([header, *rows])
+        csv.writer(file).writerows([header, *rows])
     return path
 
 
@@ -54,7 +53,7 @@ def labels_of(splits: ClassSplits) -> dict[str, str]:
 
 
 def text(i: int, value: object) -> str:
-    """Return an invented text with a comma, a quote and a line break: what breaks a naive reader."""
+    """Return an invented text with a comma, a quote and a line break: what breaks a naive reader of CSV."""
     return f'Row {i} says, "{value}",\nand ends.'
 
 
@@ -142,10 +141,13 @@ def layout(name: str, folder: Path) -> tuple[Path, dict[str, str], dict[str, int
         "hypo": (("HYPO", "PARAPHRASES", "MINIMAL UNITS CORPUS"), "HYPO.tsv", ("loud", "plain")),
     }[name]
     made = [(text(i, value), value) for i in range(N) for value in values]
-    if name == "hypo":
-        pairs = [(text(i, "loud"), text(i, "plain"), f"unit {i}") for i in range(N)]
-        path = table(folder / file, header, [*pairs, (text(N, "loud"), "", "")])
-        return path, dict(made) | {text(N, "loud"): "loud"}, {"(no text)": 1}
+    if name == "hypo":  # no quotes in a TSV: those of a text are its own
+        said = {value: [f'"Row {i}, {value}' for i in range(N + 1)] for value in values}
+        rows = [*zip(said["loud"], said["plain"], map(str, range(N)), strict=False), (said["loud"][N], "", "")]
+        (folder / file).write_text("".join("\t".join(row) + "\n" for row in [header, *rows]), encoding="utf-8")
+        wanted = {one: value for value in values for one in said[value]}
+        del wanted[said["plain"][N]]
+        return folder / file, wanted, {"(no text)": 1}
     rows = {
         "trofi": [("absorb", said, 3, value) for said, value in made],
         "colbert": made,
@@ -175,8 +177,8 @@ def test_public_sets(name: str, names: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_utterances_of_a_dialogue_stay_together(tmp_path: Path) -> None:
-    """A row of lists is a group of its own, though its words stand in other rows too."""
-    records = [{"dialog": ["Oh no .", f"I {i} ."], "act": [1, 1], "emotion": [3, 4]} for i in range(N)]
+    """A row of lists is a group of its own."""
+    records = [{"dialog": [f"Oh no {i} .", f"I {i} ."], "act": [1, 1], "emotion": [3, 4]} for i in range(N)]
     path = lines(tmp_path / "d.jsonl", records)
     splits = load_items(dataset(tmp_path, "dataset=dailydialog", f"dataset.path={path}"), ["fear", "happiness"], 0)
     assert [len(part) for part in splits[:3]] == [12, 4, 4]
@@ -212,7 +214,7 @@ GOOD = "text,label\n" + "".join(f"Row {i}.,{'ab'[i % 2]}\n" for i in range(2 * N
         ("t.csv", GOOD, [f"dataset.test_path={__file__}"], "dataset.test_path: labelled texts are one file"),
         ("t.csv", GOOD + "Hello, you.,a\n", [], "line 22: 3 cells, the header has 2; put quotes"),
         ("t.csv", b"text,label\ncaf\xe9,a\n", [], "not UTF-8 (byte 14)"),
-        ("t.txt", GOOD, [], "not a .jsonl, .csv or .tsv file"),
+        ("t.txt", GOOD, [], "not a .jsonl, .json, .csv, .tsv or .parquet file"),
         ("t.jsonl", '{"text": "a"\n', [], "line 1: not JSON"),
         ("t.jsonl", '\n["a"]\n', [], "line 2: a list, not a JSON object"),
         ("t.jsonl", '{"text": 3, "label": "a"}\n', [], "line 1: 'text' must be a text, is 3"),
@@ -244,17 +246,19 @@ def test_rows_without_text_or_label_are_left_out(tmp_path: Path) -> None:
     rows += [{"text": "", "label": "a"}, {"text": "x", "label": None}, {"text": "y", "label": " "}]
     path = lines(tmp_path / "t.jsonl", rows)
     splits = load_items(dataset(tmp_path, "dataset=labelled", f"dataset.path={path}"), None, 0)
-    assert splits.left_out == {"(no text)": 1, "": 2} and splits.classes == ("a", "b")
+    assert splits.left_out == {"(no text)": 1, "(no label)": 2} and splits.classes == ("a", "b")
     short = tmp_path / "t.csv"
     short.write_text(GOOD + "Only a text.\n", encoding="utf-8")
     splits = load_items(dataset(tmp_path, "dataset=labelled", f"dataset.path={short}"), None, 0)
-    assert splits.left_out == {"": 1} and len(every(splits)) == 2 * N
+    assert splits.left_out == {"(no label)": 1} and len(every(splits)) == 2 * N
 
 
 def test_a_file_is_needed(tmp_path: Path) -> None:
     """The line says which kinds are read."""
     for name in ("labelled", "dailydialog", "trofi", "hypo", "colbert", "iac_v2"):
-        with pytest.raises(UserError, match=rf"dataset={name} needs dataset.path=FILE, a .jsonl, .csv or .tsv"):
+        with pytest.raises(
+            UserError, match=rf"dataset={name} needs dataset.path=FILE, a .jsonl, .json, .csv, .tsv or .parquet"
+        ):
             dataset(tmp_path, f"dataset={name}")
 
 

@@ -41,7 +41,7 @@ from emo.passes import NO_EDIT, Row
 from emo.prompts import user_ids
 from emo.store import Artifact, Store, address, writable
 
-VERSIONS = {"predictions": 2, "prior": 1, "written": 2, "result": 2}
+VERSIONS = {"predictions": 2, "prior": 1, "written": 2, "result": 3}
 CALIBRATED = "calibrated"
 REPLY = "Reply to this in one sentence."
 
@@ -114,13 +114,12 @@ class ClassJob:
     @cached_property
     def result_address(self) -> str:
         """The address of the job's result: what decides whether it is already done."""
-        c = self.config
-        parts = [
-            digest([list(item) for item in part]) for part in (self.splits.train, self.splits.dev, self.splits.test)
-        ]
+        c, s = self.config, self.splits
+        parts = [digest([list(item) for item in part]) for part in (s.train, s.dev, s.test)]
         return self.address(
             "result",
             parts=parts,
+            aside=[s.left_out, s.matched, s.several, s.joined],  # counted in the result
             kind=c.intervention.kind,
             arms=[self._arm_key(arm) | {"name": arm.name} for arm in self.arms],
             selection=[self.finder.key, asdict(c.selector)],  # other selectors' sets are compared with these

@@ -10,6 +10,7 @@ import numpy as np
 
 from emo.neurons import results, selectors
 from emo.neurons.choosing import BY_STATISTICS, agreement
+from emo.neurons.data import remarks as said
 from emo.neurons.finding import HALVINGS
 from emo.neurons.job import ClassJob
 from emo.neurons.kinds import KINDS, SELECTORS
@@ -149,7 +150,7 @@ def smallest_p(job: ClassJob) -> float:
 def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
     """Return the remarks that hold for a job."""
     c = job.config
-    kind, made = c.intervention.kind, []
+    kind, made = c.intervention.kind, [f"{line[0].upper()}{line[1:]}." for line in said(job.splits)]
     if results.at_chance(job, found):
         x = found["none"]["accuracy"]
         made.append(

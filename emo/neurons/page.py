@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from emo import page
+from emo.metric_keys import metric_key
 from emo.neurons import notes, results
 from emo.neurons.figures import draw
 from emo.neurons.job import ClassJob
@@ -48,6 +49,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
             name: {"rows": own.rows, "jaccard": _cells(own.values), "chance": own.chance}
             for name, own in notes.overlaps(job).items()
         }
+        result |= {key: getattr(job.splits, key) for key in ("left_out", "matched", "several", "joined")}
         facts = notes.facts(job)
         result |= {"facts": facts, "figures": [{"file": path.name, "caption": text} for path, text in figures]}
         write_json(scratch / "result.json", result)
@@ -110,7 +112,7 @@ def _tables(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> str:
 def _by_class(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> str:
     metrics = [m for m in ("accuracy", "logprob_margin", "induced") if m in found["none"]]
     rows: list[list[object]] = [
-        [f"{arm}: {metric}", *(ms.get(f"{metric}/{name}") for name in job.names)]
+        [f"{arm}: {metric}", *(ms.get(metric_key(metric, name)) for name in job.names)]
         for metric in metrics
         for arm, ms in found.items()
     ]

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from emo.metric_keys import metric_key
 from emo.neurons.asking import named
 from emo.neurons.job import ClassJob
 from emo.neurons.prediction import Prediction, table
@@ -78,9 +79,9 @@ def estimates(job: ClassJob, frame: pd.DataFrame) -> dict[str, dict[str, Estimat
     out: dict[str, dict[str, Estimate]] = {arm.name: {} for arm in job.arms}
     for cut in ([], ["emotion"]):
         for key, part in frame.groupby(["arm", "metric", *cut], sort=False):
-            arm, *rest = key
+            arm, metric, *part_of = key
             found = estimate(part["value"].to_numpy(dtype=float), list(part["scenario"]), draws, seed)
-            out[arm]["/".join(rest)] = found
+            out[arm][metric_key(metric, *part_of)] = found
     return out
 
 

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
+from emo.metric_keys import metric_key
 from emo.plots.theme import (
     ARMS,
     FAINT,
@@ -91,7 +92,7 @@ def accuracy_figure(
 
 def accuracy_metrics(estimates: Mapping[str, Mapping[str, Estimate]], arms: Sequence[str]) -> list[str]:
     """Return the metrics of `accuracy_figure` that an arm has."""
-    return [m for m in PANELS if any(key.partition("/")[0] == m for arm in arms for key in estimates[arm])]
+    return [m for m in PANELS if any(metric_parts(key).metric == m for arm in arms for key in estimates[arm])]
 
 
 def _accuracy_panel(
@@ -104,8 +105,8 @@ def _accuracy_panel(
 ) -> None:
     step = min(0.14, SPREAD / len(estimates))
     for i, (arm, found) in enumerate(estimates.items()):
-        for place, suffix in enumerate([*(f"/{name}" for name in names), ""]):
-            estimate = found.get(metric + suffix)
+        for place, part in enumerate([*((name,) for name in names), ()]):
+            estimate = found.get(metric_key(metric, *part))
             if estimate is None or estimate.value is None:
                 continue
             x = place + step * (i - (len(estimates) - 1) / 2)

@@ -14,6 +14,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from emo.metric_keys import metric_parts
 from emo.plots.sweep_curves import (
     BOUND,
     MAX_METRICS,
@@ -139,7 +140,7 @@ def _colours(matrix: np.ndarray, metric: str) -> tuple[mpl.colors.Colormap, Norm
     if not known.size:
         return mpl.colormaps["cividis"], Normalize(0, 1)
     low, high = float(known.min()), float(known.max())
-    if neutral is None or metric.partition("/")[0] in ONE_SIDED:
+    if neutral is None or metric_parts(metric).metric in ONE_SIDED:
         low = low if neutral is None else min(low, neutral)
         return mpl.colormaps["cividis"], Normalize(low, high if high > low else low + 1)
     if spans_decades(metric, [low, high]):  # around its neutral value, 1

@@ -15,6 +15,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from emo.metric_keys import metric_parts
 from emo.plots import fonts
 
 WIDTH = 8.0  # inches: 1040 px at DPI, still readable when a page shows it 900 px wide
@@ -108,9 +109,10 @@ STYLE: dict[Any, Any] = {
 
 def metric_label(key: str) -> tuple[str, float | None]:
     """Return (axis label with unit, neutral value or None) of a metric key, with its ``/emotion`` suffix."""
-    base, _, part = key.partition("/")
+    base, *part = metric_parts(key)
     label, neutral = METRICS.get(base, (base, None))
-    return (f"{label}\n{part.replace('/', ', ')}" if part else label), neutral
+    told = ", ".join(name for name in part if name is not None)
+    return (f"{label}\n{told}" if told else label), neutral
 
 
 def emotion_colours(names: Iterable[str]) -> dict[str, str]:
@@ -200,7 +202,7 @@ def footnote(figure: Figure, text: str) -> None:
 
 def spans_decades(metric: str, ends: Sequence[float]) -> bool:
     """Return True for a perplexity ratio whose values and interval ends span more than a factor of ten."""
-    return metric.partition("/")[0] == "ppl_ratio" and bool(ends) and min(ends) > 0 and max(ends) > 10 * min(ends)
+    return metric_parts(metric).metric == "ppl_ratio" and bool(ends) and min(ends) > 0 and max(ends) > 10 * min(ends)
 
 
 def ratio_axis(axes: Axes, which: str, metric: str, ends: Sequence[float]) -> bool:
