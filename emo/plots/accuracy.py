@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from emo.metric_keys import metric_key
+from emo.metric_keys import metric_key, metric_parts
 from emo.plots.theme import (
     ARMS,
     FAINT,
