@@ -11,6 +11,8 @@ import os
 import unicodedata
 from collections.abc import Hashable, Sequence
 
+from emo.data import Sample
+
 SHARE = 0.8  # of the longer text that two begin alike with
 SHORTEST = 20  # characters of that beginning
 
@@ -53,6 +55,12 @@ def joined(groups: Sequence[Hashable], texts: Sequence[str]) -> list[int]:
         for key in (("group", group), ("near", near)):
             parent[root(i)] = root(first.setdefault(key, i))
     return _numbered([root(i) for i in range(len(texts))])
+
+
+def clusters_of(samples: Sequence[Sample]) -> dict[str, int]:
+    """Return, by sample, the number of its scenario; scenarios of nearly equal texts are one."""
+    made = joined([s.scenario_id for s in samples], [s.scenario for s in samples])
+    return {s.id: number for s, number in zip(samples, made, strict=True)}
 
 
 def _alike(a: str, b: str) -> bool:

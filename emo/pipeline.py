@@ -19,6 +19,7 @@ from torch import Tensor
 from emo.addresses import digest
 from emo.arm_addresses import ArmAddresses
 from emo.circuit_file import KINDS as UNITS
+from emo.console import warn
 from emo.data import spread
 from emo.errors import UserError
 from emo.evaluators.margin import stand_ins, without_replies
@@ -152,6 +153,8 @@ class Job(ArmAddresses):
         kinds = {"steer": ["steer"], "prompt_steer": ["steer", "prompt_steer"]}.get(kind, [kind])
         if self.asks_for_shuffled and self.shuffled is None and kind == "shuffled":
             raise UserError(f"intervention=shuffled: {NO_SHUFFLED}")
+        if self.asks_for_shuffled and self.shuffled is None:
+            warn(f"no arm shuffled: {NO_SHUFFLED}")
         controls = [name for name in c.control.arms if name != "shuffled" or self.shuffled is not None]
         if kind == "steer":
             kinds += controls

@@ -18,6 +18,7 @@ from emo.console import note, warn
 from emo.interventions.arms import Arm
 from emo.labels import hits
 from emo.measure import Measure
+from emo.near import clusters_of
 from emo.stats import Estimate, estimate
 from emo.store import Artifact
 
@@ -66,7 +67,7 @@ def choose(
         labeller: labels replies; None: the margin decides.
         what: name of the strength, as it is typed: alpha | scale.
     """
-    scenario = {s.id: s.scenario_id for s in measure.samples}
+    scenario = clusters_of(measure.samples)
 
     def interval(values: Sequence[float | None], rows: Rows) -> Estimate:
         kept = [np.nan if v is None else v for v in values]
@@ -98,11 +99,12 @@ def choose(
             x = interval(right, labels)
             table[name] |= {"score": x.value, "lo": x.lo, "hi": x.hi} | _bounds(damage, base, bounds)
         fine = [name for name, row in table.items() if row["feasible"]]
-        best = max(fine, key=lambda n: (table[n]["score"], -abs(table[n]["alpha"])), default=None)
+        best = max(fine, key=lambda n: (_score(table[n]), -abs(table[n]["alpha"])), default=None)
     else:
-        for name in sorted(table, key=lambda n: -table[n]["score"]):
+        for name in sorted(table, key=lambda n: -_score(table[n])):
             damage = _measured(measure, [arms[name]])[name][1]
             table[name] |= _bounds(damage, base, bounds)
+            table[name]["feasible"] &= all(row["margin"] is not None for row in margins[name])
             if table[name]["feasible"]:
                 best = name
                 break
@@ -114,7 +116,8 @@ def choose(
     row = table[best]
     row["chosen"] = True
     metric = "logprob_margin" if labeller is None else "clean_accuracy"
-    note(f"chosen on dev: {what} {row['alpha']:g}, layers {row['layers']} ({metric} {row['score']:.2f})")
+    score = "not measured" if row["score"] is None else f"{row['score']:.2f}"
+    note(f"chosen on dev: {what} {row['alpha']:g}, layers {row['layers']} ({metric} {score})")
     alpha: float | list[float] = row["alpha"]
     if labeller is not None and bounds.per == "emotion":
         same = {name: labelled[name] for name, r in table.items() if r["layers"] == row["layers"]}
@@ -143,12 +146,17 @@ def _alpha_of(
     return float(table[chosen]["alpha"])
 
 
+def _score(row: dict[str, Any]) -> float:
+    return float("-inf") if row["score"] is None else float(row["score"])
+
+
 def _bounds(damage: Rows, base: float, bounds: SelectConfig) -> dict[str, Any]:
-    """Return degenerate share, perplexity ratio and whether both are within the bounds."""
+    """Return degenerate share, perplexity ratio and whether both are within the bounds and no reply exploded."""
     nll = _mean_nll(damage)
     ratio = float(np.exp(nll - base)) if np.isfinite(nll - base) else None
     degenerate = float(np.mean([row["degenerate"] for row in damage]))
     feasible = ratio is not None and degenerate <= bounds.max_degenerate and ratio <= bounds.max_ppl_ratio
+    feasible = feasible and not any(row.get("exploded") for row in damage)
     return {"degenerate": degenerate, "ppl_ratio": ratio, "feasible": feasible}
 
 

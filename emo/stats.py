@@ -24,6 +24,7 @@ OF_DRAWS = 1  # stands beside the seed of what resamples the draws of controls
 CHUNK = 2_000_000  # entries of the (r, c) resampling matrix held at a time: memory stays flat in c
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Labels = Sequence[Hashable] | np.ndarray[Any, Any]
 Transform = Callable[[Any], Any]
 
 
@@ -54,8 +55,8 @@ class Repeats(NamedTuple):
     The draws of a pair are averaged, however many of them were measured, so a pair counts once.
     """
 
-    draw: Sequence[Hashable]  # (n,)
-    pair: Sequence[Hashable]  # (n,)
+    draw: Labels  # (n,)
+    pair: Labels  # (n,)
 
 
 def too_few(clusters: int, what: str = "scenarios") -> str | None:
@@ -81,7 +82,7 @@ def smallest_p(clusters: int, tests: int, draws: int) -> float | None:
 
 def estimate(
     values: ArrayLike,
-    clusters: Sequence[Hashable],
+    clusters: Labels,
     draws: int = 2000,
     seed: int = 0,
     transform: Transform | None = None,
@@ -120,7 +121,7 @@ def estimate(
 def estimate_ratio(
     num: ArrayLike,
     den: ArrayLike,
-    clusters: Sequence[Hashable],
+    clusters: Labels,
     draws: int = 2000,
     seed: int = 0,
     repeats: Repeats | None = None,
@@ -161,7 +162,7 @@ def estimate_ratio(
 def paired(
     a: ArrayLike,
     b: ArrayLike,
-    clusters: Sequence[Hashable],
+    clusters: Labels,
     draws: int = 2000,
     seed: int = 0,
     repeats: Repeats | None = None,
@@ -247,7 +248,7 @@ class _Kept(NamedTuple):
         return sums.astype(np.float64).reshape(shape)
 
 
-def _clean(columns: Sequence[ArrayLike], clusters: Sequence[Hashable], repeats: Repeats | None) -> _Kept:
+def _clean(columns: Sequence[ArrayLike], clusters: Labels, repeats: Repeats | None) -> _Kept:
     """Drop rows with a nan; number the clusters and draws of the rest 0, 1, ... in order of appearance."""
     arrays = [np.asarray(column, dtype=np.float64) for column in columns]
     shape = (len(clusters),)
@@ -265,7 +266,10 @@ def _clean(columns: Sequence[ArrayLike], clusters: Sequence[Hashable], repeats: 
     return _Kept(kept, index, draw if several else None, 1.0 / counts[pair], len(counts))
 
 
-def _numbered(labels: Sequence[Hashable], keep: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _numbered(labels: Labels, keep: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    if isinstance(labels, np.ndarray) and labels.dtype.kind == "i":
+        _, first, place = np.unique(labels[keep], return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[place.reshape(-1)]
     seen: dict[Hashable, int] = {}
     found = [seen.setdefault(label, len(seen)) for label, k in zip(labels, keep, strict=True) if k]
     return np.asarray(found, dtype=np.int64)
