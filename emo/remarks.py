@@ -13,6 +13,7 @@ from emo.interventions.arms import Arm
 from emo.interventions.circuits import CircuitArm
 from emo.interventions.units import UnitArm
 from emo.pipeline import NO_SHUFFLED, Job
+from emo.summary import is_drawn
 
 NOTES = {
     "delta_s": (
@@ -44,7 +45,6 @@ NOTES = {
     ),
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
 }
-DRAWN = ("random", "shuffled", "magnitude", "random_circuit", "shuffled_circuit")  # kinds of controls that are drawn
 
 
 def stand_in_line(job: Job) -> str:
@@ -162,7 +162,7 @@ def notes(job: Job, broken: Counts, least: float | None) -> list[str]:
     found = [NOTES[name] for name, holds_here in holds.items() if holds_here]
     found += Evidence.of_samples(job.splits.test).lines(least, job.config.evaluator.bootstrap)
     found += lines(broken)
-    found += drawn([(arm.name, arm.draws(False)) for arm in job.arms if arm.kind.endswith(DRAWN)])
+    found += drawn([(arm.name, arm.draws(scored=not replied)) for arm in job.arms if is_drawn(arm)])
     if job.asks_for_shuffled and job.shuffled is None:
         found.append(f"shuffled: {NO_SHUFFLED}.")
     unwritten = without_replies(job.names)

@@ -5,14 +5,16 @@ Values are averaged over a control's draws per sample; intervals resample scenar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from emo.interventions.arms import Arm
+from emo.interventions.circuit_arms import DRAWN as DRAWN_CIRCUITS
 from emo.interventions.unit_arms import KINDS
+from emo.interventions.units import DRAWN as DRAWN_UNITS
 from emo.labels import hits
 from emo.near import clusters_of
 from emo.pipeline import Job
@@ -32,7 +34,16 @@ def long_table(job: Job) -> pd.DataFrame:
     place = clusters_of(job.splits.test)
     frame["scenario"] = frame["sample"].map(place)
     frame["valence"] = frame["sample"].map({s.id: s.valence for s in job.splits.test})
+    return with_draws(frame, {arm.name for arm in job.arms if is_drawn(arm)})
+
+
+def with_draws(frame: pd.DataFrame, drawn: Collection[str]) -> pd.DataFrame:
+    """Number the pairs of sample and emotion of a long table, and the draws of the arms that are ``drawn``.
+
+    The other emotions of a control stand in the place of seeds but are no sample of anything: they are averaged.
+    """
     frame["pair"] = frame.groupby(["sample", "emotion"], sort=False).ngroup()
+    frame["draw"] = frame["seed"].where(frame["arm"].isin(list(drawn)), 0).astype(int)
     return frame
 
 
@@ -176,19 +187,19 @@ def estimates(job: Job, frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
 
 def repeats(frame: pd.DataFrame) -> Repeats:
     """Return which draw and which pair of sample and emotion each row of a long table is."""
-    return Repeats(frame["seed"].to_numpy(), frame["pair"].to_numpy())
+    return Repeats(frame["draw"].to_numpy(), frame["pair"].to_numpy())
 
 
 def side_by_side(frame: pd.DataFrame, arm: str, other: str) -> pd.DataFrame:
     """Return the values of two arms on the same samples and emotions, columns ``value`` and ``against``.
 
     One metric's part of a long table. Where one of the arms has several draws, each of them stands beside the one value
-    of the other; ``seed`` tells them apart.
+    of the other; ``draw`` tells them apart.
     """
-    own = frame[frame["arm"] == arm][["pair", "scenario", "seed", "value"]]
-    rival = frame[frame["arm"] == other][["pair", "seed", "value"]].rename(columns={"value": "against"})
+    own = frame[frame["arm"] == arm][["pair", "scenario", "draw", "value"]]
+    rival = frame[frame["arm"] == other][["pair", "draw", "value"]].rename(columns={"value": "against"})
     both = own.merge(rival, on="pair", how="left", suffixes=("", "_against"))
-    both["seed"] = both.groupby(["seed", "seed_against"], sort=False).ngroup()
+    both["draw"] = both.groupby(["draw", "draw_against"], sort=False).ngroup()
     return both
 
 
@@ -215,6 +226,11 @@ def _rivals(job: Job, arm: Arm, metric: str) -> list[Arm]:
     return [*(o for o in job.arms if o.name in unedited), *controls]
 
 
+def is_drawn(arm: Arm) -> bool:
+    """Whether an arm is a sample of those that might have stood in its place."""
+    return arm.kind.removeprefix("prompt_") in ("random", "shuffled", *DRAWN_UNITS, *DRAWN_CIRCUITS)
+
+
 def is_target(job: Job, arm: Arm) -> bool:
     """Whether an arm is what the job is about: neither unedited nor a control."""
     kind = job.config.intervention.kind
@@ -233,7 +249,7 @@ def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]
         shift = projection_shift(job, arm.name).mean(1)  # (k, n, l)
         k, n, layers = shift.shape
         scenarios = [place[s.id] for s in job.splits.test] * k
-        drawn = Repeats([i // n for i in range(k * n)], [i % n for i in range(k * n)])
+        drawn = Repeats([i // n * is_drawn(arm) for i in range(k * n)], [i % n for i in range(k * n)])
         flat = _finite(shift).reshape(k * n, layers)
         found = [estimate(flat[:, layer], scenarios, draws, seed, repeats=drawn) for layer in range(layers)]
         bands[arm.name] = tuple(

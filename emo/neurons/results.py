@@ -22,9 +22,10 @@ import torch
 from emo.near import joined
 from emo.neurons.asking import named
 from emo.neurons.job import ClassJob
+from emo.neurons.kinds import DRAWN
 from emo.neurons.prediction import Prediction, table
 from emo.stats import Estimate, estimate, holm, paired
-from emo.summary import repeats, side_by_side
+from emo.summary import repeats, side_by_side, with_draws
 
 COMPARED = ("accuracy", "logprob_margin", "induced")
 UNPARSED = -1
@@ -44,8 +45,7 @@ def long_table(job: ClassJob) -> pd.DataFrame:
     test = job.splits.test
     made = joined([item.group for item in test], [item.text for item in test])
     frame["scenario"] = frame["sample"].map({item.id: k for item, k in zip(test, made, strict=True)})
-    frame["pair"] = frame.groupby(["sample", "emotion"], sort=False).ngroup()
-    return frame
+    return with_draws(frame, {arm.name for arm in job.arms if arm.pick in DRAWN})
 
 
 def _prediction_rows(job: ClassJob) -> Iterator[dict[str, Any]]:
