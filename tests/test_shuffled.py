@@ -1,4 +1,4 @@
-"""The shuffled control: balanced over groups, orthogonal to the true directions, and not there where nothing is left."""
+"""The shuffled control: balanced over groups, orthogonal to the true directions, left out where nothing is left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def group(draw: torch.Generator, own: Tensor) -> list[Tensor | None]:
     return list(shared + own[:, None, None] + noise)
 
 
-def streamed(e: int, groups: int, baseline: str = "emotions_mean", identity: str = "a", missing: float = 0.0) -> Moments:
+def streamed(
+    e: int, groups: int, baseline: str = "emotions_mean", identity: str = "a", missing: float = 0.0
+) -> Moments:
     """Stream made-up groups of e emotions; a share of the states is missing."""
     draw, chance = torch.Generator().manual_seed(0), random.Random(1)
     own = 2 * torch.randn(e, WIDTH, generator=draw)
