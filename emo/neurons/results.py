@@ -36,6 +36,12 @@ def called(scores: np.ndarray) -> np.ndarray:
     return named(torch.from_numpy(np.ascontiguousarray(scores))).numpy()
 
 
+def scores_of(job: ClassJob, arm: str) -> np.ndarray:
+    """Return the scores (conditions, n, C) of an arm; nan where nothing was found, or where they exploded."""
+    found = job.predictions[arm].tensors["scores"].double().numpy()
+    return np.where(np.isfinite(found), found, np.nan)
+
+
 def long_table(job: ClassJob) -> pd.DataFrame:
     """Return one row per arm, metric, text, edited class and draw: the values behind every estimate.
 
@@ -53,12 +59,12 @@ def _prediction_rows(job: ClassJob) -> Iterator[dict[str, Any]]:
     right = np.array([names.index(item.label) for item in test])
     choice = job.config.evaluator.answer == "choice"
     for arm in job.arms:
-        scores = job.predictions[arm.name].tensors["scores"].double().numpy()
+        scores = scores_of(job, arm.name)
         for k, (seed, edited) in enumerate(arm.conditions(len(names))):
             found, own = called(scores[k]), scores[k][np.arange(len(test)), right]
             margin = own - (scores[k].sum(-1) - own) / (len(names) - 1)
             # Of a choice scores are numbers; where they exploded nothing was measured, which is no wrong answer.
-            known = np.isfinite(scores[k]).all(-1) if choice else np.ones(len(test), dtype=bool)
+            known = ~np.isnan(scores[k]).any(-1) if choice else np.ones(len(test), dtype=bool)
             for target in range(len(names)) if edited is None else [edited]:
                 for i, item in enumerate(test):
                     row = {"arm": arm.name, "sample": item.id, "emotion": names[target], "seed": seed}
@@ -161,9 +167,9 @@ def _mean(x: np.ndarray) -> np.ndarray:
 
 
 def _per_text(job: ClassJob, arm: str, metric: str, right: np.ndarray) -> np.ndarray:
-    scores = job.predictions[arm].tensors["scores"].double().numpy()
+    scores = scores_of(job, arm)
     if metric == "accuracy":
-        known = np.isfinite(scores).all(-1) | (job.config.evaluator.answer != "choice")
+        known = ~np.isnan(scores).any(-1) | (job.config.evaluator.answer != "choice")
         return np.where(known, called(scores) == right, np.nan)
     own = np.take_along_axis(scores, right[None, :, None], -1)[..., 0]
     return own - (scores.sum(-1) - own) / (len(job.names) - 1)
@@ -173,7 +179,7 @@ def predicted(job: ClassJob, arm: str) -> list[tuple[str, Prediction]]:
     """Return, per condition of an arm, what was edited and the table of its predictions."""
     names = job.names
     right = [names.index(item.label) for item in job.splits.test]
-    scores = job.predictions[arm].tensors["scores"].double().numpy()
+    scores = scores_of(job, arm)
     conditions = next(a for a in job.arms if a.name == arm).conditions(len(names))
     return [
         ("-" if target is None else names[target], table(right, called(scores[k]).tolist(), len(names)))
