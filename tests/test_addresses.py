@@ -104,8 +104,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
 }
 
 
-# Written out, not taken from the code that is tested: a key that the code forgets must not leave this list with it.
-UNCHANGED = {  # keys that change no number of the job below
+UNCHANGED = {  # keys that change no number; written out: one that the code forgets must not leave this list with it
     "model.name": "a label; the address holds source, id and commit",
     "model.revision": "resolved to a commit, which the address holds; tiny models have none",
     "model.device_map": "where weights lie in memory",
