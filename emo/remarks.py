@@ -160,9 +160,11 @@ def notes(job: Job, broken: Counts, least: float | None) -> list[str]:
         "embedded": job.spec.source == "embedded",
     }
     found = [NOTES[name] for name, holds_here in holds.items() if holds_here]
-    found += Evidence.of_samples(job.splits.test).lines(least, job.config.evaluator.bootstrap)
+    evidence = Evidence.of_samples(job.splits.test)
+    found += evidence.lines(least, job.config.evaluator.bootstrap)
     found += lines(broken)
-    found += drawn([(arm.name, arm.draws(scored=not replied)) for arm in job.arms if is_drawn(arm)])
+    if evidence.few is None:  # else there is no interval
+        found += drawn([(arm.name, arm.draws(scored=not replied)) for arm in job.arms if is_drawn(arm)])
     if job.asks_for_shuffled and job.shuffled is None:
         found.append(f"shuffled: {NO_SHUFFLED}.")
     unwritten = without_replies(job.names)

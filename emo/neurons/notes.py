@@ -183,9 +183,11 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]], broken: Counts
     empty = [row["class"] for row in sets(job) if not row["count"]]
     if empty:
         made.append(f"No neuron was selected for {', '.join(empty)}: its arms edit nothing.")
-    made += Evidence.of_items(job.splits.test).lines(least, c.evaluator.bootstrap)
+    evidence = Evidence.of_items(job.splits.test)
+    made += evidence.lines(least, c.evaluator.bootstrap)
     made += lines(broken)
-    made += drawn([(arm.name, arm.seeds) for arm in job.arms if arm.pick in DRAWN])
+    if evidence.few is None:  # else there is no interval
+        made += drawn([(arm.name, arm.seeds) for arm in job.arms if arm.pick in DRAWN])
     if job.spec.source == "embedded":
         made.append("The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.")
     return made
