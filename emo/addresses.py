@@ -17,6 +17,7 @@ from emo.circuit_compare import find_circuit
 from emo.circuit_file import Circuit
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import Sample, load_splits, spread
+from emo.directions import shuffled_draws
 from emo.errors import UserError
 from emo.evaluators.classifier import classifier_address
 from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
@@ -29,13 +30,15 @@ from emo.store import Store, address
 from emo.texts import digest_of, words_digest
 
 VERSIONS = {
-    "directions": 2,
+    "directions": 3,
+    "shuffled": 1,
+    "probe_states": 1,
     "attribution": 2,
     "ranking": 1,
     "importance": 1,
     "circuit": 1,
     "selection": 2,
-    "states": 1,
+    "states": 2,
     "projections": 1,
     "modulated": 1,
     "doses": 1,
@@ -43,7 +46,7 @@ VERSIONS = {
     "labels": 1,
     "margins": 1,
     "damage": 1,
-    "result": 2,
+    "result": 3,
 }
 
 # How a judge is asked, which changes no answer.
@@ -113,7 +116,7 @@ class Addresses:
 
     @cached_property
     def directions_address(self) -> str:
-        """The address of the directions that this job uses."""
+        """The address of the directions that this job uses; neither their control nor a figure is part of it."""
         c = self.config
         asked = asdict(c.elicitation)
         del asked["judge"], asked["words"]  # the judge's address is below, the words are in every address
@@ -121,13 +124,33 @@ class Addresses:
         return self.address(
             "directions",
             samples=digest(self.splits.extract),
-            directions=asdict(c.directions),
+            directions={key: x for key, x in asdict(c.directions).items() if key != "probe_groups"},
             elicitation=asked,
             reply_tokens=c.generation.max_new_tokens if generated or judged else None,
             judge=self.judge if judged else None,
-            shuffles=c.control.seeds,
-            seed=c.seed,
         )
+
+    @property
+    def shuffles(self) -> int:
+        """The draws of the shuffled control."""
+        return shuffled_draws(self.config.control.seeds, len(self.names))
+
+    @cached_property
+    def shuffled_address(self) -> str:
+        """The address of the directions of permuted labels."""
+        return self.address("shuffled", directions=self.directions_address, draws=self.shuffles, seed=self.config.seed)
+
+    @cached_property
+    def probes_address(self) -> str:
+        """The address of the extraction states that probes are fitted on."""
+        groups = self.config.directions.probe_groups
+        return self.address("probe_states", directions=self.directions_address, groups=groups)
+
+    @property
+    def asks_for_shuffled(self) -> bool:
+        """Whether an arm adds directions of permuted labels."""
+        kind = self.config.intervention.kind
+        return kind == "shuffled" or (kind in ("steer", "prompt_steer") and "shuffled" in self.config.control.arms)
 
     @cached_property
     def attribution_address(self) -> str:

@@ -18,6 +18,7 @@ from emo.config import Config
 from emo.console import format_estimate
 from emo.data import joined_line
 from emo.errors import UserError
+from emo.exploded import lines as exploded_lines
 from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
 from emo.interventions.unit_arms import KINDS
 from emo.jobs import AnyJob, make_job
@@ -132,6 +133,13 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     title = f"test: mean [95 % interval over {over}], n = {n} {pairs} pairs"
     if columns:
         console.table(title, ["arm", *columns], rows)
+    clusters = result.get("clusters", {})
+    if clusters.get("too_few"):
+        console.say(f"{clusters['too_few']}: type a larger dataset.limit, or give more data")
+    if clusters and clusters["distinct"] < clusters["given"]:
+        console.note(f"{clusters['given']} {over}, {clusters['distinct']} different: nearly equal texts count as one")
+    for line in exploded_lines(result.get("exploded", {})):
+        console.warn(line)
     for line in result.get("verdicts", []):
         console.warn(line)
     for remark in (unjudged.line_of(result), language_line(result.get("languages") or {})):
@@ -146,8 +154,9 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
         console.say(comparison_line(row))
     if len(result["comparisons"]) > COMPARED:
         console.say(f"{len(result['comparisons'])} paired comparisons: in the report")
-    if result["comparisons"] and result["smallest_p"] > 0.05:
-        console.note(f"so few {over} cannot give p below {result['smallest_p']:.3g}: type a larger dataset.limit")
+    least = result["smallest_p"]
+    if result["comparisons"] and least is not None and least > 0.05:
+        console.note(f"so few {over} cannot give p below {least:.3g} after Holm: type a larger dataset.limit")
     for what, chosen in (("alpha", result["chosen"]), ("scale", result.get("chosen_scale"))):
         if chosen:
             console.say(f"{what} chosen on dev ({chosen['metric']}): {_chosen_line(chosen, config.emotions.names)}")

@@ -116,8 +116,9 @@ def figures(job: Job, tests: list[dict[str, Any]], where: str, folder: Path) -> 
     depth = job.spec.n_layers
     blocks = sorted({depth // 4, depth // 2, (3 * depth) // 4, depth - 1})
     title = f"Emotion-free and circuit-modulated states: {where}, {len(plain)} prompts"
-    path = states_scatter(plain.numpy(), modulated.numpy(), names, blocks, title, folder / "states.png")
-    out.append((path, CAPTIONS["states"]))
+    if bool(modulated.isfinite().all()):
+        path = states_scatter(plain.numpy(), modulated.numpy(), names, blocks, title, folder / "states.png")
+        out.append((path, CAPTIONS["states"]))
     if len(names) > 1:
         maps = [overlap(circuit, kind).numpy() for kind in KINDS]
         path = overlap_map(maps[0], maps[1], names, f"Units in common: {where}", folder / "overlap.png")

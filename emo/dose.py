@@ -19,7 +19,7 @@ from emo.contributions import added
 from emo.generate import Planter
 from emo.hooks import Edit, edited, reading
 from emo.models.lm import LM
-from emo.passes import Grove, Row, in_passes
+from emo.passes import Grove, Row, in_passes, settled
 from emo.types import Site
 
 # Where the state stands that a sublayer's output, or the stream itself, is compared with.
@@ -29,7 +29,7 @@ BEHIND = {Site.HEAD: Site.RESID_MID, Site.NEURON: Site.RESID_POST, Site.RESID_PO
 def doses(
     lm: LM, prompts: Sequence[Sequence[int]], rows: Sequence[Row], edits: Sequence[Edit], batch_size: int, label: str
 ) -> Tensor:
-    """Return the dose of every row, (rows,); nan where no sublayer is changed.
+    """Return the dose of every row, (rows,); nan where no sublayer is changed, nan or inf where the row explodes.
 
     Args:
         lm: the model.
@@ -72,6 +72,7 @@ def doses(
         # Hooks run in the order of their registration: one reader in front of the edits, one behind them.
         with reading(lm, places, keep), edited(lm, edits) as forest.cursor, reading(lm, wanted, compare):
             forest.extend(block)
+        settled(grove, bool(total[order].isfinite().all()))
         return order
 
     with progress(label, len(rows), "rows") as bar:

@@ -10,14 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from emo import tracking
 from emo.addresses import ASSEMBLY_KEYS, IMPORTANCE_KEYS, Addresses
 from emo.assembly import DELTAS, assemble
 from emo.attribution import attribute
 from emo.circuit_file import SITES, Circuit, Shape
-from emo.directions import ATTN, MLP
+from emo.directions import ATTN, MLP, Shuffled
 from emo.evaluators.encoder import encoder_folder
-from emo.extraction import accepted, extract
+from emo.extraction import accepted, extract, probe_states
 from emo.importance import sublayer_importance
 from emo.interventions.arms import Bank, random_directions
 from emo.interventions.circuits import CircuitBank
@@ -65,14 +67,42 @@ class Extracted(Addresses):
 
     @cached_property
     def directions(self) -> Artifact:
-        """Tensors v (e,l,2,d), shuffled (s,e,l,2,d), norms (e,l,2), and probe_states (g,e,l,d) of the first groups."""
-        config = {"directions": asdict(self.config.directions), "groups": len(self.splits.extract)}
-        return self.store.get_or_compute(
-            "directions",
-            self.directions_address,
-            config,
-            lambda: extract(self.lm, self.config, self.splits.extract, self.label),
-        )
+        """Tensors v (e,l,2,d) and norms (e,l,2); see `emo.extraction.Found`."""
+        return self._one_pass["directions"]
+
+    @property
+    def probe_states(self) -> Tensor:
+        """States (g,e,l,d) of some extraction groups."""
+        return self._one_pass["probe_states"].tensors["states"]
+
+    @property
+    def shuffled(self) -> Shuffled | None:
+        """The directions of permuted labels; None where the job asks for none, or nothing is left of them."""
+        if not self.asks_for_shuffled:
+            return None
+        made = Shuffled(**self._one_pass["shuffled"].tensors)
+        return None if made.cosine[..., MLP].isnan().any() else made
+
+    @cached_property
+    def _one_pass(self) -> dict[str, Artifact]:
+        """What is read from the extraction prompts; all that is missing is computed in one pass over them."""
+        keys = {"directions": self.directions_address, "probe_states": self.probes_address}
+        configs: dict[str, dict[str, Any]] = {
+            "directions": {"directions": asdict(self.config.directions), "groups": len(self.splits.extract)},
+            "probe_states": {"groups": self.config.directions.probe_groups},
+        }
+        if self.asks_for_shuffled:
+            keys["shuffled"], configs["shuffled"] = self.shuffled_address, {"draws": self.shuffles}
+        draws = self.shuffles if self.asks_for_shuffled else 0
+
+        def compute(missing: list[str]) -> dict[str, Artifact]:
+            given = self.lm, self.config, self.splits.extract, self.label
+            if missing == ["probe_states"]:
+                return {"probe_states": probe_states(*given)}
+            found = extract(*given, draws, f"{self.spec.id}@{self.spec.commit}")
+            return {"directions": found.directions, "shuffled": found.shuffled, "probe_states": found.probes}
+
+        return self.store.get_or_compute_stages(keys, configs, compute)
 
     @cached_property
     def attribution(self) -> Artifact:
@@ -92,7 +122,8 @@ class Extracted(Addresses):
         """The vectors that arms add."""
         sublayer = ATTN if self.on == "heads" else MLP
         v = self.directions.tensors["v"][:, :, sublayer].contiguous()
-        shuffled = self.directions.tensors["shuffled"][:, :, :, sublayer].contiguous()
+        permuted = self.shuffled
+        shuffled = v[None, :0] if permuted is None else permuted.v[:, :, :, sublayer].contiguous()
         control = self.config.control
         seeds = max(control.seeds, control.score_seeds)
         drawn = random_directions(seeds, v.shape[1], v.shape[2], self.config.seed)

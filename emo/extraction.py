@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,49 +25,54 @@ Labeller = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # `emo.labels
 GROUPS_AT_ONCE = 48  # groups whose states are held while their emotions are contrasted: bounds memory
 
 
-def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labeller | None = None) -> Artifact:
-    """Find the directions of every emotion on the extraction samples.
+class Found(NamedTuple):
+    """What one pass over the extraction prompts gives.
+
+    Attributes:
+        directions: tensors v (e, l, 2, d) unit directions, norms (e, l, 2) before normalising; rows: per sample its id
+            and the names of the emotions whose reply was accepted (`accepted` reads them).
+        shuffled: tensors v, cosine (`emo.directions.Shuffled`).
+        probes: tensor states (g, e, l, d), resid_post of at most ``directions.probe_groups`` groups.
+    """
+
+    directions: Artifact
+    shuffled: Artifact
+    probes: Artifact
+
+
+def extract(
+    lm: LM,
+    config: Config,
+    samples: Sequence[Sample],
+    labeller: Labeller | None = None,
+    shuffles: int = 0,
+    identity: str = "",
+) -> Found:
+    """Find the directions of every emotion on the extraction samples, in one pass over their prompts.
 
     Args:
         lm: the model.
         config: of the job.
         samples: extraction samples; with ``accept: judged`` a state counts only if its own reply is labelled right.
         labeller: labels replies; needed with ``accept: judged`` only.
-
-    Returns:
-        Tensors v (e, l, 2, d) unit directions, shuffled (s, e, l, 2, d), norms (e, l, 2) before normalising,
-        and probe_states (g, e, l, d), resid_post of at most ``directions.probe_groups`` groups.
-        Rows: per sample its id and the names of the emotions whose reply was accepted (`accepted` reads them).
+        shuffles: draws of the shuffled control.
+        identity: of the model, id and commit: no two models share the permutations of that control.
 
     Raises:
         UserError: no group can be used.
     """
     names, how = list(config.emotions.names), config.directions
-    moments = Moments(
-        len(names),
-        how.baseline,
-        config.elicitation.groups == "complete",
-        config.control.seeds,
-        config.seed,
-    )
-    forms: list[str | None] = [*names, None] if how.baseline == "neutral" else list(names)
-    prompts = [prompt_ids(lm, config.elicitation, samples, form) for form in forms]
+    complete = config.elicitation.groups == "complete"
+    moments = Moments(len(names), how.baseline, complete, shuffles, f"{config.seed}/{identity}")
     kept: list[Tensor] = []
     counted: dict[str, list[str]] = {}  # sample id -> emotions whose reply was accepted
-    wanted = set(spread(samples, how.probe_groups))
-    # Groups whose prompts begin alike are taken together: their common tokens are forwarded once.
-    order = sorted(range(len(samples)), key=lambda i: prompts[0][i])
-    for start in range(0, len(order), GROUPS_AT_ONCE):
-        part = order[start : start + GROUPS_AT_ONCE]
-        label = f"capture: groups {start + 1}-{start + len(part)} of {len(order)}"
-        found = _group_states(lm, config, [[ids[i] for ids in prompts] for i in part], label, labeller)
-        for i, group in zip(part, found, strict=True):
-            by_emotion, neutral = group[: len(names)], group[len(names) :]
-            counted[samples[i].id] = [name for name, s in zip(names, by_emotion, strict=True) if s is not None]
-            used = moments.add(samples[i].id, by_emotion, neutral[0] if neutral else None)
-            present = [s[:, MLP] for s in by_emotion if s is not None]
-            if used and i in wanted and len(present) == len(names):
-                kept.append(torch.stack(present))
+    wanted = set(probed(config, samples))
+    for sample, group in _groups(lm, config, samples, labeller):
+        by_emotion, neutral = group[: len(names)], group[len(names) :]
+        counted[sample.id] = [name for name, s in zip(names, by_emotion, strict=True) if s is not None]
+        used = moments.add(sample.id, by_emotion, neutral[0] if neutral else None)
+        if used and sample in wanted:
+            kept += _whole(group, len(names))
     if not moments.groups:
         raise UserError(
             "directions: no group has an accepted reply for every emotion; type elicitation.groups=available "
@@ -76,16 +81,58 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
     unseen = [name for name, count in zip(names, moments.counts[0], strict=True) if not count]
     if unseen:
         raise UserError(f"directions: no accepted reply for {', '.join(unseen)}; leave it out of emotions.names")
-    v, shuffled, norms = moments.directions()
-    probe_states = torch.stack(kept) if kept else torch.zeros(0)
-    tensors = {"v": v, "shuffled": shuffled, "norms": norms, "probe_states": probe_states}
+    v, norms = moments.directions()
     rows = [{"sample": sample.id, "accepted": counted[sample.id]} for sample in samples]
     meta: dict[str, Any] = {"groups": moments.groups, "of": len(samples)}
     if config.elicitation.accept == "judged":
         hits, of = sum(map(len, counted.values())), len(samples) * len(names)
         meta |= {"accepted": hits / of}
         note(f"accepted: {hits} of {of} replies ({hits / of:.0%}), {moments.groups} groups used")
-    return Artifact(tensors, rows, meta)
+    return Found(
+        Artifact({"v": v, "norms": norms}, rows, meta),
+        Artifact(moments.shuffled()._asdict()),
+        Artifact({"states": _stacked(kept)}),
+    )
+
+
+def probe_states(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labeller | None = None) -> Artifact:
+    """Return the states that `extract` keeps for probes, reading their groups alone."""
+    kept: list[Tensor] = []
+    for _, group in _groups(lm, config, probed(config, samples), labeller):
+        kept += _whole(group, len(config.emotions.names))
+    return Artifact({"states": _stacked(kept)})
+
+
+def probed(config: Config, samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples whose states are kept for probes, spread over scenarios and outcomes."""
+    return [samples[i] for i in spread(samples, config.directions.probe_groups)]
+
+
+def _whole(group: Sequence[Tensor | None], emotions: int) -> list[Tensor]:
+    """Return resid_post (e, l, d) of a group in which no form lacks a state, in a list; of another none."""
+    present = [s[:, MLP] for s in group if s is not None]
+    return [torch.stack(present[:emotions])] if len(present) == len(group) else []
+
+
+def _stacked(kept: list[Tensor]) -> Tensor:
+    return torch.stack(kept) if kept else torch.zeros(0)
+
+
+def _groups(
+    lm: LM, config: Config, samples: Sequence[Sample], labeller: Labeller | None
+) -> Iterator[tuple[Sample, list[Tensor | None]]]:
+    """Yield every sample with the states of its emotions, and of the neutral form where that is the baseline."""
+    forms: list[str | None] = list(config.emotions.names)
+    if config.directions.baseline == "neutral":
+        forms.append(None)
+    prompts = [prompt_ids(lm, config.elicitation, samples, form) for form in forms]
+    # Groups whose prompts begin alike are taken together: their common tokens are forwarded once.
+    order = sorted(range(len(samples)), key=lambda i: prompts[0][i])
+    for start in range(0, len(order), GROUPS_AT_ONCE):
+        part = order[start : start + GROUPS_AT_ONCE]
+        label = f"capture: groups {start + 1}-{start + len(part)} of {len(order)}"
+        found = _group_states(lm, config, [[ids[i] for ids in prompts] for i in part], label, labeller)
+        yield from zip([samples[i] for i in part], found, strict=True)
 
 
 def accepted(directions: Artifact) -> set[tuple[str, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from emo import circuit_results, unit_results
 from emo.accuracy import label_classes, off_target
+from emo.addresses import digest
 from emo.directions import MLP
 from emo.evaluators.classifier import load_classifier
 from emo.pipeline import Job
@@ -148,9 +149,10 @@ def _accuracy(job: Job, found: dict[str, dict[str, Estimate]], where: str, folde
 
 def _once(job: Job, make: Callable[..., Figure], shape: dict[str, Any], where: str, folder: Path) -> Figure:
     """Draw a figure of the directions, or write the one that an earlier job of this sweep drew of the same ones."""
-    key = (job.directions_address, make.__name__, where)
+    of = digest([job.probes_address, job.prompted_address])
+    key = (of, make.__name__, where)
     if key not in _drawn:
-        if any(address != job.directions_address for address, *_ in _drawn):
+        if any(address != of for address, *_ in _drawn):
             _drawn.clear()
         path, caption = make(job, shape, where, folder)
         _drawn[key] = (path.name, path.read_bytes(), caption)

@@ -20,7 +20,7 @@ from emo.console import note, progress
 from emo.forest import TRUNK, Block, Forest
 from emo.hooks import Cursor, Edit, edited
 from emo.models.lm import LM
-from emo.passes import Grove, Row, groves, in_passes
+from emo.passes import ExplodedError, Grove, Row, groves, in_passes, settled
 from emo.trunks import planted
 from emo.types import Tokens
 
@@ -33,6 +33,7 @@ class Decoding(NamedTuple):
     repetition_penalty: float
 
 
+EXPLODED = -1  # in place of a token: the logits were no numbers
 DECODINGS = {"steering": Decoding(10, 3, 1.05), "circuit": Decoding(10, 3, 1.1)}
 
 
@@ -101,12 +102,15 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     label: str = "replies",
+    exploded: set[int] | None = None,
 ) -> list[list[int]]:
     """Write one greedy reply per row; returns token ids without the end token.
 
     Each unique prompt is prefilled once per forward batch. In float32 the replies do not depend on ``batch_size``; in
-    half precision rounding does, and where two tokens are nearly as likely so does the reply (10 of 40 differed).
+    half precision rounding does, and where two tokens are nearly as likely so does the reply (10 of 40 differed). A row
+    whose logits are no numbers (nan, inf) ends there and is added to ``exploded``; the others are as without it.
     """
+    broken = set() if exploded is None else exploded
     replies: list[list[int]] = [[] for _ in rows]
     planter = Planter(lm, prompts, edits)
     with edited(lm, edits) as cursor, progress(label, len(rows), "replies") as bar:
@@ -114,9 +118,14 @@ def generate(
         def run(grove: Grove) -> None:
             for i in (i for members in grove.rows for i in members):
                 replies[i].clear()
-            forest = planter.plant(grove, cursor)
-            for done in _grow(lm, planter, forest, grove, rows, replies, max_new_tokens):
-                bar.advance(done)
+            forest, finished = planter.plant(grove, cursor), 0
+            try:
+                for done in _grow(lm, planter, forest, grove, rows, replies, max_new_tokens, broken):
+                    bar.advance(done)
+                    finished += done
+            except (RuntimeError, ExplodedError):  # these rows are run again
+                bar.advance(-finished)
+                raise
 
         for _ in in_passes(planter.passes(rows, batch_size), run):
             pass
@@ -124,7 +133,14 @@ def generate(
 
 
 def _grow(
-    lm: LM, planter: Planter, forest: Forest, grove: Grove, rows: Sequence[Row], replies: list[list[int]], limit: int
+    lm: LM,
+    planter: Planter,
+    forest: Forest,
+    grove: Grove,
+    rows: Sequence[Row],
+    replies: list[list[int]],
+    limit: int,
+    exploded: set[int],
 ) -> Iterator[int]:
     """Decode one grove; yields how many rows finished at each step."""
     stop = lm.stop_ids()
@@ -139,10 +155,11 @@ def _grow(
         block = Block.pad([[t for piece in tree for t in piece] for tree in opening], lm.device)
         hidden = forest.extend(block)
         last = last_tokens(block, opening)
-        chosen = _choose(lm, hidden, last, alive, rows, replies, planter, processors)
+        chosen = _choose(lm, hidden, last, alive, rows, replies, planter, processors, grove)
+        exploded.update(i for i, token in chosen.items() if token == EXPLODED)
         before, opening = sum(map(len, alive)), []
         for tree, members in enumerate(alive):
-            written = [i for i in members if chosen[i] not in stop]
+            written = [i for i in members if chosen[i] not in stop and chosen[i] != EXPLODED]
             for i in written:
                 replies[i].append(chosen[i])
             alive[tree] = written if step + 1 < limit else []
@@ -174,16 +191,20 @@ def _choose(
     replies: list[list[int]],
     planter: Planter,
     processors: dict[int, transformers.LogitsProcessorList],
+    grove: Grove,
 ) -> dict[int, int]:
+    """Return the likeliest token of every living row; `EXPLODED` where logits are nan or inf (-inf: ruled out)."""
     tree = [b for b, columns in enumerate(last) for _ in columns]
     column = [c for columns in last for c in columns]
     order = [i for members in alive for i in members]
     logits = lm.logits(hidden[tree, column])
+    finite = (logits < torch.inf).all(-1)  # nan is not below inf
+    settled(grove, bool(finite.all()))
     for k, i in enumerate(order):
         if processors[i]:
             so_far = torch.tensor([[*planter.prompts[rows[i].prompt], *replies[i]]], device=logits.device)
             logits[k] = processors[i](so_far, logits[k : k + 1])[0]  # type: ignore[arg-type]
-    return dict(zip(order, logits.argmax(-1).tolist(), strict=True))
+    return dict(zip(order, logits.argmax(-1).where(finite, EXPLODED).tolist(), strict=True))
 
 
 def _processors(lm: LM, row: Row, prompt_length: int) -> transformers.LogitsProcessorList:
@@ -240,7 +261,9 @@ def teacher_forced(
                 pieces.append(tree)
             block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
             with edited(lm, edits) as cursor:  # not around the yield: the caller's own passes are unedited
-                return last_tokens(block, pieces), planter.plant(grove, cursor).extend(block)
+                hidden = planter.plant(grove, cursor).extend(block)
+            settled(grove, bool(hidden.isfinite().all()))
+            return last_tokens(block, pieces), hidden
 
         for grove, (ends, hidden) in in_passes(planter.passes(subset, batch_size, longest), run):
             for b, members in enumerate(grove.rows):

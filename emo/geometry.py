@@ -23,7 +23,7 @@ def geometry(job: Job) -> dict[str, Any]:
         "probes": None,
         "scatter": [],
     }
-    train = tensors["probe_states"]
+    train = job.probe_states
     enough = train.numel() and len({s.scenario_id for s in job.splits.extract}) > 1
     if not enough:
         return out

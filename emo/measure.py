@@ -140,28 +140,31 @@ class Measure:
         out: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
         for (arm, x), dose in zip(first, found, strict=True):
             emotion = None if x.emotion is None else self.names[x.emotion]
-            value = None if math.isnan(dose) else dose
+            value = dose if math.isfinite(dose) else None
             out[arm.name].append({"sample": self.samples[x.sample].id, "emotion": emotion, "dose": value})
         return out
 
     def reply(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
-        """Return, per arm, one row per entry: sample id, emotion, seed, reply text and its token ids."""
+        """Return, per arm, one row per entry: sample id, emotion, seed, reply text and its token ids.
+
+        A reply that ended because its logits were no numbers has ``exploded``.
+        """
         made = self._plan(arms)
         rows, where = self._rows(arms, made)
         unique, which = once(rows)
         limit, size = self.config.generation.max_new_tokens, self.config.batch_size
-        written = generate(self.lm, self.prompts, unique, made.edits, limit, size, f"{self.part}: replies")
-        ids = [written[i] for i in which]
+        exploded: set[int] = set()
+        written = generate(self.lm, self.prompts, unique, made.edits, limit, size, f"{self.part}: replies", exploded)
         out = {}
         for arm in arms:
             made_rows = []
-            for entry, tokens in zip(self.entries(arm), ids[where[arm.name]], strict=True):
+            for entry, place in zip(self.entries(arm), which[where[arm.name]], strict=True):
+                tokens = written[place]
                 text = self.lm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
                 emotion = None if entry.emotion is None else self.names[entry.emotion]
                 sample = self.samples[entry.sample].id
-                made_rows.append(
-                    {"sample": sample, "emotion": emotion, "seed": entry.seed, "reply": text, "ids": tokens}
-                )
+                row = {"sample": sample, "emotion": emotion, "seed": entry.seed, "reply": text, "ids": tokens}
+                made_rows.append(row | ({"exploded": True} if place in exploded else {}))
             out[arm.name] = made_rows
         return out
 
@@ -225,7 +228,9 @@ class Measure:
         out: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
         for k, (arm, _, row) in enumerate(flat):
             measured = fluency(row["reply"], self.config.evaluator, language)
-            keys = {key: row[key] for key in ("sample", "emotion", "seed")}
+            keys = {key: row[key] for key in ("sample", "emotion", "seed", "exploded") if key in row}
+            if "exploded" in row:  # what stands before the explosion may read well
+                measured = measured._replace(degenerate=True)
             out[arm.name].append(
                 keys
                 | measured._asdict()

@@ -119,7 +119,8 @@ def numbers(head: str, body: str, size: str, look: str = "numbers") -> str:
         look: its classes in `CSS`.
     """
     return (
-        f'<div class="wide"><table class="{look}"><caption>Mean [95 % bootstrap interval over scenarios or groups].'
+        f'<div class="wide"><table class="{look}"><caption>Mean [95 % bootstrap interval over scenarios or groups, and '
+        "over draws of controls]."
         f"{size}</caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
     )
 

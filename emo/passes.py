@@ -79,10 +79,28 @@ def groves(
     return out
 
 
+class ExplodedError(Exception):
+    """A pass gave nan or inf in a tree of several rows: which of them did it cannot be told, see `settled`."""
+
+
+def settled(grove: Grove, finite: bool) -> None:
+    """Check whether all that a pass gave is ``finite``: a row that explodes must cost its own numbers only.
+
+    Rows of one tree are masked from one another by a weight of zero, and zero times nan is nan: one row's explosion
+    reaches all others of its tree. Then they are run apart.
+
+    Raises:
+        ExplodedError: a number is nan or inf, and some tree has several rows; `in_passes` runs each in a tree alone.
+    """
+    if not finite and any(len(members) > 1 for members in grove.rows):
+        raise ExplodedError
+
+
 def in_passes(todo: Sequence[Grove], run: Callable[[Grove], T]) -> Iterator[tuple[Grove, T]]:
     """Yield every grove with what ``run`` gives for it; one that does not fit into memory is halved.
 
-    ``run`` may be called again for rows that it had begun.
+    One in which numbers explode (`settled`) is run again with a tree for every row. ``run`` may be called again for
+    rows that it had begun.
 
     Raises:
         UserError: a single row does not fit.
@@ -92,6 +110,9 @@ def in_passes(todo: Sequence[Grove], run: Callable[[Grove], T]) -> Iterator[tupl
         grove = queue.popleft()
         try:
             done = run(grove)
+        except ExplodedError:
+            queue.extendleft(reversed(_apart(grove)))
+            continue
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -112,6 +133,15 @@ def in_passes(todo: Sequence[Grove], run: Callable[[Grove], T]) -> Iterator[tupl
 
 def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in CPU_OUT_OF_MEMORY)
+
+
+def _apart(grove: Grove) -> list[Grove]:
+    """Return passes of trees with one row each: the first row of every tree, then the second, ..."""
+    made = []
+    for k in range(max(map(len, grove.rows))):
+        own = [(p, [members[k]]) for p, members in zip(grove.prompts, grove.rows, strict=True) if k < len(members)]
+        made.append(Grove([p for p, _ in own], [members for _, members in own]))
+    return made
 
 
 def _halves(grove: Grove) -> list[Grove]:

@@ -18,26 +18,30 @@ from torch import Tensor
 
 from emo import unjudged
 from emo.addresses import digest
+from emo.arm_addresses import ArmAddresses
 from emo.circuit_file import KINDS as UNITS
+from emo.console import warn
 from emo.data import spread
+from emo.errors import UserError
 from emo.evaluators.language import common_language
 from emo.evaluators.margin import stand_ins, without_replies
-from emo.extracted import Extracted
 from emo.interventions.arms import Arm, decoding_of
 from emo.interventions.circuit_arms import circuit_arm, circuit_arms
-from emo.interventions.circuits import CircuitArm
 from emo.interventions.unit_arms import unit_arms
-from emo.interventions.units import UnitArm
 from emo.labels import label_all, labeller_address
 from emo.measure import Measure
 from emo.selection import Choice, Maker, choose
 from emo.store import Artifact
 from emo.texts import digest_of, words_digest
 
+NO_SHUFFLED = (
+    "permuted labels leave nothing beside the true directions (one group of two emotions, say): there is no shuffled "
+    "control; more scenarios or emotions have one"
+)
 MODULATED = 24  # test prompts whose states under the circuit are drawn
 
 
-class Job(Extracted):
+class Job(ArmAddresses):
     """The stages of one configuration."""
 
     # --- strength -------------------------------------------------------------------------------
@@ -124,7 +128,7 @@ class Job(Extracted):
 
     def _steering(self, name: str, kind: str, alpha: float | list[float], layers: Sequence[int]) -> Arm:
         c = self.config
-        seeds = c.control.seeds if kind.endswith(("random", "shuffled")) else 1
+        seeds = self.shuffles if kind.endswith("shuffled") else c.control.seeds if kind.endswith("random") else 1
         scored = c.control.score_seeds if kind.endswith("random") else seeds  # shuffled directions cost an extraction
         decoding = decoding_of(c.generation.decoding, "steering")
         given = c.intervention
@@ -147,10 +151,15 @@ class Job(Extracted):
         if self.has_circuit:
             return [*unedited, *self._circuit_arms()]
         kinds = {"steer": ["steer"], "prompt_steer": ["steer", "prompt_steer"]}.get(kind, [kind])
+        if self.asks_for_shuffled and self.shuffled is None and kind == "shuffled":
+            raise UserError(f"intervention=shuffled: {NO_SHUFFLED}")
+        if self.asks_for_shuffled and self.shuffled is None:
+            warn(f"no arm shuffled: {NO_SHUFFLED}")
+        controls = [name for name in c.control.arms if name != "shuffled" or self.shuffled is not None]
         if kind == "steer":
-            kinds += c.control.arms
+            kinds += controls
         elif kind == "prompt_steer":  # its controls run under the emotion prompt too
-            kinds += [f"prompt_{control}" for control in c.control.arms]
+            kinds += [f"prompt_{control}" for control in controls]
         chosen = self.selection
         layers = self.layers if self.layers is not None else (chosen.layers if chosen else ())
         alpha = c.intervention.alpha
@@ -188,37 +197,15 @@ class Job(Extracted):
         by_name = {arm.name: arm for arm in arms}
         keys = {}
         for name, arm in by_name.items():
-            needs = on_directions or arm.kind.endswith(("steer", "shuffled"))
-            drawn = isinstance(arm, UnitArm | CircuitArm) or arm.kind.endswith("random")
-            keys[name] = self.address(
-                stage,
-                samples=digest(self.splits.test),
-                arm=arm.key(scored=on_directions),
-                directions=self.directions_address if needs else None,
-                attribution=self.attribution_address if isinstance(arm, UnitArm) else None,
-                circuit=self._circuit_inputs(arm),
-                site=self.bank_site if on_directions else None,
-                seed=self.config.seed if drawn else None,
-                **inputs,
-            )
+            keys[name] = self.arm_address(stage, arm, inputs, on_directions)
         configs = {name: {"arm": asdict(arm)} for name, arm in by_name.items()}
         return self.store.get_or_compute_many(stage, keys, configs, lambda names: compute([by_name[n] for n in names]))
-
-    def _circuit_inputs(self, arm: Arm) -> list[str | None] | None:
-        """Return the addresses of the circuit that an arm edits, and of what its control draws from."""
-        if not isinstance(arm, CircuitArm):
-            return None
-        others = self.attribution_address if arm.variant == "random" else None
-        return [self.circuit_address, others, self.importance_address if arm.dose == "rel" else None]
 
     @cached_property
     def prompted(self) -> Artifact:
         """Test states under the emotion prompts: proj (n*e, l, e), and states (g,e,l,d) of the first groups."""
-        key = self.address(
-            "states", samples=digest(self.splits.test), directions=self.directions_address, site=self.bank_site
-        )
         config = {"samples": len(self.splits.test), "probe_groups": self.config.directions.probe_groups}
-        return self.store.get_or_compute("states", key, config, self._read_prompted)
+        return self.store.get_or_compute("states", self.prompted_address, config, self._read_prompted)
 
     def _read_prompted(self) -> Artifact:
         groups = spread(self.splits.test, self.config.directions.probe_groups)
@@ -262,7 +249,7 @@ class Job(Extracted):
             "modulated",
             samples=digest([self.splits.test[i] for i in samples]),
             arm=arm.key(),
-            circuit=self._circuit_inputs(arm),
+            circuit=self.circuit_inputs(arm),
         )
 
         def compute() -> Artifact:
@@ -287,7 +274,7 @@ class Job(Extracted):
         def compute(arms: list[Arm]) -> dict[str, Artifact]:
             return {name: Artifact(rows=rows) for name, rows in self.measure.reply(arms).items()}
 
-        made = self._per_arm("replies", self.arms, {"max_new_tokens": self.config.generation.max_new_tokens}, compute)
+        made = self._per_arm("replies", self.arms, self.replies_inputs, compute)
         return {name: artifact.rows for name, artifact in made.items()}
 
     @cached_property

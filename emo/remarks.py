@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from emo import unjudged
 from emo.data import joined_line
+from emo.directions import MLP
 from emo.evaluators.language import ENGLISH
 from emo.evaluators.margin import without_replies
+from emo.evidence import Evidence
+from emo.exploded import Counts, lines
 from emo.interventions.arms import Arm
 from emo.interventions.circuits import CircuitArm
 from emo.interventions.units import UnitArm
-from emo.pipeline import Job
-from emo.summary import smallest_p
+from emo.pipeline import NO_SHUFFLED, Job
+from emo.summary import is_drawn
 
 NOTES = {
     "delta_s": (
@@ -22,7 +26,7 @@ NOTES = {
     ),
     "shuffled": (
         "With directions.baseline=neutral the shuffled control keeps what all emotions share (emotional against "
-        "plain); steer minus shuffled is what is specific to the emotion."
+        "plain), but for what lies along the emotion's own direction; steer minus shuffled is what that adds."
     ),
     "ppl": (
         "ppl_ratio compares replies under the unedited model; it falls again when replies loop, so read it with "
@@ -41,6 +45,10 @@ NOTES = {
     "paper_decoding": (
         "generation.decoding=paper: edited arms are decoded without repetitions, arms none and prompt plainly, so a "
         "difference between them is partly one of decoding (generation.decoding=no_repeat: all alike)."
+    ),
+    "orthogonal": (
+        "The shuffled control is orthogonal to the emotion's own direction at every block, so its delta_s is what the "
+        "model makes of it further on, not what was added."
     ),
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
 }
@@ -134,8 +142,55 @@ def _strengths(arms: Sequence[Arm], emotions: int) -> str:
     return ", ".join(f"{x:g}" for x in sorted({arm.strength(e) for arm in arms for e in range(emotions)}))
 
 
-def notes(job: Job) -> list[str]:
-    """Return the remarks that hold for a job."""
+def drawn(arms: Sequence[tuple[str, int]]) -> list[str]:
+    """Return what intervals of controls cover, from their names and draws."""
+    single, several = ([name for name, k in arms if (k > 1) == many] for many in (False, True))
+    found = []
+    if several:
+        found.append(
+            f"Intervals of {', '.join(several)}, and of differences from them, are over scenarios or groups and over "
+            "draws; p is over scenarios or groups, given the draws."
+        )
+    if single:
+        found.append(
+            f"{', '.join(single)}: one draw, so the interval covers scenarios or groups only, not what another draw "
+            "would give; type control.seeds=3."
+        )
+    return found
+
+
+def shuffled_facts(job: Job) -> dict[str, Any]:
+    """Return how far the shuffled directions of every draw pointed along the true ones; empty where there are none.
+
+    ``draws``: cosine before it was taken out, of every draw the mean over emotions and blocks and the largest one,
+    ``after``: the largest that is left.
+    """
+    made = job.shuffled
+    if made is None:
+        return {}
+    cosine, v = made.cosine[..., MLP].double(), job.directions.tensors["v"][:, :, MLP].double()
+    left = (made.v[:, :, :, MLP].double() * v).sum(-1).abs()
+    draws = [{"mean": float(own.mean()), "largest": float(own.abs().max())} for own in cosine]
+    return {"draws": draws, "after": float(left.max())}
+
+
+def shuffled_line(found: dict[str, Any]) -> str:
+    """Return `shuffled_facts` in words."""
+    told = ", ".join(f"{own['mean']:+.2f} ({own['largest']:.2f})" for own in found["draws"])
+    return (
+        f"{len(found['draws'])} draws, labels balanced over groups; cosine with the true direction, mean (largest "
+        f"absolute): {told}; taken out, {found['after']:.0e} is left at most"
+    )
+
+
+def notes(job: Job, broken: Counts, least: float | None) -> list[str]:
+    """Return the remarks that hold for a job.
+
+    Args:
+        job: that was run.
+        broken: counts of exploded numbers.
+        least: the smallest p that its comparisons can give.
+    """
     kinds, replied = {arm.kind for arm in job.arms}, job.config.evaluator.name != "projection"
     holds = {
         "delta_s": any(arm.steered for arm in job.arms),
@@ -145,14 +200,18 @@ def notes(job: Job) -> list[str]:
         "labels": job.config.evaluator.name == "classifier",
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",
         "paper_decoding": replied and len({arm.decoding for arm in job.arms}) > 1,
+        "orthogonal": any(kind.endswith("shuffled") for kind in kinds),
         "half": replied and job.spec.dtype != "float32",
         "embedded": job.spec.source == "embedded",
     }
     found = [NOTES[name] for name, holds_here in holds.items() if holds_here]
-    if smallest_p(job) > 0.05 and any(arm.steered for arm in job.arms):
-        found.append(
-            f"So few test scenarios cannot give p below {smallest_p(job):.3g} by sign flips: read the intervals."
-        )
+    evidence = Evidence.of_samples(job.splits.test)
+    found += evidence.lines(least, job.config.evaluator.bootstrap)
+    found += lines(broken)
+    if evidence.few is None:  # else there is no interval
+        found += drawn([(arm.name, arm.draws(scored=not replied)) for arm in job.arms if is_drawn(arm)])
+    if job.asks_for_shuffled and job.shuffled is None:
+        found.append(f"shuffled: {NO_SHUFFLED}.")
     found += [line for line in (language_line(languages(job)), unjudged_line(job)) if line]
     unwritten = without_replies(job.names)
     if unwritten and replied:

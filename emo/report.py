@@ -27,6 +27,7 @@ def write_report(
     facts: Mapping[str, Any] | None = None,
     tables: str = "",
     findings: Sequence[str] = (),
+    too_few: str | None = None,
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -46,6 +47,7 @@ def write_report(
         tables: further sections, as HTML.
         findings: sentences that a reader must see before any number.
         facts: what was run, as name -> value (model, dataset, intervention, n ...), shown first.
+        too_few: why no number has an interval, for the line under the table; None: they have.
 
     Raises:
         FileNotFoundError: a figure is not there.
@@ -54,7 +56,7 @@ def write_report(
         *(f"<p><strong>{page.text(line)}</strong></p>" for line in findings),
         page.facts(facts or {}),
         "<h2>Finding</h2>",
-        _summary(summary_rows, columns),
+        _summary(summary_rows, columns, too_few),
         page.section("Notes", page.items(notes)),
         page.section("Figures", "".join(page.figure(path, caption) for path, caption in figures)),
         tables,
@@ -71,8 +73,9 @@ def write_report(
     return page.write_page(folder, title, body)
 
 
-def _summary(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def _summary(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], too_few: str | None) -> str:
     common, size = page.common_size(value for row in rows for value in row.values())
+    size += f" {too_few[0].upper()}{too_few[1:]}." if too_few else ""
     head = "".join(f"<th>{page.text(column)}</th>" for column in columns)
     body = ""
     for row in rows:

@@ -21,6 +21,8 @@ from emo import circuit_results, ranking_check, remarks, unit_page, unit_results
 from emo.accuracy import label_classes, off_target
 from emo.accuracy_page import accuracy_section
 from emo.assembly import total_budget
+from emo.evidence import Evidence
+from emo.exploded import exploded
 from emo.figures import draw
 from emo.geometry import geometry
 from emo.interventions.units import UnitArm
@@ -30,9 +32,9 @@ from emo.neurons.job import ClassJob
 from emo.pipeline import Job
 from emo.report import write_report
 from emo.selection import Choice
-from emo.stats import Estimate
+from emo.stats import Estimate, smallest_p
 from emo.store import peak_mb, versions
-from emo.summary import comparisons, estimates, long_table, smallest_p
+from emo.summary import comparisons, estimates, long_table
 from emo.table import read_result
 from emo.terms import terms, terms_line, verdict
 from emo.types import HEADLINE
@@ -78,10 +80,14 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         told_ranking = {"ranking check": ranking_check.line(checked, str(job.on))} if checked else {}
         if checked:
             result["ranking_check"] = checked
-        result |= {"comparisons": tests, "smallest_p": smallest_p(job), "chosen": _chosen(job.selection)}
-        result["verdicts"] = verdicts
-        result["languages"] = remarks.languages(job)
+        evidence, counts = Evidence.of_samples(job.splits.test), exploded(job)
+        tested = sum(row["p"] is not None for row in tests)
+        least = smallest_p(evidence.distinct, tested, job.config.evaluator.bootstrap)
+        result |= {"comparisons": tests, "smallest_p": least, "chosen": _chosen(job.selection), "verdicts": verdicts}
+        result |= {"clusters": evidence.to_dict(), "exploded": counts, "languages": remarks.languages(job)}
         facts = remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking
+        if shuffled := remarks.shuffled_facts(job):
+            result["shuffled"], facts["shuffled control"] = shuffled, remarks.shuffled_line(shuffled)
         if job.has_circuit:
             facts |= circuit_results.facts(job)
             result["chosen_scale"] = _chosen(job.scale_selection)
@@ -98,7 +104,8 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             config_yaml=OmegaConf.to_yaml(OmegaConf.structured(c)),
             summary_rows=[{"arm": arm, **{m: ms.get(m) for m in columns}} for arm, ms in found.items()],
             columns=["arm", *columns],
-            notes=[*(comparison_line(row) for row in tests), *remarks.notes(job)],
+            notes=[*(comparison_line(row) for row in tests), *remarks.notes(job, counts, least)],
+            too_few=evidence.few,
             figures=figures,
             samples=_report_samples(job),
             seconds=result["wall_s"],

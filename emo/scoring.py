@@ -16,7 +16,7 @@ from emo.console import progress
 from emo.generate import Planter
 from emo.hooks import Edit, edited, reading
 from emo.models.lm import LM
-from emo.passes import Grove, Row, in_passes, once
+from emo.passes import Grove, Row, in_passes, once, settled
 from emo.types import Site
 
 
@@ -32,6 +32,8 @@ def projections(
     site: Site = Site.RESID_POST,
 ) -> tuple[Tensor, Tensor]:
     """Return <resid[l], v[e,l]> at the last prompt token of every row, (rows, l, e), and the states of some rows.
+
+    nan or inf where a row explodes; see `emo.passes.settled`.
 
     Rows of one prompt and condition are forwarded once.
 
@@ -68,6 +70,7 @@ def projections(
 
             with reading(lm, [(site, layer) for layer in range(lm.n_layers)], project):
                 forest.extend(block)
+            settled(grove, bool(out[order].isfinite().all()))
             return len(order)
 
         for _, done in in_passes(planter.passes(unique, batch_size), run):

@@ -23,6 +23,7 @@ from emo.evaluators.language import common_language
 from emo.interventions.arms import Arm
 from emo.labels import hits
 from emo.measure import Measure
+from emo.near import clusters_of
 from emo.stats import Estimate, estimate
 from emo.store import Artifact
 
@@ -151,7 +152,7 @@ def _score(
     language: str,
 ) -> list[_Tried]:
     """Measure candidates: score with its interval over scenarios, damage, and whether it is within the bounds."""
-    scenario = {s.id: s.scenario_id for s in measure.samples}
+    scenario = clusters_of(measure.samples)
 
     def interval(values: Sequence[float | None], rows: Rows) -> Estimate:
         kept = [np.nan if v is None else v for v in values]
@@ -172,6 +173,8 @@ def _score(
             x = interval(right, labels)
         row = {"score": x.value, "lo": x.lo, "hi": x.hi, "chosen": False} | _bounds(damage, base, bounds)
         row["feasible"] = row["feasible"] and x.value is not None
+        if labeller is None:  # a margin that is no number is an explosion too
+            row["feasible"] = row["feasible"] and all(r["margin"] is not None for r in margins[arm.name])
         out.append(_Tried(arm, row, labels, damage))
     return out
 
@@ -203,11 +206,12 @@ def _alpha_of(emotion: str, tried: Sequence[_Tried], base: Unedited, bounds: Sel
 
 
 def _bounds(damage: Rows, base: Unedited, bounds: SelectConfig) -> dict[str, Any]:
-    """Return degenerate share, perplexity ratio and whether both are within the bounds."""
+    """Return degenerate share, perplexity ratio and whether both are within the bounds and no reply exploded."""
     nll, degenerate = _mean_nll(damage), _degenerate(damage)
     ratio = float(np.exp(nll - base.nll)) if np.isfinite(nll - base.nll) else None
     within = degenerate - base.degenerate <= bounds.max_degenerate + 1e-9
     feasible = ratio is not None and within and ratio <= bounds.max_ppl_ratio
+    feasible = feasible and not any(row.get("exploded") for row in damage)
     return {"degenerate": degenerate, "ppl_ratio": ratio, "feasible": feasible}
 
 

@@ -149,20 +149,37 @@ class Store:
             configs: what the manifest of each records.
             compute: takes the missing names, returns an artifact for each.
         """
-        found = {name: got for name, key in keys.items() if (got := self.get(stage, key)) is not None}
-        if len(found) == len(keys):
-            return {name: found[name] for name in keys}
-        with self._locked(stage, min(keys[name] for name in keys if name not in found)):
-            found |= {n: got for n, key in keys.items() if n not in found and (got := self.get(stage, key)) is not None}
-            missing = [name for name in keys if name not in found]
+        return self._several({name: (stage, key) for name, key in keys.items()}, configs, compute)
+
+    def get_or_compute_stages(
+        self,
+        keys: dict[str, str],
+        configs: dict[str, dict[str, Any]],
+        compute: Callable[[list[str]], dict[str, Artifact]],
+    ) -> dict[str, Artifact]:
+        """Return the artifacts of several stages that one computation gives: as above, the names are the stages."""
+        return self._several({stage: (stage, key) for stage, key in keys.items()}, configs, compute)
+
+    def _several(
+        self,
+        places: dict[str, tuple[str, str]],
+        configs: dict[str, dict[str, Any]],
+        compute: Callable[[list[str]], dict[str, Artifact]],
+    ) -> dict[str, Artifact]:
+        found = {name: got for name, place in places.items() if (got := self.get(*place)) is not None}
+        if len(found) == len(places):
+            return {name: found[name] for name in places}
+        with self._locked(*min(place for name, place in places.items() if name not in found)):
+            found |= {n: got for n, place in places.items() if n not in found and (got := self.get(*place)) is not None}
+            missing = [name for name in places if name not in found]
             if missing:
                 start = time.perf_counter()
                 made = compute(missing)
                 for name in missing:
                     if made[name].whole:
-                        self.put(stage, keys[name], made[name], configs[name], time.perf_counter() - start)
+                        self.put(*places[name], made[name], configs[name], time.perf_counter() - start)
                     found[name] = made[name]
-        return {name: found[name] for name in keys}
+        return {name: found[name] for name in places}
 
     @contextmanager
     def _locked(self, stage: str, key: str) -> Iterator[None]:

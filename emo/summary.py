@@ -1,72 +1,92 @@
 """From rows per reply to the numbers of a result: means with 95 % intervals, per arm and part of the data.
 
-Values are averaged over a control's seeds per sample first; intervals resample scenarios (methods 4).
+Values are averaged over a control's draws per sample; intervals resample scenarios and draws (methods 4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from emo.interventions.arms import Arm
+from emo.interventions.circuit_arms import DRAWN as DRAWN_CIRCUITS
 from emo.interventions.unit_arms import KINDS
+from emo.interventions.units import DRAWN as DRAWN_UNITS
 from emo.labels import hits
 from emo.metric_keys import metric_key
+from emo.near import clusters_of
 from emo.pipeline import Job
-from emo.stats import Estimate, estimate, estimate_ratio, holm, paired
+from emo.stats import Estimate, Repeats, estimate, estimate_ratio, holm, paired
 
 
 def long_table(job: Job) -> pd.DataFrame:
-    """Return one row per arm, metric, sample and target emotion (seeds averaged): the values behind every estimate."""
-    parts = [_projection_rows(job), _dose_rows(job)]
+    """Return one row per arm, metric, sample, target emotion and draw: the values behind every estimate.
+
+    ``scenario`` numbers what is resampled, `emo.near.clusters_of`; ``value`` is None or nan where nothing was measured.
+    """
+    parts = [_dose_rows(job)]
     if job.config.evaluator.name != "projection":
         parts += [_label_rows(job), _margin_rows(job), _damage_rows(job)]
-    frame = pd.DataFrame([row for part in parts for row in part])
-    samples = {s.id: s for s in job.splits.test}
-    frame["scenario"] = [samples[i].scenario_id for i in frame["sample"]]
-    frame["valence"] = [samples[i].valence for i in frame["sample"]]
+    rows = pd.DataFrame([row for part in parts for row in part])
+    frame = pd.concat([part for part in (*_projection_rows(job), rows) if len(part)], ignore_index=True)
+    place = clusters_of(job.splits.test)
+    frame["scenario"] = frame["sample"].map(place)
+    frame["valence"] = frame["sample"].map({s.id: s.valence for s in job.splits.test})
+    return with_draws(frame, {arm.name for arm in job.arms if is_drawn(arm)})
+
+
+def with_draws(frame: pd.DataFrame, drawn: Collection[str]) -> pd.DataFrame:
+    """Number the pairs of sample and emotion of a long table, and the draws of the arms that are ``drawn``.
+
+    The other emotions of a control stand in the place of seeds but are no sample of anything: they are averaged.
+    """
+    frame["pair"] = frame.groupby(["sample", "emotion"], sort=False).ngroup()
+    frame["draw"] = frame["seed"].where(frame["arm"].isin(list(drawn)), 0).astype(int)
     return frame
 
 
-def _projection_rows(job: Job) -> Iterator[dict[str, Any]]:
-    gap = prompt_gap(job)
+def _projection_rows(job: Job) -> Iterator[pd.DataFrame]:
+    gap, ids = prompt_gap(job), np.array([s.id for s in job.splits.test], dtype=object)
     for arm in job.arms:
-        shift = projection_shift(job, arm.name)  # zero for arm none: it is the reference
-        final = _seed_mean(job, arm.name, job.last_block[arm.name])
-        final = final - _seed_mean(job, arm.reference, job.last_block[arm.reference])
-        for e, name in enumerate(job.names):
-            for i, sample in enumerate(job.splits.test):
-                row = {"arm": arm.name, "sample": sample.id, "emotion": name}
-                value = float(shift[e, i].sum())
-                yield row | {"metric": "delta_s", "value": value}
-                yield row | {"metric": "delta_s_last", "value": float(final[e, i])}
-                if gap is not None:  # resampled together with the numerator
-                    yield row | {"metric": "delta_s_rel", "value": value, "base": float(gap[i])}
+        shift = projection_shift(job, arm.name).sum(-1)  # zero for arm none: it is the reference
+        final = _projected(job, arm.name, job.last_block[arm.name])
+        final = final - _projected(job, arm.reference, job.last_block[arm.reference]).mean(0)
+        k, e, i = (index.ravel() for index in np.indices(shift.shape))
+        own = {"arm": arm.name, "sample": ids[i], "emotion": np.array(job.names, dtype=object)[e], "seed": k}
+        yield pd.DataFrame(own | {"metric": "delta_s", "value": _finite(shift).ravel()})
+        yield pd.DataFrame(own | {"metric": "delta_s_last", "value": _finite(final).ravel()})
+        if gap is not None:  # resampled together with the numerator
+            yield pd.DataFrame(own | {"metric": "delta_s_rel", "value": _finite(shift).ravel(), "base": gap[i]})
 
 
 def projection_shift(job: Job, arm: str) -> np.ndarray:
-    """Return s(arm) - s(its reference) per block, seeds averaged: (e, n, l).
+    """Return s(arm) - s(its reference) per draw and block: (k, e, n, l).
 
     The reference is arm none, and arm prompt where units are ablated under the emotion prompt.
     """
     proj, base = job.projections, _arm(job, arm).reference
-    return _seed_mean(job, arm, proj[arm]) - _seed_mean(job, base, proj[base])
+    return _projected(job, arm, proj[arm]) - _projected(job, base, proj[base]).mean(0)
 
 
 def _arm(job: Job, name: str) -> Arm:
     return next(arm for arm in job.arms if arm.name == name)
 
 
-def _seed_mean(job: Job, name: str, proj: Any) -> np.ndarray:
-    """Return each target emotion's own projection, seeds averaged: (e, n) or (e, n, l) from (entries, [l,] e)."""
+def _projected(job: Job, name: str, proj: Any) -> np.ndarray:
+    """Return each target emotion's own projection: (k, e, n) or (k, e, n, l) from (entries, [l,] e)."""
     arm = _arm(job, name)
     n, e = len(job.splits.test), len(job.names)
     x = proj.numpy().astype(np.float64)
-    per = x.reshape(arm.draws(scored=True), -1, n, *x.shape[1:]).mean(0)  # (e or 1, n, [l,] e)
-    return np.stack([per[t if len(per) > 1 else 0][..., t] for t in range(e)])
+    per = x.reshape(arm.draws(scored=True), -1, n, *x.shape[1:])  # (k, e or 1, n, [l,] e)
+    return np.stack([per[:, t if per.shape[1] > 1 else 0][..., t] for t in range(e)], axis=1)
+
+
+def _finite(x: np.ndarray) -> np.ndarray:
+    """Return numbers, nan where they exploded: missing, like what was not measured."""
+    return np.where(np.isfinite(x), x, np.nan)
 
 
 def prompt_gap(job: Job) -> np.ndarray | None:
@@ -77,18 +97,20 @@ def prompt_gap(job: Job) -> np.ndarray | None:
     """
     if "prompt" not in job.projections:
         return None
-    gap = projection_shift(job, "prompt").sum(-1).mean(0)
+    gap = projection_shift(job, "prompt")[0].sum(-1).mean(0)
     return gap * (1.0 if gap.mean() >= 0 else -1.0)
 
 
 def _per_target(job: Job, rows: list[dict[str, Any]], keys: tuple[str, ...]) -> pd.DataFrame:
-    """Average seeds per sample and emotion; rows without an emotion count for every target."""
+    """Return rows per draw, sample and target; rows without an emotion count for every target."""
     frame = pd.DataFrame(rows)
+    if "seed" not in frame:
+        frame["seed"] = 0
     blank = frame["emotion"].isna()
     copies = [frame[~blank], *(frame[blank].assign(emotion=name) for name in job.names)]
     whole = pd.concat([c for c in copies if len(c)])
     whole[list(keys)] = whole[list(keys)].astype(float)
-    return whole.groupby(["sample", "emotion"], sort=False)[list(keys)].mean().reset_index()
+    return whole[["sample", "emotion", "seed", *keys]]
 
 
 def _margin_rows(job: Job) -> Iterator[dict[str, Any]]:
@@ -112,7 +134,7 @@ def _label_rows(job: Job) -> Iterator[dict[str, Any]]:
         for row, measured in zip(rows, job.damage[arm], strict=True):
             for target in job.names if row["emotion"] is None else [row["emotion"]]:
                 found = hits(row, target, measured["degenerate"])
-                scored.append({"sample": row["sample"], "emotion": target, **found})
+                scored.append({"sample": row["sample"], "emotion": target, "seed": row["seed"], **found})
         tables[arm] = _per_target(job, scored, keys)
     known = [key for key in keys if any(table[key].notna().any() for table in tables.values())]
     for arm, table in tables.items():
@@ -126,7 +148,9 @@ def _damage_rows(job: Job) -> Iterator[dict[str, Any]]:
     tables = {arm: _per_target(job, rows, keys) for arm, rows in job.damage.items()}
     reference = {"ppl_ratio": "none", "ppl_ratio_prompt": "prompt"}
     base = {
-        name: tables[arm].set_index(["sample", "emotion"])["nll"] for name, arm in reference.items() if arm in tables
+        name: tables[arm].groupby(["sample", "emotion"])["nll"].mean()
+        for name, arm in reference.items()
+        if arm in tables
     }
     for arm, frame in tables.items():
         for row in frame.to_dict("records"):
@@ -139,8 +163,8 @@ def _damage_rows(job: Job) -> Iterator[dict[str, Any]]:
                 yield place | {"metric": key, "value": row[key]}
 
 
-def _place(row: dict[str, Any]) -> dict[str, str]:
-    return {"sample": row["sample"], "emotion": row["emotion"]}
+def _place(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("sample", "emotion", "seed")}
 
 
 def estimates(job: Job, frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
@@ -154,17 +178,35 @@ def estimates(job: Job, frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
             change = np.exp if metric.startswith("ppl_ratio") else None
             values = part["value"].to_numpy(dtype=float)
             name = metric_key(metric, *rest)
-            scenarios = list(part["scenario"])
+            scenarios, drawn = part["scenario"].to_numpy(), repeats(part)
             if metric == "delta_s_rel":
-                found = estimate_ratio(values, part["base"].to_numpy(dtype=float), scenarios, draws, seed)
+                found = estimate_ratio(values, part["base"].to_numpy(dtype=float), scenarios, draws, seed, drawn)
             else:
-                found = estimate(values, scenarios, draws, seed, change)
+                found = estimate(values, scenarios, draws, seed, change, drawn)
             if found.n:
                 out[arm][name] = found
             if metric == "ppl_ratio" and not rest and found.n:  # perplexity alone misleads: its tail beside it
                 tail = float(np.exp(np.nanquantile(_absolute_nll(job, arm), 0.95) - _mean_nll(job)))
                 out[arm]["ppl_ratio_p95"] = Estimate(tail, None, None, found.n)
     return out
+
+
+def repeats(frame: pd.DataFrame) -> Repeats:
+    """Return which draw and which pair of sample and emotion each row of a long table is."""
+    return Repeats(frame["draw"].to_numpy(), frame["pair"].to_numpy())
+
+
+def side_by_side(frame: pd.DataFrame, arm: str, other: str) -> pd.DataFrame:
+    """Return the values of two arms on the same samples and emotions, columns ``value`` and ``against``.
+
+    One metric's part of a long table. Where one of the arms has several draws, each of them stands beside the one value
+    of the other; ``draw`` tells them apart.
+    """
+    own = frame[frame["arm"] == arm][["pair", "scenario", "draw", "value"]]
+    rival = frame[frame["arm"] == other][["pair", "draw", "value"]].rename(columns={"value": "against"})
+    both = own.merge(rival, on="pair", how="left", suffixes=("", "_against"))
+    both["draw"] = both.groupby(["draw", "draw_against"], sort=False).ngroup()
+    return both
 
 
 def _absolute_nll(job: Job, arm: str) -> np.ndarray:
@@ -190,6 +232,11 @@ def _rivals(job: Job, arm: Arm, metric: str) -> list[Arm]:
     return [*(o for o in job.arms if o.name in unedited), *controls]
 
 
+def is_drawn(arm: Arm) -> bool:
+    """Whether an arm is a sample of those that might have stood in its place."""
+    return arm.kind.removeprefix("prompt_") in ("random", "shuffled", *DRAWN_UNITS, *DRAWN_CIRCUITS)
+
+
 def is_target(job: Job, arm: Arm) -> bool:
     """Whether an arm is what the job is about: neither unedited nor a control."""
     kind = job.config.intervention.kind
@@ -197,21 +244,20 @@ def is_target(job: Job, arm: Arm) -> bool:
     return arm.kind in both.get(kind, () if kind in ("random", "shuffled") else (kind,))
 
 
-def smallest_p(job: Job) -> float:
-    """Return the smallest p that sign flips of this number of scenario means can give, before Holm."""
-    return 2.0 ** (1 - len({s.scenario_id for s in job.splits.test}))
-
-
 def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return, per arm, delta-s by block with its interval over scenarios: mean, lo, hi, each (l,)."""
-    scenarios = [s.scenario_id for s in job.splits.test]
+    place = clusters_of(job.splits.test)
     draws, seed = job.config.evaluator.bootstrap, job.config.seed
     bands = {}
     for arm in job.arms:
         if arm.kind == "none":
             continue
-        shift = projection_shift(job, arm.name).mean(0)  # (n, l)
-        found = [estimate(shift[:, layer], scenarios, draws, seed) for layer in range(shift.shape[1])]
+        shift = projection_shift(job, arm.name).mean(1)  # (k, n, l)
+        k, n, layers = shift.shape
+        scenarios = [place[s.id] for s in job.splits.test] * k
+        drawn = Repeats([i // n * is_drawn(arm) for i in range(k * n)], [i % n for i in range(k * n)])
+        flat = _finite(shift).reshape(k * n, layers)
+        found = [estimate(flat[:, layer], scenarios, draws, seed, repeats=drawn) for layer in range(layers)]
         bands[arm.name] = tuple(
             np.array([np.nan if getattr(x, f) is None else getattr(x, f) for x in found]) for f in ("value", "lo", "hi")
         )
@@ -226,14 +272,14 @@ def comparisons(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """
     measured = set(frame["metric"])
     metric = next(m for m in ("clean_accuracy", "logprob_margin", "match", "delta_s_last") if m in measured)
-    table = frame[frame["metric"] == metric].set_index(["arm", "sample", "emotion"])
+    table = frame[frame["metric"] == metric]
     rows: list[dict[str, Any]] = []
     for arm in job.arms:
         for other in _rivals(job, arm, metric):
-            a, b = table.loc[arm.name], table.loc[other.name].reindex(table.loc[arm.name].index)
+            both = side_by_side(table, arm.name, other.name)
             found = paired(
-                a["value"].to_numpy(dtype=float), b["value"].to_numpy(dtype=float), list(a["scenario"]),
-                job.config.evaluator.bootstrap, job.config.seed,
+                both["value"].to_numpy(dtype=float), both["against"].to_numpy(dtype=float), both["scenario"].to_numpy(),
+                job.config.evaluator.bootstrap, job.config.seed, repeats(both),
             )  # fmt: skip
             rows.append(
                 {"arm": arm.name, "against": other.name, "metric": metric, **found.difference.to_dict(), "p": found.p}

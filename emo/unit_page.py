@@ -41,7 +41,7 @@ def section(rows: Sequence[Mapping[str, Any]]) -> str:
 def ratio_text(row: Mapping[str, Any]) -> str:
     """Return a ratio with its interval, or why it has none."""
     if row["value"] is None:
-        return "control is 0"
+        return "control is 0" if row["n"] else "not measured"
     if row["ci"] is None:
         return f"{row['value']:.1f}" + (" (control not different from 0)" if row["different"] is False else "")
     return f"{row['value']:.1f} [{row['ci'][0]:.1f}, {row['ci'][1]:.1f}]"

@@ -16,13 +16,14 @@ import torch
 
 from emo import ranking_check
 from emo.attribution import stability
+from emo.evidence import Evidence
 from emo.interventions.units import UnitArm, pick_units
 from emo.longtail import reach
 from emo.metric_keys import metric_key
 from emo.pipeline import Job
 from emo.plots import head_map, k_curves, long_tail, neuron_map, small_multiples
 from emo.stats import Estimate, estimate_ratio
-from emo.summary import is_target
+from emo.summary import is_target, repeats, side_by_side
 
 Found = dict[str, dict[str, Estimate]]
 Figure = tuple[Path, str]
@@ -53,14 +54,14 @@ LISTED_ARMS = 8  # more arms than this are curves, not bars
 def ratios(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return target / control of delta-s for every edited target arm, control, and emotion (None: all together).
 
-    Beside it ``different``: whether the control's own interval leaves out 0 (else the ratio has none; None: one
-    scenario has no intervals); ``seeds_sd``: standard deviation of the control's mean delta-s over its draws (None: one
-    draw); ``overlap``: mean share of the target's units that the control edits too; ``size``: mean magnitude of the
+    Beside it ``different``: whether the control's own interval leaves out 0 (else the ratio has none; None: too few
+    scenarios have no intervals); ``seeds_sd``: standard deviation of the control's mean delta-s over its draws (None:
+    one draw); ``overlap``: mean share of the target's units that the control edits too; ``size``: mean magnitude of the
     control's units / the target's (activation where units are zeroed, delta where it is added; None where that is 0).
     """
     draws, seed = job.config.evaluator.bootstrap, job.config.seed
-    scenarios = len({s.scenario_id for s in job.splits.test})
-    table = frame[frame["metric"] == "delta_s"].set_index(["arm", "emotion", "sample"])
+    few = Evidence.of_samples(job.splits.test).few is not None
+    table = frame[frame["metric"] == "delta_s"]
     edited = [arm for arm in job.arms if isinstance(arm, UnitArm) and arm.steered]
     rows: list[dict[str, Any]] = []
     for arm in (x for x in edited if is_target(job, x)):
@@ -69,16 +70,16 @@ def ratios(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
                 continue
             likeness, spread = _likeness(job, arm, other), _over_seeds(job, other)
             for e, emotion in [(None, None), *enumerate(job.names)]:
-                part = slice(None) if emotion is None else [emotion]
-                own, control = table.loc[(arm.name, part), :], table.loc[(other.name, part), :]
-                base = control["value"].to_numpy(dtype=float)
-                found = estimate_ratio(own["value"].to_numpy(dtype=float), base, list(own["scenario"]), draws, seed)
+                part = table if emotion is None else table[table["emotion"] == emotion]
+                both = side_by_side(part, arm.name, other.name)
+                own, base = (both[key].to_numpy(dtype=float) for key in ("value", "against"))
+                found = estimate_ratio(own, base, both["scenario"].to_numpy(), draws, seed, repeats(both))
                 overlap, size = likeness.mean(0) if e is None else likeness[e]
                 means = spread.mean(1) if e is None else spread[:, e]
                 rows.append(
                     {"arm": arm.name, "against": other.name, "emotion": emotion, **found.to_dict(),
-                     "different": None if scenarios < 2 else found.lo is not None,
-                     "seeds_sd": float(means.std(ddof=1)) if len(means) > 1 else None,
+                     "different": None if few or found.value is None else found.lo is not None,
+                     "seeds_sd": float(means.std(ddof=1)) if len(means) > 1 and np.isfinite(means).all() else None,
                      "overlap": float(overlap), "size": float(size) if np.isfinite(size) else None}
                 )  # fmt: skip
     return rows

@@ -10,7 +10,6 @@ from circuits import SHAPE, circuit
 from jobs import config
 from test_addresses import changed
 
-from emo.addresses import ASSEMBLY_KEYS, IMPORTANCE_KEYS
 from emo.config import CircuitConfig
 from emo.pipeline import Job
 
@@ -66,8 +65,11 @@ def test_which_stages_a_key_of_circuits_changes(tmp_path: Path) -> None:
     made = config(tmp_path, "intervention=circuit", "intervention.scale=auto", "intervention.alpha=auto")
     one = Job(made)
     changes = {  # key -> whether attribution, importance, circuit, scale on dev are others
-        **{f"circuit.{key}": (False, False, True, True) for key in (*ASSEMBLY_KEYS, "layers")},
-        **{f"circuit.{key}": (False, True, True, True) for key in (*IMPORTANCE_KEYS, "stable")},
+        **{
+            f"circuit.{key}": (False, False, True, True)
+            for key in ("budget", "split", "floor", "cap", "allocation", "layers")
+        },
+        **{f"circuit.{key}": (False, True, True, True) for key in ("alphas", "sigma", "final", "stable")},
         **dict.fromkeys(("circuit.dose", "circuit.head_tokens"), (False, False, False, True)),
         "intervention.select.scale": (False, False, False, True),
         "intervention.select.alpha": (False, False, False, False),

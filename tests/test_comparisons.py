@@ -51,7 +51,7 @@ def test_example_sets_do_not_follow_the_outcome() -> None:
 
 def test_comparisons_are_paired_on_the_rows_of_the_table(tmp_path: Path) -> None:
     """Steer against none and each control of its own strength, with the sign-flip p of `emo.stats`."""
-    job = Job(config(tmp_path, "intervention.alpha=[0.5,1]"))
+    job = Job(config(tmp_path, "intervention.alpha=[0.5,1]", "dataset.limit=5"))
     frame = long_table(job)
     rows = comparisons(job, frame)
     against = {(row["arm"], row["against"].partition("@")[0]) for row in rows}
@@ -61,13 +61,15 @@ def test_comparisons_are_paired_on_the_rows_of_the_table(tmp_path: Path) -> None
 
     def values(arm: str) -> Any:
         part = frame[(frame["arm"] == arm) & (frame["metric"] == row["metric"])]
-        return part.sort_values(["sample", "emotion"])
+        return part.groupby(["sample", "emotion"])[["scenario", "value"]].mean()  # over draws
 
     a, b = values("steer@alpha=1"), values("random@alpha=1")
     expected = paired(a["value"].to_numpy(), b["value"].to_numpy(), list(a["scenario"]))
     assert row["value"] == pytest.approx(expected.difference.value)
     assert row["value"] == pytest.approx(a["value"].mean() - b["value"].mean())
     assert row["p_holm"] >= row["p"] == pytest.approx(expected.p)
+    assert expected.difference.lo is not None and expected.difference.hi is not None
+    assert row["ci"] != pytest.approx([expected.difference.lo, expected.difference.hi])  # draws are resampled too
 
 
 def test_foreign_themes_are_named() -> None:

@@ -310,7 +310,7 @@ def test_the_planted_head_is_found(tmp_path: Path, score_at: str) -> None:
     lm, samples = planted.planted_lm(), SAMPLES
     names = f"emotions.names=[{','.join(planted.NAMES)}]"
     made = config(tmp_path, names, "elicitation=paper", f"attribution.score_at={score_at}")
-    directions = extract(lm, made, samples)
+    directions = extract(lm, made, samples).directions
     found = attribute(lm, made, samples, directions.tensors["v"], accepted(directions), "emotions_mean").tensors
     heads = found["heads"]
     assert (heads[:, planted.BLOCK, 0] > 20 * heads[:, planted.BLOCK, 1:].abs().amax(-1)).all()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from emo.capture import SITES, states
 from emo.config import ElicitationConfig
 from emo.data import DatasetConfig, Sample, load_splits
 from emo.directions import Moments, cosines
-from emo.extraction import extract
+from emo.extraction import extract, probe_states
 from emo.generate import generate
 from emo.hooks import reading
 from emo.models.lm import LM
@@ -44,7 +46,21 @@ def made_up(missing: bool = False) -> tuple[States, dict[str, Tensor]]:
     return found, {group: x[i, EMOTIONS] for i, group in enumerate(GROUPS)}
 
 
-def stacked(found: States, neutral: dict[str, Tensor] | None, complete: bool, seed: int, shuffle: int) -> Tensor:
+class Recorded(Moments):
+    """Moments that keep the labels which every group got."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.labels: dict[tuple[int, str], list[int]] = {}
+
+    def _permuted(self, k: int, group: str, present: list[int]) -> list[int]:
+        self.labels[k, group] = super()._permuted(k, group, present)
+        return self.labels[k, group]
+
+
+def stacked(
+    found: States, neutral: dict[str, Tensor] | None, complete: bool, given: dict[tuple[int, str], list[int]], k: int
+) -> Tensor:
     """Return directions before normalising (e, l, 2, d), with all differences held at once, in float64."""
     differences: list[list[Tensor]] = [[] for _ in range(EMOTIONS)]
     for group, given_states in found.items():
@@ -53,10 +69,7 @@ def stacked(found: States, neutral: dict[str, Tensor] | None, complete: bool, se
             continue
         x = torch.stack([s for s in given_states if s is not None]).double()
         base = x.mean(0) if neutral is None else neutral[group].double()
-        labels = list(present)
-        if shuffle:
-            random.Random(f"{seed}/{shuffle}/{group}").shuffle(labels)
-        for row, label in zip(x, labels, strict=True):
+        for row, label in zip(x, given[k, group] if k else present, strict=True):
             differences[label].append(row - base)
     centroids = torch.stack([torch.stack(rows).mean(0) for rows in differences])
     return centroids if neutral is not None else centroids - centroids.mean(0)
@@ -64,9 +77,9 @@ def stacked(found: States, neutral: dict[str, Tensor] | None, complete: bool, se
 
 def moments(
     found: States, neutral: dict[str, Tensor] | None, complete: bool, order: list[str] | None = None
-) -> Moments:
+) -> Recorded:
     """Stream the groups, in ``order``."""
-    made = Moments(EMOTIONS, "emotions_mean" if neutral is None else "neutral", complete, SHUFFLES, seed=3)
+    made = Recorded(EMOTIONS, "emotions_mean" if neutral is None else "neutral", complete, SHUFFLES, 3)
     for group in order or GROUPS:
         made.add(group, found[group], None if neutral is None else neutral[group])
     return made
@@ -80,29 +93,35 @@ def test_streamed_equals_stacked(baseline: str, complete: bool) -> None:
     neutral = plain if baseline == "neutral" else None
     made = moments(found, neutral, complete)
     assert made.groups == (6 if complete else 7)
-    v, shuffled, norms = made.directions()
+    (v, norms), (shuffled, cosine) = made.directions(), made.shuffled()
     assert made.sums is not None and made.sums.dtype is torch.float64
+    true = stacked(found, neutral, complete, {}, 0)
+    assert (norms - true.norm(dim=-1)).abs().max() <= 1e-5
+    assert (v - true / true.norm(dim=-1, keepdim=True)).abs().max() <= 1e-6
     for k in range(1 + SHUFFLES):
-        slow = stacked(found, neutral, complete, 3, k)
+        slow = stacked(found, neutral, complete, made.labels, k)
         centroids = made.sums[k] / made.counts[k][:, None, None, None]
         centroids = centroids - centroids.mean(0) if neutral is None else centroids
         assert (centroids - slow).abs().max() <= 1e-10
-        unit = slow / slow.norm(dim=-1, keepdim=True)
-        assert ((v if k == 0 else shuffled[k - 1]) - unit).abs().max() <= 1e-6
-        assert k or (norms - slow.norm(dim=-1)).abs().max() <= 1e-5
+        if k:
+            along = torch.nn.functional.cosine_similarity(slow, true, dim=-1)
+            assert (cosine[k - 1] - along).abs().max() <= 1e-6
+            left = slow - (slow * true).sum(-1, keepdim=True) / (true * true).sum(-1, keepdim=True) * true
+            assert (shuffled[k - 1] - left / left.norm(dim=-1, keepdim=True)).abs().max() <= 1e-5
 
 
 def test_sizes_and_sums() -> None:
     """Unit vectors; against the emotions' mean they sum to zero before normalising, and leave cosines below one."""
     found, plain = made_up()
-    v, shuffled, norms = moments(found, None, True).directions()
+    made = moments(found, None, True)
+    (v, norms), shuffled = made.directions(), made.shuffled().v
     assert v.shape == (EMOTIONS, BLOCKS, 2, WIDTH)
     assert shuffled.shape == (SHUFFLES, *v.shape)
     assert norms.shape == v.shape[:3]
     for x in (v, *shuffled):
         assert (x.norm(dim=-1) - 1).abs().max() <= 1e-6
     assert (v * norms[..., None]).sum(0).abs().max() <= 1e-6
-    neutral, _, lengths = moments(found, plain, True).directions()
+    neutral, lengths = moments(found, plain, True).directions()
     assert (neutral * lengths[..., None]).sum(0).abs().max() > 0.1
     between = cosines(v)
     assert between.shape == (BLOCKS, 2, EMOTIONS, EMOTIONS)
@@ -110,13 +129,14 @@ def test_sizes_and_sums() -> None:
 
 
 def test_the_order_of_groups_does_not_matter() -> None:
-    """Batches and sorting decide the order; permutations must hang on the group's name, not on its turn."""
+    """The true labels' sums are those of any order; permutations are balanced over the groups before."""
     found, _ = made_up(missing=True)
     order = random.Random(0).sample(GROUPS, len(GROUPS))
-    one, other = moments(found, None, False), moments(found, None, False, order)
-    assert one.sums is not None and other.sums is not None
-    assert (one.sums - other.sums).abs().max() <= 1e-10
+    one, other, again = (moments(found, None, False, o) for o in (None, order, order))
+    assert one.sums is not None and other.sums is not None and again.sums is not None
+    assert (one.sums[0] - other.sums[0]).abs().max() <= 1e-10
     assert torch.equal(one.counts, other.counts)
+    assert torch.equal(other.sums, again.sums)
 
 
 def test_permuted_labels_are_a_permutation_within_each_group() -> None:
@@ -136,9 +156,9 @@ def test_permuted_labels_are_a_permutation_within_each_group() -> None:
             labels = [next(e for e in present if torch.equal(made.sums[k, label], vectors[e])) for label in present]
             assert sorted(labels) == present
             own += sum(a == b for a, b in zip(labels, present, strict=True))
-    drawn = SHUFFLES * sum(s is not None for g in GROUPS[:5] + GROUPS[6:] for s in found[g])
-    assert 0.05 < own / drawn < 0.6
-    v, shuffled, _ = moments(found, None, False).directions()
+    assert own == 0  # alone, a group that kept a label would have no control
+    made = moments(found, None, False)
+    v, shuffled = made.directions()[0], made.shuffled().v
     assert all((v - x).abs().max() > 0.1 for x in shuffled)
     assert (shuffled[0] - shuffled[1]).abs().max() > 0.1
 
@@ -188,16 +208,20 @@ def test_extract_is_the_slow_computation(
     lm, made = models["llama"], config(tmp_path, f"directions.tokens={tokens}", "generation.max_new_tokens=5", *ASK)
     monkeypatch.setattr(extraction, "GROUPS_AT_ONCE", 3)
     found = extract(lm, made, SAMPLES)
+    tensors = found.directions.tensors
     slow = slow_states(lm, SAMPLES, made.elicitation, tokens == "reply_mean")
     differences = slow - slow.mean(1, keepdim=True)
     centroids = differences.mean(0) - differences.mean((0, 1))
-    assert twin.gap(found.tensors["v"], (centroids / centroids.norm(dim=-1, keepdim=True)).float()) <= 1e-4
-    assert twin.gap(found.tensors["norms"], centroids.norm(dim=-1).float()) <= 1e-4
-    held = found.tensors["probe_states"]
+    assert twin.gap(tensors["v"], (centroids / centroids.norm(dim=-1, keepdim=True)).float()) <= 1e-4
+    assert twin.gap(tensors["norms"], centroids.norm(dim=-1).float()) <= 1e-4
+    held = found.probes.tensors["states"]
     assert held.shape == (len(SAMPLES), 3, lm.n_layers, lm.d)
     nearest = [min(twin.gap(x, y.float()) for y in slow[:, :, :, 1]) for x in held]
     assert max(nearest) <= twin.TOLERANCE
-    assert found.meta == {"groups": len(SAMPLES), "of": len(SAMPLES)}
+    assert found.directions.meta == {"groups": len(SAMPLES), "of": len(SAMPLES)}
+    some = replace(made, directions=replace(made.directions, probe_groups=2))
+    states = probe_states(lm, some, SAMPLES).tensors["states"]  # what is missing alone is read alone
+    assert twin.gap(states, extract(lm, some, SAMPLES).probes.tensors["states"]) <= twin.TOLERANCE
 
 
 def slow_states(lm: LM, samples: list[Sample], ask: ElicitationConfig, replied: bool) -> Tensor:

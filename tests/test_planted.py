@@ -55,8 +55,9 @@ def asked(folder: Path, *more: str) -> Config:
 @pytest.fixture(scope="module")
 def bank(lm: LM, tmp_path_factory: pytest.TempPathFactory) -> Bank:
     """Return the vectors that arms add."""
-    made = extract(lm, asked(tmp_path_factory.mktemp("out"), f"control.seeds={SEEDS}"), SAMPLES.extract).tensors
-    return Bank(made["v"][:, :, MLP], made["shuffled"][:, :, :, MLP], random_directions(SEEDS, LAYERS, WIDTH, 0))
+    made = extract(lm, asked(tmp_path_factory.mktemp("out")), SAMPLES.extract, shuffles=SEEDS)
+    v, shuffled = made.directions.tensors["v"][:, :, MLP], made.shuffled.tensors["v"][:, :, :, MLP]
+    return Bank(v, shuffled, random_directions(SEEDS, LAYERS, WIDTH, 0))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_a_prompt_names_its_emotion_once(lm: LM, tmp_path: Path) -> None:
 @pytest.mark.parametrize("baseline", ["emotions_mean", "neutral"])
 def test_the_planted_directions_are_found(lm: LM, tmp_path: Path, baseline: str) -> None:
     """From the planted block on, after its attention and after its MLP; against neutral, what emotions share stays."""
-    found = extract(lm, asked(tmp_path, f"directions.baseline={baseline}"), SAMPLES.extract)
+    found = extract(lm, asked(tmp_path, f"directions.baseline={baseline}"), SAMPLES.extract).directions
     planted_there = contrast() if baseline == "emotions_mean" else directions()
     for sublayer in (ATTN, MLP):
         cosine = (found.tensors["v"][:, :, sublayer] * planted_there[:, None]).sum(-1)

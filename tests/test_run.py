@@ -30,6 +30,7 @@ TOP = {
         "languages",
     ),
     *("model_family", "model_commit", "directions", "budget", "parameters", "facts", "figures"),
+    *("clusters", "exploded", "shuffled"),
 }
 ARMS = ["none", "prompt", "steer", "random", "shuffled"]
 METRICS = {
@@ -54,7 +55,7 @@ class Done(NamedTuple):
 def start(folder: Path, *more: str) -> Done:
     """Run a small job in ``folder``, with paths relative to it; later words win."""
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "HYDRA_FULL_ERROR")}
-    line = [sys.executable, str(REPOSITORY / "run.py"), *overrides(Path("outputs"), *more)]
+    line = [sys.executable, str(REPOSITORY / "run.py"), *overrides(Path("outputs"), "dataset.limit=5", *more)]
     process = subprocess.run(
         line,
         cwd=folder,
@@ -79,7 +80,7 @@ def test_the_table_has_every_arm(done: Done) -> None:
     """One row per arm, where the report is, and a line to type next; nothing on stderr."""
     lines = done.process.stdout.splitlines()
     assert done.process.stderr == ""
-    assert lines[0].startswith("tiny_llama x sev (2 scenarios for directions, 2 dev, 2 test) x steer x margin")
+    assert lines[0].startswith("tiny_llama x sev (5 scenarios for directions, 5 dev, 5 test) x steer x margin")
     assert [line.split()[1] for line in lines if line.startswith("│")] == ARMS
     assert f"report: {done.result_folder / 'report.html'}" in lines
     assert any(line.startswith("next, try: python run.py model=tiny_llama ") for line in lines)
@@ -105,7 +106,7 @@ def test_the_result_has_the_published_shape(done: Done) -> None:
             assert x["ci"] is None or x["ci"][0] - 1e-9 <= x["value"] <= x["ci"][1] + 1e-9
             assert all(p in ("anger", "sadness", "fear", "positive", "negative") for p in name.split("/")[1:])
     whole, part = (result["arms"]["steer"][f"delta_s{suffix}"] for suffix in ("", "/anger/positive"))
-    assert (whole["n"], part["n"]) == (2 * 2 * 3, 2)
+    assert (whole["n"], part["n"]) == (5 * 2 * 3, 5)
     assert whole["ci"] is not None
 
 
@@ -118,8 +119,8 @@ def test_the_files_of_a_result(done: Done) -> None:
         name = "/".join(part for part in (row["metric"], row["emotion"], row["valence"]) if part)
         assert {k: row[k] for k in ("value", "ci", "n")} == result["arms"][row["arm"]][name]
     samples = read_rows(folder / "samples.jsonl")
-    entries = {"none": 1, "prompt": 3, "steer": 3, "random": 2, "shuffled": 6}  # emotions x seeds
-    assert {arm: sum(r["arm"] == arm for r in samples) for arm in ARMS} == {a: 4 * n for a, n in entries.items()}
+    entries = {"none": 1, "prompt": 3, "steer": 3, "random": 2, "shuffled": 3 * 4}  # emotions x draws
+    assert {arm: sum(r["arm"] == arm for r in samples) for arm in ARMS} == {a: 10 * n for a, n in entries.items()}
     needed = {"sample", "emotion", "seed", "reply", "nll", "kl", "cosine", "degenerate", "refusal", "theme", "valence"}
     assert needed | {"scenario", "event"} <= set(samples[0])
     figures = {path.name for path in folder.glob("*.png")}

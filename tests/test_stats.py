@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from emo.stats import Estimate, estimate, estimate_ratio, holm, paired
+from emo.stats import FEWEST, Estimate, Repeats, estimate, estimate_ratio, holm, paired, smallest_p, too_few
 
 
 def clustered(seed: int, c: int = 30, each: int = 6, mean: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +52,75 @@ def test_missing_values_are_dropped_with_their_scenario():
     assert got == estimate([1.0, 3.0], ["a", "b"])
     assert estimate([np.nan], ["a"]) == Estimate(None, None, None, 0)
     assert estimate([], []) == Estimate(None, None, None, 0)
+
+
+def test_fewer_than_five_scenarios_have_neither_interval_nor_p():
+    """Their percentile interval is far too narrow, and no p of theirs can be small."""
+    for c in (1, 2, 4, 5):
+        values, labels = np.arange(2.0 * c), np.repeat(np.arange(c), 2).tolist()
+        few, found = c < FEWEST, estimate(values, labels)
+        assert found.value == values.mean()
+        assert (found.lo is None) == (found.hi is None) == few
+        assert (estimate_ratio(values + 1, values + 2, labels).lo is None) == few
+        assert (paired(values + 1, values, labels).p is None) == few
+        assert (too_few(c) is not None) == few
+    assert too_few(2, "groups") == "too few groups for an interval: 2; 5 are needed"
+
+
+def test_the_smallest_p_knows_holm_and_the_number_of_sign_patterns():
+    """All patterns up to 12 scenarios, else 1 / (draws + 1); the smallest of m p-values is multiplied by m."""
+    assert smallest_p(4, 3, 2000) is None
+    assert smallest_p(8, 0, 2000) is None
+    assert smallest_p(6, 1, 20) == 2 / 2**6
+    assert smallest_p(6, 4, 20) == 4 * 2 / 2**6
+    assert smallest_p(5, 40, 20) == 1
+    assert smallest_p(40, 1, 20) == 1 / 21
+    assert smallest_p(40, 3, 2000) == pytest.approx(3 / 2001)
+    for c in (6, 30):  # what is reached where every scenario agrees
+        values = np.arange(1.0, c + 1)
+        adjusted = holm([paired(values, -values, list(range(c)), 200).p] * 3)
+        assert adjusted[0] == pytest.approx(smallest_p(c, 3, 200), rel=0.5)
+
+
+def drawn_values(rng, c=12, k=4, spread=1.0):
+    """Values of c scenarios under k draws of a control whose own means differ by ``spread``."""
+    values = rng.normal(size=c)[:, None] + spread * rng.normal(size=k) + 0.1 * rng.normal(size=(c, k))
+    draw, pair = np.broadcast_to(np.arange(k), values.shape), np.broadcast_to(np.arange(c)[:, None], values.shape)
+    return values, Repeats(draw.ravel(), pair.ravel())
+
+
+def test_an_interval_covers_the_draws_of_a_control():
+    """Against a slow loop over scenarios and draws; over scenarios alone it misses the mean over all draws."""
+    rng = np.random.default_rng(0)
+    values, repeats = drawn_values(rng)
+    got = estimate(values.ravel(), repeats.pair, 4000, repeats=repeats)
+    slow = [values[rng.integers(0, 12, 12)][:, rng.integers(0, 4, 4)].mean() for _ in range(4000)]
+    assert got.value == pytest.approx(values.mean())
+    assert got.n == 12
+    assert [got.lo, got.hi] == pytest.approx(np.percentile(slow, [2.5, 97.5]), abs=0.06)
+    hits = {"both": 0, "scenarios": 0}
+    for _ in range(150):
+        values, repeats = drawn_values(rng, c=30, k=8)
+        both = estimate(values.ravel(), repeats.pair, 200, repeats=repeats)
+        alone = estimate(values.mean(1), list(range(30)), 200)
+        hits["both"] += both.lo <= 0 <= both.hi
+        hits["scenarios"] += alone.lo <= 0 <= alone.hi
+    assert hits["both"] >= 0.83 * 150
+    assert hits["scenarios"] <= 0.75 * 150
+
+
+def test_draws_that_are_missing_do_not_change_the_weight_of_a_pair():
+    """A pair counts once however many of its draws were measured; one draw gives the interval over scenarios."""
+    values = [1.0, 2.0, 5.0, np.nan, *[0.0] * 6]
+    pair, draw = np.repeat(np.arange(5), 2), np.tile([0, 1], 5)
+    got = estimate(values, pair, repeats=Repeats(draw, pair))
+    assert got.value == pytest.approx((1.5 + 5) / 5)
+    assert got.n == 5
+    one = Repeats(np.zeros(5, dtype=int), np.arange(5))
+    assert estimate(values[::2], pair[::2], repeats=one) == estimate(values[::2], pair[::2])
+    test = paired(values, np.zeros(10), pair, repeats=Repeats(draw, pair))
+    assert test.difference.value == got.value
+    assert test.p == paired([1.5, 5, 0, 0, 0], np.zeros(5), np.arange(5)).p
 
 
 def test_one_scenario_has_no_interval():
@@ -110,11 +179,11 @@ def test_ratio_to_a_control_that_is_not_different_from_zero_has_no_interval():
 
 
 def test_sign_flip_enumerates_few_scenarios():
-    # Four scenarios with the same sign: 2 of 16 patterns are as extreme as the observed one.
-    got = paired([1.0, 2.0, 3.0, 4.0], [0.0] * 4, "abcd")
-    assert got.p == 2 / 16
-    assert got.difference.value == 2.5
-    assert paired([1.0, 2.0], [1.0, 2.0], "ab").p == 1.0
+    # Five scenarios with the same sign: 2 of 32 patterns are as extreme as the observed one.
+    got = paired([1.0, 2.0, 3.0, 4.0, 5.0], [0.0] * 5, "abcde")
+    assert got.p == 2 / 32
+    assert got.difference.value == 3
+    assert paired([1.0] * 5, [1.0] * 5, "abcde").p == 1.0
 
 
 def test_sign_flip_is_calibrated_on_a_null_and_finds_an_effect():

@@ -90,16 +90,17 @@ def test_seeds_are_averaged_per_sample_first(values: dict[str, dict[str, float |
     assert "kl" not in values["none"] and values["steer"]["kl"] == 0.5
 
 
-def test_the_long_table_has_one_row_per_sample_and_emotion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_long_table_has_one_row_per_sample_emotion_and_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     """n in a table counts prompt-emotion pairs, not seeds."""
     monkeypatch.setattr(summary, "_projection_rows", lambda _: iter(()))
     job = a_job()
     frame: pd.DataFrame = summary.long_table(job)
     counts = frame.groupby(["arm", "metric"]).size()
-    assert set(counts) == {4}
-    assert not frame.duplicated(["arm", "metric", "sample", "emotion"]).any()
+    assert set(counts[["none", "prompt", "steer"]]) == {4}
+    assert set(counts["random"]) == {8}  # two draws
+    assert not frame.duplicated(["arm", "metric", "sample", "emotion", "draw"]).any()
     assert summary.estimates(job, frame)["random"]["degenerate"].n == 4
-    one = frame[frame["scenario"] == "s0"]
+    one = frame[frame["sample"] == "s0/positive"]
     assert summary.estimates(job, one)["steer"]["ppl_ratio"].to_dict()["ci"] is None
 
 

@@ -6,6 +6,7 @@ edited) per token on the unedited greedy reply. Ratios to arm none are formed wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,10 +32,11 @@ def reply_nll(
     """
     unique = {(prompt, tuple(ids)): None for prompt, ids in replies if ids}
     rows = [Row(prompt, NO_EDIT, ids) for prompt, ids in unique]
-    scores = {}
+    scores: dict[tuple[int, tuple[int, ...]], float | None] = {}
     for scored in teacher_forced(lm, prompts, rows, [], batch_size, label):
         row = rows[scored.row]
-        scores[row.prompt, row.reply] = -float(picked(scored.log_probs, row.reply).mean())
+        nll = -float(picked(scored.log_probs, row.reply).mean())
+        scores[row.prompt, row.reply] = nll if math.isfinite(nll) else None
     return [scores[prompt, tuple(ids)] if ids else None for prompt, ids in replies]
 
 
@@ -48,7 +50,7 @@ def kl_per_token(
     batch_size: int,
     label: str = "KL",
 ) -> list[float | None]:
-    """Return KL(unedited || edited) per token (nats) for every (prompt index, condition).
+    """Return KL(unedited || edited) per token (nats) for every (prompt index, condition); None where it is no number.
 
     Args:
         lm: the model.
@@ -71,7 +73,8 @@ def kl_per_token(
             rows = [Row(pairs[k][0], pairs[k][1], tuple(greedy[pairs[k][0]][:tokens])) for k in mine]
             for scored in teacher_forced(lm, prompts, rows, edits, batch_size, None):
                 reference = base[rows[scored.row].prompt]
-                out[mine[scored.row]] = float((reference.exp() * (reference - scored.log_probs)).sum(-1).mean())
+                kl = float((reference.exp() * (reference - scored.log_probs)).sum(-1).mean())
+                out[mine[scored.row]] = kl if math.isfinite(kl) else None
             bar.advance(len(mine))
     return out
 

@@ -7,6 +7,7 @@ and define no direction, so the margin is an outcome that the vectors do not def
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -62,8 +63,11 @@ def margins(
     edits: Sequence[Edit],
     batch_size: int,
     label: str = "margins",
-) -> list[float]:
-    """Return the margin (nats per token) of every question; a reply shared by several is scored once."""
+) -> list[float | None]:
+    """Return the margin (nats per token) of every question, None where it is no number.
+
+    A reply shared by several questions is scored once.
+    """
     pairs = [
         (Row(q.prompt, q.cond, replies[q.sample][q.emotion]), Row(q.prompt, q.cond, replies[q.sample][NEUTRAL]))
         for q in questions
@@ -73,4 +77,5 @@ def margins(
     for scored in teacher_forced(lm, prompts, unique, edits, batch_size, label):
         row = unique[scored.row]
         score[row] = float(picked(scored.log_probs, row.reply).mean())
-    return [score[emotional] - score[neutral] for emotional, neutral in pairs]
+    found = [score[emotional] - score[neutral] for emotional, neutral in pairs]
+    return [value if math.isfinite(value) else None for value in found]

@@ -279,9 +279,8 @@ class ClassJob:
             if t is None or item.label != self.names[t]
         ]
         rows = [Row(i, k if masks else NO_EDIT) for k, i in asked]
-        ids = generate(
-            self.lm, prompts, rows, edits, c.generation.max_new_tokens, c.batch_size, f"test: {arm.name}, replies"
-        )
+        limit, label, exploded = c.generation.max_new_tokens, f"test: {arm.name}, replies", set[int]()
+        ids = generate(self.lm, prompts, rows, edits, limit, c.batch_size, label, exploded)
         texts = [self.lm.tokenizer.decode(own, skip_special_tokens=True).strip() for own in ids]
         items = [Item(str(n), str(n), "", text) for n, text in enumerate(texts)]
         called = named(self._scores(items, [], f"test: {arm.name}, replies named")[0]).tolist()
@@ -291,7 +290,8 @@ class ClassJob:
                     "sample": test[i].id, "label": test[i].label, "seed": conditions[k][0],
                     "class": None if conditions[k][1] is None else self.names[int(conditions[k][1] or 0)],
                     "reply": text, "called": None if of < 0 else self.names[of],
+                    **({"exploded": True} if n in exploded else {}),
                 }
-                for (k, i), text, of in zip(asked, texts, called, strict=True)
+                for n, ((k, i), text, of) in enumerate(zip(asked, texts, called, strict=True))
             ]
         )  # fmt: skip

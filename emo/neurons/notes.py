@@ -8,17 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emo.evidence import Evidence
+from emo.exploded import Counts, lines
 from emo.neurons import results, selectors
 from emo.neurons.choosing import BY_STATISTICS, agreement
 from emo.neurons.data import remarks as said
 from emo.neurons.finding import HALVINGS
 from emo.neurons.job import ClassJob
-from emo.neurons.kinds import KINDS, SELECTORS
+from emo.neurons.kinds import DRAWN, KINDS, SELECTORS
 from emo.neurons.selectors import Ranked, Selection, counts, depth
 from emo.neurons.standing import standing
+from emo.remarks import drawn
 from emo.stats import Estimate
 
-SMALL_P = 0.05
 DRAWS = 3  # of random neurons, at least
 FEW = 10  # train texts of a class, on which a selection means little
 
@@ -127,14 +129,18 @@ def _overlap(job: ClassJob, title: str, rows: Sequence[str], other: Selection) -
     return Overlap(title, tuple(rows), agreement(own, other).T, float(np.mean(chance)) if chance else None)
 
 
-def changes(job: ClassJob) -> dict[str, dict[str, list[list[float]]]]:
-    """Return, per edited arm, the change of accuracy and margin: row edited class, column true class."""
+def changes(job: ClassJob) -> dict[str, dict[str, list[list[float | None]]]]:
+    """Return, per edited arm, the change of accuracy and margin: row edited class, column true class, or None."""
     metrics = ("accuracy", "margin") if job.config.evaluator.answer == "choice" else ("accuracy",)
     return {
-        arm.name: {m: np.round(results.change_matrix(job, arm.name, m), 6).tolist() for m in metrics}
+        arm.name: {m: _cells(results.change_matrix(job, arm.name, m)) for m in metrics}
         for arm in job.arms
         if arm.pick != "none"
     }
+
+
+def _cells(matrix: np.ndarray) -> list[list[float | None]]:
+    return [[None if np.isnan(x) else round(float(x), 6) for x in row] for row in matrix]
 
 
 def loops(job: ClassJob) -> list[dict[str, Any]]:
@@ -142,13 +148,15 @@ def loops(job: ClassJob) -> list[dict[str, Any]]:
     return [{"arm": arm.name, **row} for arm in job.arms if arm.adaptive for row in job.predictions[arm.name].rows]
 
 
-def smallest_p(job: ClassJob) -> float:
-    """Return the smallest p that sign flips of this number of groups can give, before Holm."""
-    return 2.0 ** (1 - len({item.group for item in job.splits.test}))
+def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]], broken: Counts, least: float | None) -> list[str]:
+    """Return the remarks that hold for a job.
 
-
-def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
-    """Return the remarks that hold for a job."""
+    Args:
+        job: that was run.
+        found: its estimates.
+        broken: counts of exploded numbers.
+        least: the smallest p that its comparisons can give.
+    """
     c = job.config
     kind, made = c.intervention.kind, [f"{line[0].upper()}{line[1:]}." for line in said(job.splits)]
     if results.at_chance(job, found):
@@ -164,8 +172,8 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
             "small p. Read off_margin and induced beside the margin, and the controls beside all."
         )
     if c.control.seeds < DRAWS and any(arm.pick == "random" for arm in job.arms):
-        drawn = "one draw" if c.control.seeds == 1 else f"{c.control.seeds} draws"
-        made.append(f"Random neurons are {drawn} a class: what they do is partly an accident; type control.seeds=10.")
+        told = "one draw" if c.control.seeds == 1 else f"{c.control.seeds} draws"
+        made.append(f"Random neurons are {told} a class: what they do is partly an accident; type control.seeds=10.")
     if kind == "adaptive_mask":
         step = 100 / min(Counter(item.label for item in job.splits.dev).values())
         made.append(f"Dev accuracy of a class moves in steps of {step:.1f} points (margin {c.adaptive.margin:g}).")
@@ -176,8 +184,11 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
     empty = [row["class"] for row in sets(job) if not row["count"]]
     if empty:
         made.append(f"No neuron was selected for {', '.join(empty)}: its arms edit nothing.")
-    if smallest_p(job) > SMALL_P:
-        made.append(f"So few test groups cannot give p below {smallest_p(job):.3g} by sign flips: read the intervals.")
+    evidence = Evidence.of_items(job.splits.test)
+    made += evidence.lines(least, c.evaluator.bootstrap)
+    made += lines(broken)
+    if evidence.few is None:  # else there is no interval
+        made += drawn([(arm.name, arm.seeds) for arm in job.arms if arm.pick in DRAWN])
     if job.spec.source == "embedded":
         made.append("The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.")
     return made

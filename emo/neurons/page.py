@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from emo import page
+from emo.evidence import Evidence
+from emo.exploded import exploded_classes
 from emo.metric_keys import metric_key
 from emo.neurons import notes, results
 from emo.neurons.figures import draw
 from emo.neurons.job import ClassJob
 from emo.report import write_report
 from emo.result import comparison_line, header, metric_row, publish, write_json, write_rows
-from emo.stats import Estimate
+from emo.stats import Estimate, smallest_p
 from emo.types import HEADLINE
 
 SHOWN = 10  # replies of an induction on the page
@@ -43,7 +46,11 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
         figures = draw(job, found, scratch)
         result = header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
-        result |= {"comparisons": tests, "smallest_p": notes.smallest_p(job), "chosen": None}
+        evidence, counts = Evidence.of_items(job.splits.test), exploded_classes(job)
+        tested = sum(row["p"] is not None for row in tests)
+        least = smallest_p(evidence.distinct, tested, job.config.evaluator.bootstrap)
+        result |= {"comparisons": tests, "smallest_p": least, "chosen": None}
+        result |= {"clusters": evidence.to_dict(), "exploded": counts}
         result |= {"sets": notes.sets(job), "change": notes.changes(job), "loops": notes.loops(job)}
         result["overlaps"] = {
             name: {"rows": own.rows, "jaccard": _cells(own.values), "chance": own.chance}
@@ -62,7 +69,8 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
             config_yaml=OmegaConf.to_yaml(OmegaConf.structured(c)),
             summary_rows=[{"arm": arm, **{m: ms.get(m) for m in columns}} for arm, ms in found.items()],
             columns=["arm", *columns],
-            notes=[*(comparison_line(row) for row in tests), *notes.remarks(job, found)],
+            notes=[*(comparison_line(row) for row in tests), *notes.remarks(job, found, counts, least)],
+            too_few=evidence.few,
             figures=figures,
             samples=[],
             seconds=result["wall_s"],
@@ -91,7 +99,7 @@ def _rows(job: ClassJob) -> list[dict[str, Any]]:
                 of = int(results.called(own[None])[0])
                 named = None if of == results.UNPARSED else job.names[of]
                 pairs = zip(job.names, own.tolist(), strict=True)
-                told = {name: None if math.isnan(x) else round(x, 5) for name, x in pairs}
+                told = {name: round(x, 5) if math.isfinite(x) else None for name, x in pairs}
                 rows.append(
                     {"arm": arm.name, "seed": seed, "edited": edited, "sample": item.id, "label": item.label,
                      "called": named, "scores": told}
@@ -124,9 +132,13 @@ def _precision(job: ClassJob) -> str:
     rows: list[list[object]] = []
     for arm in shown:
         for edited, made in results.predicted(job, arm.name):
-            cells = [f"{p:.2f} / {r:.2f}" for p, r in zip(made.precision, made.recall, strict=True)]
+            cells = [f"{_two(p)} / {_two(r)}" for p, r in zip(made.precision, made.recall, strict=True)]
             rows.append([arm.name if edited == "-" else f"{arm.name}, {edited}", *cells, f"{made.accuracy:.2f}"])
     return page.table(["arm, edited class", *job.names, "accuracy"], rows)
+
+
+def _two(share: Tensor) -> str:
+    return "-" if bool(share.isnan()) else f"{float(share):.2f}"
 
 
 def _loops(job: ClassJob) -> str:

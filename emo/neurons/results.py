@@ -5,8 +5,8 @@
     induced                            share of the other classes' texts that are called the edited class
     reply_induced                      the same of replies written under an induction
 
-Margin = score (``evaluator.score``) of the right name less the mean of the others, in nats. Draws are averaged per text
-first; intervals resample groups (topics, pairs), methods 4.
+Margin = score (``evaluator.score``) of the right name less the mean of the others, in nats. Draws are averaged per
+text; intervals resample groups (topics, pairs) and draws, methods 4.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from emo.metric_keys import metric_key
+from emo.metric_keys import metric_key, metric_parts
+from emo.near import joined
 from emo.neurons.asking import named
 from emo.neurons.job import ClassJob
+from emo.neurons.kinds import DRAWN
 from emo.neurons.prediction import Prediction, table
 from emo.stats import Estimate, estimate, holm, paired
+from emo.summary import repeats, side_by_side, with_draws
 
 COMPARED = ("accuracy", "logprob_margin", "induced")
 UNPARSED = -1
@@ -34,11 +37,22 @@ def called(scores: np.ndarray) -> np.ndarray:
     return named(torch.from_numpy(np.ascontiguousarray(scores))).numpy()
 
 
+def scores_of(job: ClassJob, arm: str) -> np.ndarray:
+    """Return the scores (conditions, n, C) of an arm; nan where nothing was found, or where they exploded."""
+    found = job.predictions[arm].tensors["scores"].double().numpy()
+    return np.where(np.isfinite(found), found, np.nan)
+
+
 def long_table(job: ClassJob) -> pd.DataFrame:
-    """Return one row per arm, metric, text and edited class (draws averaged): the values behind every estimate."""
+    """Return one row per arm, metric, text, edited class and draw: the values behind every estimate.
+
+    ``scenario`` numbers what is resampled, groups and nearly equal texts (`emo.near.joined`).
+    """
     frame = pd.DataFrame([*_prediction_rows(job), *_written_rows(job)])
-    keys = ["arm", "metric", "sample", "scenario", "emotion"]
-    return frame.groupby(keys, sort=False)["value"].mean().reset_index()
+    test = job.splits.test
+    made = joined([item.group for item in test], [item.text for item in test])
+    frame["scenario"] = frame["sample"].map({item.id: k for item, k in zip(test, made, strict=True)})
+    return with_draws(frame, {arm.name for arm in job.arms if arm.pick in DRAWN})
 
 
 def _prediction_rows(job: ClassJob) -> Iterator[dict[str, Any]]:
@@ -46,42 +60,49 @@ def _prediction_rows(job: ClassJob) -> Iterator[dict[str, Any]]:
     right = np.array([names.index(item.label) for item in test])
     choice = job.config.evaluator.answer == "choice"
     for arm in job.arms:
-        scores = job.predictions[arm.name].tensors["scores"].double().numpy()
-        for k, (_, edited) in enumerate(arm.conditions(len(names))):
+        scores = scores_of(job, arm.name)
+        for k, (seed, edited) in enumerate(arm.conditions(len(names))):
             found, own = called(scores[k]), scores[k][np.arange(len(test)), right]
             margin = own - (scores[k].sum(-1) - own) / (len(names) - 1)
+            # Of a choice scores are numbers; where they exploded nothing was measured, which is no wrong answer.
+            known = ~np.isnan(scores[k]).any(-1) if choice else np.ones(len(test), dtype=bool)
             for target in range(len(names)) if edited is None else [edited]:
                 for i, item in enumerate(test):
-                    row = {"arm": arm.name, "sample": item.id, "scenario": item.group, "emotion": names[target]}
-                    off = "" if right[i] == target else "off_"
-                    yield row | {"metric": f"{off}accuracy", "value": float(found[i] == right[i])}
+                    row = {"arm": arm.name, "sample": item.id, "emotion": names[target], "seed": seed}
+                    off, at = "" if right[i] == target else "off_", 1.0 if known[i] else np.nan
+                    yield row | {"metric": f"{off}accuracy", "value": at * (found[i] == right[i])}
                     if choice:
-                        yield row | {"metric": "off_margin" if off else "logprob_margin", "value": float(margin[i])}
+                        value = float(margin[i]) if known[i] else np.nan
+                        yield row | {"metric": "off_margin" if off else "logprob_margin", "value": value}
                     if off:
-                        yield row | {"metric": "induced", "value": float(found[i] == target)}
+                        yield row | {"metric": "induced", "value": at * (found[i] == target)}
 
 
 def _written_rows(job: ClassJob) -> Iterator[dict[str, Any]]:
-    groups = {item.id: item.group for item in job.splits.test}
     for arm, made in job.written.items():
         for row in made.rows:
             for target in job.names if row["class"] is None else [row["class"]]:
                 if row["label"] != target:
                     yield {
-                        "arm": arm, "sample": row["sample"], "scenario": groups[row["sample"]], "emotion": target,
-                        "metric": "reply_induced", "value": float(row["called"] == target),
+                        "arm": arm, "sample": row["sample"], "emotion": target, "seed": row["seed"],
+                        "metric": "reply_induced",
+                        "value": np.nan if "exploded" in row else float(row["called"] == target),
                     }  # fmt: skip
 
 
 def estimates(job: ClassJob, frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
-    """Return {arm: {metric: estimate}}; a metric has a suffix ``/class`` for one class."""
+    """Return {arm: {metric: estimate}}; a metric has a suffix ``/class`` for one class, empty where it has no texts."""
     draws, seed = job.config.evaluator.bootstrap, job.config.seed
     out: dict[str, dict[str, Estimate]] = {arm.name: {} for arm in job.arms}
     for cut in ([], ["emotion"]):
         for key, part in frame.groupby(["arm", "metric", *cut], sort=False):
             arm, metric, *part_of = key
-            found = estimate(part["value"].to_numpy(dtype=float), list(part["scenario"]), draws, seed)
-            out[arm][metric_key(metric, *part_of)] = found
+            values, groups = part["value"].to_numpy(dtype=float), part["scenario"].to_numpy()
+            out[arm][metric_key(metric, *part_of)] = estimate(values, groups, draws, seed, repeats=repeats(part))
+    for made in out.values():
+        for metric in [m for m in made if metric_parts(m).emotion is None]:
+            for name in job.names:
+                made.setdefault(metric_key(metric, name), Estimate(None, None, None, 0))
     return out
 
 
@@ -90,18 +111,16 @@ def comparisons(job: ClassJob, frame: pd.DataFrame) -> list[dict[str, Any]]:
     kind, rows = job.config.intervention.kind, []
     metrics = ["induced"] if kind == "induce" else [m for m in COMPARED[:2] if (frame["metric"] == m).any()]
     for metric in metrics:
-        values = frame[frame["metric"] == metric].set_index(["arm", "sample", "emotion"])
+        values = frame[frame["metric"] == metric]
         for arm in (a for a in job.arms if a.pick == "own"):
             same = (arm.op, arm.strength, arm.ratio, arm.device)
             for other in job.arms:
                 if other.pick == "own" or (other.pick != "none" and (other.op, *_varied(other)) != same):
                     continue
-                a = values.loc[arm.name]
-                b = values.loc[other.name].reindex(a.index)
-                found = paired(
-                    a["value"].to_numpy(dtype=float), b["value"].to_numpy(dtype=float), list(a["scenario"]),
-                    job.config.evaluator.bootstrap, job.config.seed,
-                )  # fmt: skip
+                both = side_by_side(values, arm.name, other.name)
+                a, b = (both[key].to_numpy(dtype=float) for key in ("value", "against"))
+                draws, seed = job.config.evaluator.bootstrap, job.config.seed
+                found = paired(a, b, both["scenario"].to_numpy(), draws, seed, repeats(both))
                 rows.append(
                     {
                         "arm": arm.name,
@@ -123,6 +142,8 @@ def _varied(arm: Any) -> tuple[Any, ...]:
 def change_matrix(job: ClassJob, arm: str, metric: str) -> np.ndarray:
     """Return (C, C): row masked class, column true class, change against the unedited model, draws averaged.
 
+    nan where a class has no texts, or its numbers exploded.
+
     Args:
         job: with predictions.
         arm: name of an edited arm.
@@ -134,15 +155,23 @@ def change_matrix(job: ClassJob, arm: str, metric: str) -> np.ndarray:
     conditions = next(a for a in job.arms if a.name == arm).conditions(len(names))
     out = np.zeros((len(names), len(names)))
     for row in range(len(names)):
-        own = values[arm][[k for k, (_, target) in enumerate(conditions) if target == row]].mean(0)
-        out[row] = [(own - values["none"][0])[right == c].mean() for c in range(len(names))]
+        own = _mean(values[arm][[k for k, (_, target) in enumerate(conditions) if target == row]])
+        out[row] = [_mean((own - values["none"][0])[right == c]) for c in range(len(names))]
     return out
 
 
+def _mean(x: np.ndarray) -> np.ndarray:
+    """Return the mean over the first axis of what was measured; nan where nothing was."""
+    known = np.isfinite(x)
+    count = known.sum(0)
+    return np.divide(np.where(known, x, 0.0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
 def _per_text(job: ClassJob, arm: str, metric: str, right: np.ndarray) -> np.ndarray:
-    scores = job.predictions[arm].tensors["scores"].double().numpy()
+    scores = scores_of(job, arm)
     if metric == "accuracy":
-        return (called(scores) == right).astype(float)
+        known = ~np.isnan(scores).any(-1) | (job.config.evaluator.answer != "choice")
+        return np.where(known, called(scores) == right, np.nan)
     own = np.take_along_axis(scores, right[None, :, None], -1)[..., 0]
     return own - (scores.sum(-1) - own) / (len(job.names) - 1)
 
@@ -151,7 +180,7 @@ def predicted(job: ClassJob, arm: str) -> list[tuple[str, Prediction]]:
     """Return, per condition of an arm, what was edited and the table of its predictions."""
     names = job.names
     right = [names.index(item.label) for item in job.splits.test]
-    scores = job.predictions[arm].tensors["scores"].double().numpy()
+    scores = scores_of(job, arm)
     conditions = next(a for a in job.arms if a.name == arm).conditions(len(names))
     return [
         ("-" if target is None else names[target], table(right, called(scores[k]).tolist(), len(names)))
