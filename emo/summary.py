@@ -27,11 +27,11 @@ def long_table(job: Job) -> pd.DataFrame:
 
     ``scenario`` numbers what is resampled, `emo.near.clusters_of`; ``value`` is None or nan where nothing was measured.
     """
-    parts = [_dose_rows(job)]
+    projected, parts = list(_projection_rows(job)), [_dose_rows(job)]  # projections first: cheap, and needed by all
     if job.config.evaluator.name != "projection":
         parts += [_label_rows(job), _margin_rows(job), _damage_rows(job)]
     rows = pd.DataFrame([row for part in parts for row in part])
-    frame = pd.concat([part for part in (*_projection_rows(job), rows) if len(part)], ignore_index=True)
+    frame = pd.concat([part for part in (*projected, rows) if len(part)], ignore_index=True)
     place = clusters_of(job.splits.test)
     frame["scenario"] = frame["sample"].map(place)
     frame["valence"] = frame["sample"].map({s.id: s.valence for s in job.splits.test})
