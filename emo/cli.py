@@ -86,7 +86,7 @@ def explain(error: BaseException) -> UserError:
     """Translate what Hydra or OmegaConf raised into one line: given, allowed, what to type."""
     override = getattr(error, "override", None)  # of Hydra's OverrideParseException
     if isinstance(override, str):
-        return UserError(f"{_given(override)}: cannot be read; type KEY=VALUE, quotes around special characters")
+        return UserError(f"{shown(override)}: cannot be read; type KEY=VALUE, quotes around special characters")
     texts = [str(link) for link in _chain(error)]
     for text in texts:
         for pattern, write in _TRANSLATIONS:
@@ -115,7 +115,7 @@ def _chain(error: BaseException) -> Iterable[BaseException]:
         link = link.__cause__
 
 
-def _given(override: str) -> str:
+def shown(override: str) -> str:
     """Repeat an override, without the value of a secret."""
     key = override.partition("=")[0]
     return key if SECRET.search(key) else override

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emo import tracking
-from emo.addresses import ASSEMBLY_KEYS, IMPORTANCE_KEYS, Addresses
+from emo.addresses import Addresses
 from emo.assembly import DELTAS, assemble
 from emo.attribution import attribute
 from emo.circuit_file import SITES, Circuit, Shape
@@ -27,6 +27,7 @@ from emo.models.fingerprint import fingerprint
 from emo.models.lm import LM
 from emo.models.load import load
 from emo.prompts import prompt_ids
+from emo.read_keys import ASSEMBLY_KEYS, IMPORTANCE_KEYS
 from emo.reference import Reference, reference
 from emo.store import Artifact, writable
 from emo.types import Site

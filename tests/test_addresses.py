@@ -13,11 +13,12 @@ import pytest
 from jobs import config
 
 from emo import extracted, measure
-from emo.addresses import ASKING_KEYS, LABELLED_KEYS, OF_CLASSES, UNIT_KEYS
+from emo.addresses import UNIT_KEYS
 from emo.cli import known_keys
 from emo.config import RUNTIME_KEYS, CircuitConfig, Config
 from emo.models.load import load
 from emo.pipeline import Job
+from emo.read_keys import ASKING_KEYS, LABELLED_KEYS
 from emo.store import Artifact
 from emo.texts import TEXTS
 
@@ -110,6 +111,7 @@ def known_keys_of(parts: Iterable[str]) -> list[str]:
     return [key for key in known_keys() for part in parts if key == part or key.startswith(f"{part}.")]
 
 
+OF_MASKS = [f"intervention.{key}" for key in ("op", "ratio", "of", "live", "attenuation", "gain")]
 UNCHANGED = {  # keys that change no number
     "model.name": "a label; the address holds source, id and commit",
     "model.revision": "resolved to a commit, which the address holds; tiny models have none",
@@ -123,7 +125,7 @@ UNCHANGED = {  # keys that change no number
     **dict.fromkeys((f"circuit.{key}" for key in asdict(CircuitConfig())), "of circuits: CIRCUITS"),
     **dict.fromkeys(("control.circuits", "intervention.select.scale"), "of circuits as well"),
     **dict.fromkeys((f"dataset.{key}" for key in LABELLED_KEYS), "of labelled texts: test_labelled"),
-    **dict.fromkeys(known_keys_of(OF_CLASSES), "of jobs on classes: test_class_jobs"),
+    **dict.fromkeys(known_keys_of(("selector", "adaptive", "evaluator.answer", "evaluator.score", *OF_MASKS)), "of jobs on classes: test_class_jobs"),
     "evaluator.base_url": "the address of a judge's labels holds it, resolved",
     **dict.fromkeys((f"evaluator.{key}" for key in ASKING_KEYS), "how a judge is asked, not what"),
 }
