@@ -19,10 +19,11 @@ from emo.read_keys import refuse_unread
 from emo.sweeps import register_presets
 
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user wants tracebacks
+CONF = str(validate.REPOSITORY / "conf")  # Hydra would look beside a symbolic link to this file
 codes: list[int] = []  # of the jobs that ran in this process
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=CONF, config_name="config")
 def main(cfg: DictConfig) -> int:
     """Run one job; report its errors here, where Hydra does not comment on them."""
 

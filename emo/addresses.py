@@ -108,7 +108,7 @@ class Addresses:
         return self.address(
             "directions",
             samples=digest(self.splits.extract),
-            directions=asdict(c.directions),
+            directions=_directions(c),
             elicitation=asked,
             reply_tokens=c.generation.max_new_tokens if generated or judged else None,
             judge=self.judge if judged else None,
@@ -138,6 +138,7 @@ class Addresses:
             samples=digest(self.splits.extract),
             stable=self.stable_layers,
             **{key: c[key] for key in IMPORTANCE_KEYS},
+            **({"sigma_over": "emotion prompts"} if c["sigma"] == "residual" else {}),  # once: emotion-free prompts
         )
 
     @cached_property
@@ -250,6 +251,7 @@ class Addresses:
         for key in (*RUNTIME_KEYS, "dtype"):
             config.pop(key)
         labelled = () if self.config.dataset.kind == "labelled" else LABELLED_KEYS
+        config["directions"] = _directions(self.config)
         for section, keys in {
             "model": ("name", "revision", "device_map"),
             "dataset": ("name", "path", "test_path", *labelled),
@@ -280,13 +282,19 @@ class Addresses:
         return [self.splits.dev[i] for i in spread(self.splits.dev, self.config.intervention.select.prompts)]
 
 
+def _directions(config: Config) -> dict[str, Any]:
+    """Return the section directions as it stands in addresses: ``last`` only where it is not what it always was."""
+    given = asdict(config.directions)
+    return given if given["last"] != "resid" else {key: value for key, value in given.items() if key != "last"}
+
+
 def digest(value: object) -> str:
     """Return the sha256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
 
 
 def _drop(config: dict[str, Any], key: str) -> None:
-    """Take a dotted key out of nested settings, and a section that it leaves empty; what is not there is out already."""
+    """Take a dotted key out of nested settings, and a section that it leaves empty; one not there is out already."""
     name, _, rest = key.partition(".")
     if not rest:
         config.pop(name, None)

@@ -13,6 +13,10 @@ With ``elicitation.groups: complete`` a delta takes only groups in which every e
 every accepted sample. Which samples count is known beforehand, so that every sum is a weighted sum over prompts:
 it streams in float64, and memory does not grow with their number.
 
+The released scripts group by scenario alone and overwrite: one outcome per scenario is left in a delta, that of the
+last file; a mistake, not repeated here. The published attention deltas come from all 448 groups and are not of unit
+length, as here.
+
 Everything is read at the prompt's last token, also where ``directions.tokens: reply_mean`` takes the directions
 from the reply: a unit is scored where its reply begins.
 """

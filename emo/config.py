@@ -81,6 +81,7 @@ class DirectionsConfig:
 
     baseline: str = "emotions_mean"  # emotions_mean | neutral: what is subtracted within a group
     tokens: str = "prompt_last"  # prompt_last | reply_mean: where states are read
+    last: str = "resid"  # resid | normed: v_mlp of the last block, before or (the released code) behind the final norm
     probe_groups: int = 64  # groups kept in memory for probes and scatter plots (a bound, not a sample size)
 
 

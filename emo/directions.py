@@ -7,8 +7,9 @@ emotion over the groups (centroids); subtract the mean of the centroids; normali
     baseline neutral:       the group's state under the template's neutral form; here the mean of the
                             centroids stays, because subtracting it would give emotions_mean again
 
-v_attn comes from resid_mid, v_mlp from resid_post, at the prompt's last token or as the mean over the
-reply. Sums stream in float64: memory does not grow with the number of groups.
+v_attn comes from resid_mid, v_mlp from resid_post, at the prompt's last token or as the mean over the reply; v_mlp of
+the last block, with ``directions.last: normed`` (the released code), behind the final norm. Sums stream in float64:
+memory does not grow with the number of groups.
 """
 
 from __future__ import annotations

@@ -175,7 +175,8 @@ RULES: tuple[Rule, ...] = (
          kept=lambda c: _plain(c) or steered(c)),
     Rule(("intervention.select.layers",), blocks_chosen, "intervention.layers=auto of steering",
          kept=lambda c: _plain(c) or steered(c)),
-    Rule(("intervention.select.scale",), scale_tuned, "intervention.scale=auto of circuits", kept=kind_in(*ADD_CIRCUIT)),
+    Rule(("intervention.select.scale",), scale_tuned, "intervention.scale=auto of circuits",
+         kept=kind_in(*ADD_CIRCUIT)),
     Rule(tuple(f"intervention.select.{key}" for key in ("per", "prompts", "max_degenerate", "max_ppl_ratio")),
          chosen, "strengths that are chosen (auto)", kept=lambda c: _plain(c) or kind_in(*ADD_CIRCUIT)(c)),
     # controls
@@ -186,7 +187,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("control.score_seeds",), lambda c: scenarios(c) and not _unedited(c), "projections", kept=ANY),
     # classes
     Rule(("selector",), on_classes, "masks", "dataset"),
-    Rule(("selector.filter", "selector.assignment"), lambda c: c.selector.name == "lape" or c.intervention.kind == "inject",
+    Rule(("selector.filter", "selector.assignment"),
+         lambda c: c.selector.name == "lape" or c.intervention.kind == "inject",
          "selector=lape", "selector"),
     Rule(("selector.site", "selector.tokens"),
          lambda c: c.selector.name not in ("direct_effect", "random") or c.intervention.kind == "inject",

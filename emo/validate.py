@@ -69,6 +69,7 @@ CHOICES = {
     "circuit.sigma": ("update", "residual"),
     "circuit.final": ("resid", "normed"),
     "intervention.pool": ("per_layer", "global"),
+    "directions.last": ("resid", "normed"),
     "attribution.score_at": ("residual", "mlp_input"),
     "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),

@@ -54,6 +54,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "generation.decoding": "paper",
     "directions.baseline": "neutral",
     "directions.tokens": "reply_mean",
+    "directions.last": "normed",
     "attribution.score_at": "mlp_input",
     "attribution.check": 2,
     "circuit.allow_other_weights": True,
@@ -112,6 +113,7 @@ def known_keys_of(parts: Iterable[str]) -> list[str]:
 
 
 OF_MASKS = [f"intervention.{key}" for key in ("op", "ratio", "of", "live", "attenuation", "gain")]
+OF_CLASSES = ["selector", "adaptive", "evaluator.answer", "evaluator.score", *OF_MASKS]
 UNCHANGED = {  # keys that change no number
     "model.name": "a label; the address holds source, id and commit",
     "model.revision": "resolved to a commit, which the address holds; tiny models have none",
@@ -125,7 +127,7 @@ UNCHANGED = {  # keys that change no number
     **dict.fromkeys((f"circuit.{key}" for key in asdict(CircuitConfig())), "of circuits: CIRCUITS"),
     **dict.fromkeys(("control.circuits", "intervention.select.scale"), "of circuits as well"),
     **dict.fromkeys((f"dataset.{key}" for key in LABELLED_KEYS), "of labelled texts: test_labelled"),
-    **dict.fromkeys(known_keys_of(("selector", "adaptive", "evaluator.answer", "evaluator.score", *OF_MASKS)), "of jobs on classes: test_class_jobs"),
+    **dict.fromkeys(known_keys_of(OF_CLASSES), "of jobs on classes: test_class_jobs"),
     "evaluator.base_url": "the address of a judge's labels holds it, resolved",
     **dict.fromkeys((f"evaluator.{key}" for key in ASKING_KEYS), "how a judge is asked, not what"),
 }

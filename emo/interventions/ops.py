@@ -172,20 +172,3 @@ def filled(rows: Sequence[Tensor], dtype: torch.dtype, idle: float = 0) -> Tenso
             out[c] = row[0]
             out[c, : len(row)] = row
     return out
-
-
-@dataclass(frozen=True, eq=False)
-class ProjectOut(PerCondition):
-    """``x - <x, v> v``: remove the component along a unit vector.
-
-    Attributes:
-        vectors: (c, w) unit vector per condition; zeros leave the activation bit-equal.
-    """
-
-    vectors: Tensor
-    IDLE = {"vectors": 0.0}
-
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
-        """See `emo.hooks.Op`."""
-        live, v = x.float(), self.vectors[cond]
-        return (live - gain * (live * v).sum(-1, keepdim=True) * v).to(x.dtype)
