@@ -27,6 +27,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -58,7 +59,12 @@ class Weights(NamedTuple):
 
 
 def attribute(
-    lm: LM, config: Config, samples: Sequence[Sample], v: Tensor, accepted: Collection[tuple[str, str]], baseline: str
+    lm: LM,
+    config: Config,
+    samples: Sequence[Sample],
+    v: Float[Tensor, "e l 2 d"],
+    accepted: Collection[tuple[str, str]],
+    baseline: str,
 ) -> Artifact:
     """Score every neuron and head for every emotion, and take the difference vectors.
 
@@ -160,7 +166,7 @@ def _weights(
     return Weights(entries, own, contrast)
 
 
-def stability(halves: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def stability(halves: Float[Tensor, "2 e l u"], k: int) -> tuple[Float[Tensor, "e l"], Float[Tensor, "e l"]]:
     """Return how far two halves of the samples agree on a ranking of units.
 
     Args:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from emo.console import progress
@@ -58,7 +59,7 @@ def states(
     label: str = "captured",
     sites: Sequence[Site] = SITES,
     normed: bool = False,
-) -> Iterator[tuple[int, Tensor]]:
+) -> Iterator[tuple[int, Float[Tensor, "l sites d"]]]:
     """Yield (index, states (l, sites, d) float32 on the CPU) for every text, in no fixed order; see `activations`."""
     for batch in activations(lm, texts, batch_size, label, sites, normed):
         yield from zip(batch.texts, torch.stack([batch.at[site] for site in sites], 2), strict=True)

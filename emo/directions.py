@@ -18,10 +18,12 @@ import random
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from emo.types import Site
 
+State = Float[Tensor, "l s d"]  # last-token states of one prompt; s: sublayer
 ATTN, MLP = 0, 1  # index of the sublayer: resid_mid, resid_post
 SUBLAYERS = {Site.RESID_MID: ATTN, Site.RESID_POST: MLP}
 
@@ -35,7 +37,7 @@ class Moments:
         self.counts = torch.zeros(1 + shuffles, emotions, dtype=torch.float64)
         self.groups = 0
 
-    def add(self, group: str, states: Sequence[Tensor | None], neutral: Tensor | None) -> bool:
+    def add(self, group: str, states: Sequence[State | None], neutral: State | None) -> bool:
         """Add one group; returns whether it was used.
 
         Args:
@@ -63,7 +65,9 @@ class Moments:
         self.groups += 1
         return True
 
-    def directions(self) -> tuple[Tensor, Tensor, Tensor]:
+    def directions(
+        self,
+    ) -> tuple[Float[Tensor, "e l s d"], Float[Tensor, "shuffles e l s d"], Float[Tensor, "e l s"]]:
         """Return (v, shuffled, norms): unit directions (e, l, 2, d), the same for permuted labels
         (shuffles, e, l, 2, d), and the lengths of v before normalising (e, l, 2).
         """  # noqa: D205
@@ -77,6 +81,6 @@ class Moments:
         return unit[0], unit[1:], norms[0].float()
 
 
-def cosines(v: Tensor) -> Tensor:
+def cosines(v: Float[Tensor, "e l s d"]) -> Float[Tensor, "l s e e"]:
     """Return the cosines between emotions (l, 2, e, e) of unit directions ``v`` (e, l, 2, d)."""
     return torch.einsum("alsd,blsd->lsab", v, v)

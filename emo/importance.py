@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from emo.console import progress
@@ -68,7 +69,7 @@ class Pushes(NamedTuple):
 def sublayer_importance(
     lm: LM,
     prompts: Sequence[Sequence[int]],
-    v: Tensor,
+    v: Float[Tensor, "e l 2 d"],
     ref: Reference,
     alphas: Sequence[float],
     batch_size: int,
@@ -135,7 +136,7 @@ def sublayer_importance(
     return Importance(values.float().contiguous(), sigma.contiguous(), norm)
 
 
-def rank_stability(values: Tensor) -> Tensor:
+def rank_stability(values: Float[Tensor, "a e l 2"]) -> Float[Tensor, " e"]:
     """Return Spearman's correlation (e,) of the 2l importances, mean over all pairs of alphas.
 
     Args:
