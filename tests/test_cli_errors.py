@@ -141,7 +141,7 @@ def test_several_jobs_have_one_code(codes: list[int], code: int) -> None:
 def test_a_symbolic_link_finds_everything(tmp_path: Path) -> None:
     """Beside the link there is neither conf nor the package."""
     (tmp_path / "x").symlink_to(REPOSITORY / "run.py")
-    line = [sys.executable, "x", "--cfg", "job", "model=tiny_qwen2", "sweeps=null"]
+    line = [sys.executable, "x", "--cfg", "job", "model=tiny_qwen2"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "name: tiny_qwen2" in done.stdout
