@@ -15,25 +15,30 @@ from omegaconf import DictConfig
 
 from emo import cli, validate
 from emo.errors import UserError
+from emo.read_keys import refuse_unread
 from emo.sweeps import register_presets
 
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user wants tracebacks
+CONF = str(validate.REPOSITORY / "conf")  # Hydra would look beside a symbolic link to this file
 codes: list[int] = []  # of the jobs that ran in this process
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=CONF, config_name="config")
 def main(cfg: DictConfig) -> int:
     """Run one job; report its errors here, where Hydra does not comment on them."""
 
     def job() -> int:
         config = validate.to_config(cfg)
+        hydra = HydraConfig.get()
+        in_sweep = hydra.mode == RunMode.MULTIRUN
+        if not in_sweep:  # of a sweep all jobs together decide
+            refuse_unread(hydra.overrides.task, [config])
         from emo.app import run_job  # loads torch: not before the request is known to be right
         from emo.tasks import run_task
 
         if config.task != "run":
             return run_task(config)
-        hydra = HydraConfig.get()
-        return run_job(config, cli.command(hydra.overrides.task), in_sweep=hydra.mode == RunMode.MULTIRUN)
+        return run_job(config, cli.command(hydra.overrides.task), in_sweep=in_sweep)
 
     codes.append(cli.guard(job, full=FULL))
     return codes[-1]

@@ -26,6 +26,7 @@ from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.labels import labeller_address
 from emo.layers import parse_layers
 from emo.models.load import describe
+from emo.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, without_effect
 from emo.store import Store, address
 from emo.texts import digest_of, words_digest
 
@@ -49,22 +50,8 @@ VERSIONS = {
     "result": 3,
 }
 
-# How a judge is asked, which changes no answer.
-ASKING_KEYS = ("structured", "concurrency", "timeout_s", "retries", "price_input", "price_output")
-
-MASK_KEYS = ("op", "ratio", "of", "live")  # of an intervention on the neurons of classes
-# What only jobs on the classes of labelled texts read (`emo.neurons.job`).
-OF_CLASSES = (
-    *("selector", "adaptive", "evaluator.answer", "evaluator.score"),
-    *(f"intervention.{key}" for key in MASK_KEYS),
-)
 UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
-STEERING_KEYS = ("alpha", "dose", "select")  # of one on the residual stream
-IMPORTANCE_KEYS = ("alphas", "sigma", "final")  # of the section circuit: what importance depends on
-LABELLED_KEYS = (  # of the section dataset
-    *("kind", "text", "label", "literal", "group", "labels", "task", "delimiter", "header", "multilabel"),
-)
-ASSEMBLY_KEYS = ("budget", "split", "floor", "cap", "allocation")  # of the section circuit: how units are chosen
+MASK_KEYS = ("op", "ratio", "of", "live", "attenuation", "gain")  # of one on the neurons of classes
 
 
 class Addresses:
@@ -124,7 +111,7 @@ class Addresses:
         return self.address(
             "directions",
             samples=digest(self.splits.extract),
-            directions={key: x for key, x in asdict(c.directions).items() if key != "probe_groups"},
+            directions={key: x for key, x in _directions(c).items() if key != "probe_groups"},
             elicitation=asked,
             reply_tokens=c.generation.max_new_tokens if generated or judged else None,
             judge=self.judge if judged else None,
@@ -175,6 +162,7 @@ class Addresses:
             stable=self.stable_layers,
             **{key: c[key] for key in IMPORTANCE_KEYS},
             **({} if self.spec.dtype == "float32" else {"precision": "float32"}),  # whatever the model's
+            **({"sigma_over": "emotion prompts"} if c["sigma"] == "residual" else {}),  # once: emotion-free prompts
         )
 
     @cached_property
@@ -287,6 +275,7 @@ class Addresses:
         for key in (*RUNTIME_KEYS, "dtype"):
             config.pop(key)
         labelled = () if self.config.dataset.kind == "labelled" else LABELLED_KEYS
+        config["directions"] = _directions(self.config)
         for section, keys in {
             "model": ("name", "revision", "device_map"),
             "dataset": ("name", "path", "test_path", *labelled),
@@ -298,8 +287,10 @@ class Addresses:
         config["intervention"]["select"]["layers"] = self.layer_choices
         if self.has_circuit:
             blocks = {"layers": self.circuit_layers, "stable": self.stable_layers}
-            config["circuit"] |= {"path": None, "budget": self._budget, **blocks}
-        for key in (*OF_CLASSES, *self._without_effect()):
+            config["circuit"] |= {"budget": self._budget, **blocks}
+            config["circuit"].pop("allow_other_weights")  # as the path: the content stands below
+            config["circuit"].pop("path")
+        for key in without_effect(self.config):
             _drop(config, key)
         texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
         labels = [labeller_address(self.config), self.judge]
@@ -309,33 +300,16 @@ class Addresses:
             config=config, data=self.splits.digest, versions=VERSIONS, texts=texts, labels=labels, circuit=circuit,
         )  # fmt: skip
 
-    def _without_effect(self) -> list[str]:
-        """Return the keys that this kind of intervention does not read."""
-        steering = [f"intervention.{key}" for key in STEERING_KEYS]
-        units = [f"intervention.{key}" for key in ("k", "pool")]
-        if self.on is not None:
-            ablated = ["intervention.scale"] if self.config.intervention.kind.startswith("ablate") else []
-            circuit = [f"circuit.{key}" for key in asdict(self.config.circuit) if key != "delta_baseline"]
-            return [*steering, *ablated, *circuit, "control.arms", "control.circuits"]
-        if not self.has_circuit:
-            scale = ["intervention.scale", "intervention.select.scale"]
-            return [*units, *scale, "circuit", "control.units", "control.circuits", "attribution"]
-        unused = [*units, "circuit.path", "circuit.allow_other_weights", "control.arms", "control.units"]
-        unused.append("attribution.check")
-        if self.config.circuit.path is not None:  # of importance only norms of states are read, which no key changes
-            unused += [f"circuit.{key}" for key in (*ASSEMBLY_KEYS, *IMPORTANCE_KEYS, "layers", "stable")]
-            if "random_circuit" not in self.config.control.circuits:  # others' difference vectors
-                unused.append("circuit.delta_baseline")
-        if not self.steers:
-            unused += [f"intervention.{key}" for key in ("alpha", "dose", "layers", "select.alpha", "select.layers")]
-        if self.config.intervention.kind == "ablate_circuit":
-            unused += ["intervention.scale", "intervention.select", "circuit.dose"]
-        return unused
-
     @cached_property
     def dev_samples(self) -> list[Sample]:
         """Dev samples used for choosing strengths, spread over scenarios and outcomes."""
         return [self.splits.dev[i] for i in spread(self.splits.dev, self.config.intervention.select.prompts)]
+
+
+def _directions(config: Config) -> dict[str, Any]:
+    """Return the section directions as it stands in addresses: ``last`` only where it is not what it always was."""
+    given = asdict(config.directions)
+    return given if given["last"] != "resid" else {key: value for key, value in given.items() if key != "last"}
 
 
 def digest(value: object) -> str:
@@ -344,8 +318,11 @@ def digest(value: object) -> str:
 
 
 def _drop(config: dict[str, Any], key: str) -> None:
-    """Take a dotted key out of nested settings; one that is not there is out already."""
-    *path, last = key.split(".")
-    for part in path:
-        config = config.get(part, {})
-    config.pop(last, None)
+    """Take a dotted key out of nested settings, and a section that it leaves empty; one not there is out already."""
+    name, _, rest = key.partition(".")
+    if not rest:
+        config.pop(name, None)
+    elif name in config:
+        _drop(config[name], rest)
+        if not config[name]:
+            config.pop(name)

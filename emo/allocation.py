@@ -6,7 +6,9 @@
 
 The floor is the one given, or 1 where K_kind is below floor x layers, or 0 where it is below the number of layers;
 it is never above a layer's capacity. Shares are exact fractions, so that within a kind of equal capacities a layer
-with larger I never gets fewer units. The last step is ours: the released code loses what its cap cuts off.
+with larger I never gets fewer units. The last step is ours. The released code hands out up to two extra units per
+layer first, and loses what its cap then cuts off (e.g. 64 of 392); where layers run out of heads it fills up by planned
+quota. Neither happens in the circuits that it published.
 
 Integers in, integers out; nothing here knows a model.
 """

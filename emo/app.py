@@ -82,6 +82,7 @@ def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = 
         console.say(_short(result))
     else:
         _show(result, folder, config, command)
+        console.answer(folder)
     return 0
 
 

@@ -13,6 +13,10 @@ With ``elicitation.groups: complete`` a delta takes only groups in which every e
 every accepted sample. Which samples count is known beforehand, so that every sum is a weighted sum over prompts:
 it streams in float64, and memory does not grow with their number.
 
+The released scripts group by scenario alone and overwrite: one outcome per scenario is left in a delta, that of the
+last file; a mistake, not repeated here. The published attention deltas come from all 448 groups and are not of unit
+length, as here.
+
 Everything is read at the prompt's last token, also where ``directions.tokens: reply_mean`` takes the directions
 from the reply: a unit is scored where its reply begins.
 """
@@ -23,6 +27,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -54,7 +59,12 @@ class Weights(NamedTuple):
 
 
 def attribute(
-    lm: LM, config: Config, samples: Sequence[Sample], v: Tensor, accepted: Collection[tuple[str, str]], baseline: str
+    lm: LM,
+    config: Config,
+    samples: Sequence[Sample],
+    v: Float[Tensor, "e l 2 d"],
+    accepted: Collection[tuple[str, str]],
+    baseline: str,
 ) -> Artifact:
     """Score every neuron and head for every emotion, and take the difference vectors.
 
@@ -156,7 +166,7 @@ def _weights(
     return Weights(entries, own, contrast)
 
 
-def stability(halves: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def stability(halves: Float[Tensor, "2 e l u"], k: int) -> tuple[Float[Tensor, "e l"], Float[Tensor, "e l"]]:
     """Return how far two halves of the samples agree on a ranking of units.
 
     Args:

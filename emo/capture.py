@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from emo.console import progress
@@ -31,29 +32,40 @@ class Batch(NamedTuple):
 
 
 def activations(
-    lm: LM, texts: Sequence[Text], batch_size: int, label: str = "captured", sites: Sequence[Site] = SITES
+    lm: LM,
+    texts: Sequence[Text],
+    batch_size: int,
+    label: str = "captured",
+    sites: Sequence[Site] = SITES,
+    normed: bool = False,
 ) -> Iterator[Batch]:
     """Yield the activations of every text, in no fixed order; sites may differ in width.
 
+    ``normed``: resid_post of the last block is taken behind the final norm.
     Memory holds one forward pass, whatever the number of texts.
     """
     room = batch_size * TOKENS_PER_PROMPT
     trees = shared_prefixes(texts, room // 2)
     with progress(label, len(texts), "prompts") as bar:
         for batch in batches(texts, trees, room):
-            yield _read(lm, texts, batch, sites)
+            yield _read(lm, texts, batch, sites, normed)
             bar.advance(sum(len(tree.members) for tree in batch))
 
 
 def states(
-    lm: LM, texts: Sequence[Text], batch_size: int, label: str = "captured", sites: Sequence[Site] = SITES
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield (index, states (l, sites, d) float32 on the CPU) for every text, in no fixed order."""
-    for batch in activations(lm, texts, batch_size, label, sites):
+    lm: LM,
+    texts: Sequence[Text],
+    batch_size: int,
+    label: str = "captured",
+    sites: Sequence[Site] = SITES,
+    normed: bool = False,
+) -> Iterator[tuple[int, Float[Tensor, "l sites d"]]]:
+    """Yield (index, states (l, sites, d) float32 on the CPU) for every text, in no fixed order; see `activations`."""
+    for batch in activations(lm, texts, batch_size, label, sites, normed):
         yield from zip(batch.texts, torch.stack([batch.at[site] for site in sites], 2), strict=True)
 
 
-def _read(lm: LM, texts: Sequence[Text], batch: list[Tree], sites: Sequence[Site]) -> Batch:
+def _read(lm: LM, texts: Sequence[Text], batch: list[Tree], sites: Sequence[Site], normed: bool) -> Batch:
     rows, where = layout(texts, batch)
     block = Block.pad(rows, lm.device)
     width = block.ids.shape[1]
@@ -67,6 +79,8 @@ def _read(lm: LM, texts: Sequence[Text], batch: list[Tree], sites: Sequence[Site
         found[site, layer] = torch.stack(own).cpu()
 
     with reading(lm, [(site, layer) for layer in range(lm.n_layers) for site in sites], keep):
-        Forest(lm).extend(block)
+        final = Forest(lm).extend(block)
+    if normed:
+        keep(Site.RESID_POST, lm.n_layers - 1, final)
     at = {site: torch.stack([found[site, layer] for layer in range(lm.n_layers)], 1) for site in sites}
     return Batch([m for m, _, _ in where], at)

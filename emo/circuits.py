@@ -32,7 +32,7 @@ __all__ = [
 def write(
     circuit: Circuit,
     lm: LM,
-    prompts: Sequence[str],
+    prompts: str | Sequence[str],
     emotion: str,
     scale: float = 1.0,
     max_new_tokens: int = 100,
@@ -47,7 +47,7 @@ def write(
     Args:
         circuit: what to add.
         lm: a model of the circuit's shape.
-        prompts: user messages, each a conversation of its own.
+        prompts: user messages, each a conversation of its own; a text alone is one message.
         emotion: one of ``circuit.emotions``.
         scale: lambda; 0 leaves the model unedited.
         max_new_tokens: longest reply, in tokens.
@@ -59,7 +59,7 @@ def write(
     """
     check_choice("emotion", emotion, circuit.emotions)
     circuit.check(Shape.of(lm), fingerprint(lm), allow_other_weights)
-    ids = user_ids(lm, prompts)
+    ids = user_ids(lm, [prompts] if isinstance(prompts, str) else prompts)
     rows = [Row(i, 0) for i in range(len(ids))]
     replies = generate(lm, ids, rows, circuit.edits(scale, [emotion]), max_new_tokens, batch_size)
     return [lm.tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in replies]

@@ -86,13 +86,13 @@ def explain(error: BaseException) -> UserError:
     """Translate what Hydra or OmegaConf raised into one line: given, allowed, what to type."""
     override = getattr(error, "override", None)  # of Hydra's OverrideParseException
     if isinstance(override, str):
-        return UserError(f"{_given(override)}: cannot be read; type KEY=VALUE, quotes around special characters")
+        return UserError(f"{shown(override)}: cannot be read; type KEY=VALUE, quotes around special characters")
     texts = [str(link) for link in _chain(error)]
     for text in texts:
         for pattern, write in _TRANSLATIONS:
             match = re.search(pattern, text, re.DOTALL)
             if match and isinstance(write, str):
-                return UserError(write.format(*map(_given, match.groups()), key=_key(match)))
+                return UserError(write.format(*map(shown, match.groups()), key=_key(match)))
             if match and not isinstance(write, str):
                 return UserError(write(match))
     lines = [text.strip().splitlines()[0] for text in texts if text.strip()]
@@ -115,7 +115,7 @@ def _chain(error: BaseException) -> Iterable[BaseException]:
         link = link.__cause__
 
 
-def _given(override: str) -> str:
+def shown(override: str) -> str:
     """Repeat an override, without the value of a secret."""
     key = override.partition("=")[0]
     return key if SECRET.search(key) else override
@@ -132,6 +132,11 @@ def _no_option(match: re.Match[str]) -> str:
     options = [line.strip() for line in (match.group(2) or "").splitlines() if line.strip()]
     if group == "hydra/launcher" and option in LAUNCHERS:
         return f"hydra/launcher={option}: not installed; type: pip install {LAUNCHERS[option]}"
+    if group.startswith("model/"):
+        given = match.group(1).partition("/")[2]
+        return f"model={given}: no option of that name; a repository of the hub is model=hub model.id={given}"
+    if group == "emotions" and not nearest(option, options):
+        return f"emotions={option}: not one of {', '.join(options)}; single emotions are emotions.names=[{option},...]"
     if not group or not options:
         return f"{match.group(1)}: no such configuration file"
     return f"{group}={option}: not one of {', '.join(options)}{nearest(option, options)}"
@@ -172,6 +177,10 @@ _TRANSLATIONS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
         lambda match: unknown_key(match.group(1).replace("/", ".")),
     ),
     (r"Key '([^']*)' (?:is )?not in", lambda match: unknown_key(_key(match, match.group(1)))),
+    (
+        r"Ambiguous value for argument 'emotions=|Could not load 'emotions/",
+        "emotions: the names of lists are its options; single emotions are emotions.names=[anger,fear]",
+    ),
     (
         r"Ambiguous value for argument '([^']*)'",
         "{0}: several values; add -m for one job each, or type KEY=[A,B] for a list",

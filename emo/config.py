@@ -87,6 +87,7 @@ class DirectionsConfig:
 
     baseline: str = "emotions_mean"  # emotions_mean | neutral: what is subtracted within a group
     tokens: str = "prompt_last"  # prompt_last | reply_mean: where states are read
+    last: str = "resid"  # resid | normed: v_mlp of the last block, before or (the released code) behind the final norm
     probe_groups: int = 64  # groups kept in memory for probes and scatter plots (a bound, not a sample size)
 
 
@@ -175,6 +176,8 @@ class InterventionConfig:
     ratio: Any = 1.0  # of masks: share of neurons, or a list of them (one arm each)
     of: str = "set"  # of masks: set (the share of a class's own neurons) | population (of the model's: selected anew)
     live: bool = True  # of attenuation: by the live activation; else by its mean
+    attenuation: Any = 1.0  # of op attenuate: its alpha, a share in (0, 1], or a list of them (one arm each)
+    gain: Any = 0.5  # of op gain: the factor on activations, or a list of them (one arm each)
     select: SelectConfig = field(default_factory=SelectConfig)
 
 

@@ -1,7 +1,7 @@
 """What a person sees in the terminal: plain lines, tables and progress. The only writer to stdout.
 
-Modes: ``rich`` (default) and ``quiet`` (nothing on stdout; warnings go to stderr through logging). In a log
-or CI, where stdout is no terminal, bars become plain lines.
+Modes: ``rich`` (default) and ``quiet`` (on stdout only where the result is; warnings go to stderr through logging).
+In a log or CI, where stdout is no terminal, bars become plain lines.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 
 from rich.console import Console
@@ -74,6 +75,12 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """Print one dim line: what a hurried reader may skip."""
     _line(text, "dim")
+
+
+def answer(path: Path) -> None:
+    """Print where a result is, in quiet mode: the one line that a script reads. The other mode has said it already."""
+    if _state.mode == "quiet":
+        _state.console.print(str(path), soft_wrap=True)
 
 
 def warn(text: str) -> None:

@@ -18,6 +18,7 @@ Units are those of the residual stream (at the MLP's input: of the normalised on
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -26,7 +27,7 @@ from emo.types import Site
 
 
 @torch.no_grad()
-def neuron_contributions(lm: LM, layer: int, x: Tensor, v: Tensor) -> Tensor:
+def neuron_contributions(lm: LM, layer: int, x: Float[Tensor, "n f"], v: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
     """Return what each neuron of block ``layer`` adds along ``v``, per sample.
 
     Args:
@@ -51,7 +52,9 @@ def neuron_contributions(lm: LM, layer: int, x: Tensor, v: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def head_contributions(lm: LM, layer: int, z: Tensor, v: Tensor, mid: Tensor | None = None) -> Tensor:
+def head_contributions(
+    lm: LM, layer: int, z: Float[Tensor, "n hp"], v: Float[Tensor, "n d"], mid: Float[Tensor, "n d"] | None = None
+) -> Float[Tensor, "n h"]:
     """Return what zeroing each head of block ``layer`` takes from the projection on ``v``, per sample.
 
     Args:
@@ -78,7 +81,7 @@ def head_contributions(lm: LM, layer: int, z: Tensor, v: Tensor, mid: Tensor | N
 
 
 @torch.no_grad()
-def added(lm: LM, site: Site, layer: int, x: Tensor) -> Tensor:
+def added(lm: LM, site: Site, layer: int, x: Float[Tensor, "n w"]) -> Float[Tensor, "n d"]:
     """Return what a sublayer adds to the residual stream, (n, d), given the input (n, w) of its output projection."""
     weight, bias = _projection(lm, site, layer)
     norm, out = lm.post_norm(site, layer), x.to(weight.device) @ weight.T + bias

@@ -7,8 +7,9 @@ emotion over the groups (centroids); subtract the mean of the centroids; normali
     baseline neutral:       the group's state under the template's neutral form; here the mean of the
                             centroids stays, because subtracting it would give emotions_mean again
 
-v_attn comes from resid_mid, v_mlp from resid_post, at the prompt's last token or as the mean over the
-reply. Sums stream in float64: memory does not grow with the number of groups.
+v_attn comes from resid_mid, v_mlp from resid_post, at the prompt's last token or as the mean over the reply; v_mlp of
+the last block, with ``directions.last: normed`` (the released code), behind the final norm. Sums stream in float64:
+memory does not grow with the number of groups.
 
 The shuffled control is the same with labels permuted within every group. Permutations are balanced: over the groups,
 what stands under a label comes from every emotion as often as from any other (a random Latin square), because labels
@@ -26,11 +27,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from emo.types import Site
 
+State = Float[Tensor, "l s d"]  # last-token states of one prompt; s: sublayer
 ATTN, MLP = 0, 1  # index of the sublayer: resid_mid, resid_post
 SUBLAYERS = {Site.RESID_MID: ATTN, Site.RESID_POST: MLP}
 EMOTIONS = 6  # the paper's: with fewer, a control of permuted labels gets more draws
@@ -68,7 +71,7 @@ class Moments:
         self.given = np.zeros((1 + shuffles, emotions, emotions), dtype=int)  # groups by emotion (row) and its label
         self.groups = 0
 
-    def add(self, group: str, states: Sequence[Tensor | None], neutral: Tensor | None) -> bool:
+    def add(self, group: str, states: Sequence[State | None], neutral: State | None) -> bool:
         """Add one group; returns whether it was used.
 
         Args:
@@ -109,7 +112,7 @@ class Moments:
             cost += np.eye(len(present))
         return [present[int(column)] for column in linear_sum_assignment(cost)[1]]
 
-    def directions(self) -> tuple[Tensor, Tensor]:
+    def directions(self) -> tuple[Float[Tensor, "e l s d"], Float[Tensor, "e l s"]]:
         """Return unit directions (e, l, 2, d) of the true labels, and their lengths before normalising (e, l, 2)."""
         centroids = self._centroids()[0]
         norms = centroids.norm(dim=-1)
@@ -141,6 +144,6 @@ def _unit(x: Tensor) -> Tensor:
     return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
 
 
-def cosines(v: Tensor) -> Tensor:
+def cosines(v: Float[Tensor, "e l s d"]) -> Float[Tensor, "l s e e"]:
     """Return the cosines between emotions (l, 2, e, e) of unit directions ``v`` (e, l, 2, d)."""
     return torch.einsum("alsd,blsd->lsab", v, v)

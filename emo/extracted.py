@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from emo import tracking
-from emo.addresses import ASSEMBLY_KEYS, IMPORTANCE_KEYS, Addresses
+from emo.addresses import Addresses
 from emo.assembly import DELTAS, assemble
 from emo.attribution import attribute
 from emo.circuit_file import SITES, Circuit, Shape
@@ -29,6 +29,7 @@ from emo.models.fingerprint import fingerprint
 from emo.models.lm import LM
 from emo.models.load import load
 from emo.prompts import prompt_ids
+from emo.read_keys import ASSEMBLY_KEYS, IMPORTANCE_KEYS
 from emo.reference import Reference, reference
 from emo.store import Artifact, writable
 from emo.types import Site
@@ -147,19 +148,27 @@ class Extracted(Addresses):
 
     @cached_property
     def importance(self) -> Artifact:
-        """Tensors values (a,e,l,2) importance of sublayers per alpha, sigma (l,2), norm (l,2)."""
+        """Tensors values (a,e,l,2) importance of sublayers per alpha, sigma (l,2) or (e,l,2), norm (l,2)."""
         c = self.config
 
         def compute() -> Artifact:
             v, how = self.directions.tensors["v"], c.circuit
             prompts = prompt_ids(self.lm, c.elicitation, self.splits.extract, None)
             found = sublayer_importance(
-                self.lm, prompts, v, self.reference, how.alphas, c.batch_size, how.sigma, how.final
-            )
+                self.lm, prompts, v, self.reference, how.alphas, c.batch_size, how.sigma, how.final,
+                asked=self._asked() if how.sigma == "residual" else None,
+            )  # fmt: skip
             return Artifact({key: x.contiguous() for key, x in found._asdict().items()})
 
         config = {key: value for key, value in asdict(c.circuit).items() if key in IMPORTANCE_KEYS}
         return self.store.get_or_compute("importance", self.importance_address, config, compute)
+
+    def _asked(self) -> list[list[list[int]]]:
+        """Return, per emotion, the prompts of its accepted samples."""
+        counted = accepted(self.directions)
+        own = [[s for s in self.splits.extract if (s.id, name) in counted] for name in self.names]
+        pairs = zip(self.names, own, strict=True)
+        return [prompt_ids(self.lm, self.config.elicitation, samples, name) for name, samples in pairs]
 
     @cached_property
     def circuit(self) -> Circuit:

@@ -164,6 +164,7 @@ def _group_states(
             texts = [Text([*ids, *reply], len(reply)) for ids, reply in zip(flat, replies, strict=True)]
     usable = [i for i, text in enumerate(texts) if text.span and i not in refused]
     out: list[Tensor | None] = [None] * len(flat)
-    for k, x in states(lm, [texts[i] for i in usable], config.batch_size, label):
+    normed = config.directions.last == "normed"
+    for k, x in states(lm, [texts[i] for i in usable], config.batch_size, label, normed=normed):
         out[usable[k]] = x
     return [out[start : start + width] for start in range(0, len(out), width)]

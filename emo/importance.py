@@ -7,7 +7,8 @@ h_final' is the final state when alpha_a * sigma[l, p] * v_local is added to wha
 prompts. h_final is resid_post of the last block, or the state behind the final norm.
 
     sigma update:   mean over prompts of the root mean square of attn_add, mlp_add (the paper's)
-    sigma residual: the same of the whole stream behind the sublayer, resid_mid, resid_post (the released code's)
+    sigma residual: the same of the whole stream behind the sublayer, resid_mid, resid_post, over the prompts that ask
+                    for emotion e, its accepted samples: sigma[e,l,p] (the released code's)
 
 I is a plain number: what arrives along v_ref per unit of what was added; the direct path alone gives <v_local, v_ref>.
 
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from emo.console import progress
@@ -50,7 +52,7 @@ class Importance(NamedTuple):
     """What was measured; the last axis of every tensor is attention, MLP."""
 
     values: Tensor  # (a, e, l, 2) float32 importance
-    sigma: Tensor  # (l, 2) root mean square that alpha is a share of
+    sigma: Tensor  # (l, 2), of the residual (e, l, 2): root mean square that alpha is a share of
     norm: Tensor  # (l, 2) mean Euclidean norm of resid_mid, resid_post at the last token
 
 
@@ -69,13 +71,14 @@ class Pushes(NamedTuple):
 def sublayer_importance(
     lm: LM,
     prompts: Sequence[Sequence[int]],
-    v: Tensor,
+    v: Float[Tensor, "e l 2 d"],
     ref: Reference,
     alphas: Sequence[float],
     batch_size: int,
     sigma_of: str = "update",
     final: str = "resid",
     label: str = "importance",
+    asked: Sequence[Sequence[Sequence[int]]] | None = None,
 ) -> Importance:
     """Push every sublayer along its own direction and measure what arrives along the reference.
 
@@ -89,6 +92,8 @@ def sublayer_importance(
         sigma_of: update | residual.
         final: resid | normed.
         label: name of the progress bars.
+        asked: with ``sigma_of: residual``, per emotion the token ids of the prompts that ask for it, over which its
+            sigma is taken; None: over ``prompts``.
 
     Returns:
         Importance; nan where a sublayer adds nothing at all, so that sigma is 0.
@@ -99,7 +104,7 @@ def sublayer_importance(
     if sigma_of not in SIGMAS or final not in FINALS:
         raise ValueError(f"sigma_of={sigma_of!r}, final={final!r}: one of {', '.join(SIGMAS)}; {', '.join(FINALS)}")
     with in_float32(lm):
-        return _importance(lm, prompts, v, ref, alphas, batch_size, sigma_of, final, label)
+        return _importance(lm, prompts, v, ref, alphas, batch_size, sigma_of, final, label, asked)
 
 
 def _importance(
@@ -112,11 +117,17 @@ def _importance(
     sigma_of: str,
     final: str,
     label: str,
+    asked: Sequence[Sequence[Sequence[int]]] | None,
 ) -> Importance:
     sites = tuple(dict.fromkeys((*SIGMAS[sigma_of], *STATES)))
     norms = dict(zip(sites, _norms(lm, prompts, sites, batch_size, f"{label}: sigma"), strict=True))
-    sigma = torch.stack([norms[site] for site in SIGMAS[sigma_of]], -1).float() * lm.d**-0.5
     norm = torch.stack([norms[site] for site in STATES], -1).float()
+    if sigma_of == "residual" and asked is not None:
+        own = [_norms(lm, ids, STATES, batch_size, f"{label}: sigma") for ids in asked]
+        sigma = torch.stack(own).permute(0, 2, 1).float() * lm.d**-0.5
+    else:
+        sigma = torch.stack([norms[site] for site in SIGMAS[sigma_of]], -1).float() * lm.d**-0.5
+    sizes = sigma.expand(len(v), lm.n_layers, 2)
 
     shape = (2, len(alphas), len(v))
     sublayer, strength, emotion = torch.tensor(list(product((ATTN, MLP), alphas, range(len(v))))).unbind(-1)
@@ -133,17 +144,17 @@ def _importance(
             rays = _Rays(lm, planter, grove, pushes.of(which), final)
             moved = torch.empty(len(which), lm.n_layers, dtype=torch.float64)
             for layer in range(lm.n_layers):
-                moved[:, layer] = rays.cast(layer, local[:, layer], sigma[layer], ref.v_ref)
+                moved[:, layer] = rays.cast(layer, local[:, layer], sizes[:, layer], ref.v_ref)
                 bar.advance(len(which))
             return which, moved
 
         for _, (which, moved) in in_passes(planter.passes(rows, batch_size), run):
             sums.index_add_(0, which, moved)
     values = (sums / len(prompts)).view(*shape, lm.n_layers).permute(1, 2, 3, 0)
-    return Importance(values.float().contiguous(), sigma, norm)
+    return Importance(values.float().contiguous(), sigma.contiguous(), norm)
 
 
-def rank_stability(values: Tensor) -> Tensor:
+def rank_stability(values: Float[Tensor, "a e l 2"]) -> Float[Tensor, " e"]:
     """Return Spearman's correlation (e,) of the 2l importances, mean over all pairs of alphas.
 
     Args:
@@ -189,11 +200,11 @@ class _Rays:
         Args:
             layer: block.
             local: (e, 2, d) what is added, unit vectors.
-            sigma: (2,) size of alpha 1.
+            sigma: (e, 2) size of alpha 1.
             v_ref: (e, d) unit vectors.
         """
         pushed, alpha, emotion = self.pushes
-        size = alpha * sigma[pushed]
+        size = alpha * sigma[emotion, pushed]
         edits = [Edit(Site.RESID_PRE, layer, Put(self.inputs[layer], self.tree), Tokens.PROMPT_LAST)]
         for sublayer, site in enumerate(ADDED):
             own = torch.where(pushed == sublayer, size, 0.0)

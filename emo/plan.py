@@ -158,6 +158,7 @@ def conclude(plan: Plan) -> bool:
     """Write and show the table of a sweep, then everything that failed; returns whether something did."""
     c = plan.jobs[0].config
     summarize_sweep(plan.root, c.tracker)
+    console.answer(plan.root)
     failures = []
     for job in plan.jobs:
         result = read_any(job.folder)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from emo.directions import ATTN
@@ -25,7 +26,7 @@ class Reference(NamedTuple):
     sign: Tensor  # (e, l, 2) 1.0 or -1.0, so that sign * v points as v_ref does
 
 
-def reference(v: Tensor, stable: Sequence[int]) -> Reference:
+def reference(v: Float[Tensor, "e l 2 d"], stable: Sequence[int]) -> Reference:
     """Return the reference basis of unit directions ``v`` (e, l, 2, d).
 
     Args:
@@ -39,13 +40,15 @@ def reference(v: Tensor, stable: Sequence[int]) -> Reference:
     return Reference(v_ref, _sign(torch.einsum("elsd,ed->els", v, v_ref)))
 
 
-def similarity(v: Tensor) -> Tensor:
+def similarity(v: Float[Tensor, "e l 2 d"]) -> Float[Tensor, "e ll ll"]:
     """Return the cosines (e, 2l, 2l) of unit directions ``v`` (e, l, 2, d): attention 0, MLP 0, attention 1, ..."""
     flat = v.flatten(1, 2)
     return flat @ flat.mT
 
 
-def stable_cosines(v: Tensor, stable: Sequence[int]) -> tuple[Tensor, Tensor]:
+def stable_cosines(
+    v: Float[Tensor, "e l 2 d"], stable: Sequence[int]
+) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
     """Return mean and minimum (e,) of the cosines between different sublayers of the stable blocks.
 
     Args:

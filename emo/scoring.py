@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from emo.console import progress
@@ -25,12 +26,12 @@ def projections(
     prompts: Sequence[Sequence[int]],
     rows: Sequence[Row],
     edits: Sequence[Edit],
-    v: Tensor,
+    v: Float[Tensor, "e l d"],
     batch_size: int,
     label: str = "scored",
     keep: Sequence[int] = (),
     site: Site = Site.RESID_POST,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "rows l e"], Float[Tensor, "kept l d"]]:
     """Return <resid[l], v[e,l]> at the last prompt token of every row, (rows, l, e), and the states of some rows.
 
     nan or inf where a row explodes; see `emo.passes.settled`.

@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from emo import cli, console, validate
 from emo.config import Config
 from emo.errors import UserError, refuse
+from emo.read_keys import refuse_unread
 from emo.sweep_jobs import KEY, key_of, read_jobs
 
 PRESETS = validate.REPOSITORY / "sweeps"
@@ -71,6 +72,7 @@ def sweep(
         combinations += found
     console.setup(str(OmegaConf.select(master, "console", default="rich")))
     configs = _compose(loader, master, combinations)
+    refuse_unread(typed, [config for _, config in configs])
     from emo import plan, tasks  # load torch: not before every job is known to be well-formed
 
     task = configs[0][1].task

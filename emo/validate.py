@@ -71,6 +71,7 @@ CHOICES = {
     "circuit.sigma": ("update", "residual"),
     "circuit.final": ("resid", "normed"),
     "intervention.pool": ("per_layer", "global"),
+    "directions.last": ("resid", "normed"),
     "attribution.score_at": ("residual", "mlp_input"),
     "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),
@@ -104,6 +105,7 @@ SHARES = (
     "evaluator.max_nonwords",
 )
 LAMBDA = 1.0  # of enhancements, in the paper
+LARGEST = 1e4  # of strengths, in any unit: float16 ends at 65504, and beyond this nothing of a state is left
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 FOLDER = re.compile(r"\w[\w.-]*")  # a name without slashes that does not hide itself
 
@@ -227,8 +229,14 @@ def _alpha(key: str, value: object, forms: str) -> None:
         if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
             given = _show(value)
             raise UserError(f"{key}={given}: {_show(item)} is no finite number{nearest(item, ['auto'])}; type {forms}")
+        _in_range(key, item)
     if not values or len(set(values)) < len(values):
         raise UserError(f"{key}={_show(value)}: a list needs at least one number and none twice")
+
+
+def _in_range(key: str, value: float) -> None:
+    if abs(value) > LARGEST:
+        raise UserError(f"{key}={value:g}: far beyond any activation; type numbers from -{LARGEST:g} to {LARGEST:g}")
 
 
 def _units(config: Config) -> None:
@@ -239,6 +247,7 @@ def _units(config: Config) -> None:
             raise UserError(f"intervention.scale: one number for each of {', '.join(names)} is needed")
         for name in names:
             _number(f"intervention.scale.{name}", given.scale[name])
+            _in_range(f"intervention.scale.{name}", given.scale[name])
         given.scale = {name: float(given.scale[name]) for name in names}
     elif given.scale != "auto":
         _alpha("intervention.scale", given.scale, "a number, a list of numbers; of circuits auto or {anger:0.8,...}")
@@ -280,6 +289,14 @@ def _shares(config: Config) -> None:
     for share in shares:
         _number("intervention.ratio", share, above=0.0, below=1.0 + 1e-9)
     given.ratio = [float(x) for x in shares] if isinstance(given.ratio, list) else float(given.ratio)
+    for key in ("attenuation", "gain"):
+        name, value = f"intervention.{key}", getattr(given, key)
+        _alpha(name, value, "a number, or a list of them")
+        values = [float(x) for x in (value if isinstance(value, list) else [value])]
+        if key == "attenuation":
+            for share in values:
+                _number(name, share, above=0.0, below=1.0 + 1e-9)
+        setattr(given, key, values if isinstance(value, list) else values[0])
     for key in ("adaptive.alpha", "adaptive.tau", "selector.ratio"):
         _number(key, _at(config, key), above=0.0, below=1.0 + 1e-9)
     for key in ("adaptive.alpha_step", "adaptive.tau_step"):

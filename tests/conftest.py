@@ -6,13 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hub_cache import HubCache
+import typechecked
 
-from emo import console
-from emo.config import ModelConfig
-from emo.models.lm import LM
-from emo.models.load import describe, load
-from emo.models.tiny import FAMILY_NAMES
+typechecked.install()  # before anything of the package is imported
+
+from hub_cache import HubCache  # noqa: E402
+
+from emo import console  # noqa: E402
+from emo.config import ModelConfig  # noqa: E402
+from emo.models.lm import LM  # noqa: E402
+from emo.models.load import describe, load  # noqa: E402
+from emo.models.tiny import FAMILY_NAMES  # noqa: E402
 
 torch.set_num_threads(1)  # tiny products: a second thread costs more than it brings
 

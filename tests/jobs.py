@@ -35,7 +35,24 @@ def overrides(folder: Path, *more: str) -> list[str]:
     given: dict[str, str] = {}
     for word in (*SMALL, f"paths.outputs={folder}", *more):
         given[word.partition("=")[0]] = word
-    return list(given.values())
+    unread = _unread(given) - {word.partition("=")[0] for word in more}  # typed, they would be refused
+    return [word for key, word in given.items() if key not in unread]
+
+
+def _unread(given: dict[str, str]) -> set[str]:
+    """Return the keys of `SMALL` that a job does not read, where the words name one kind of it."""
+    kind, evaluator = (given.get(key, "").partition("=")[2] for key in ("intervention", "evaluator"))
+    circuits = given.get("control.circuits", "steer")
+    keys = set()
+    if kind in ("none", "prompt"):
+        keys |= {"intervention.alpha", "intervention.layers", "control.seeds"}
+    if kind.endswith(("_neurons", "_heads")):
+        keys.add("intervention.alpha")
+    if kind == "ablate_circuit" or (kind.endswith("circuit") and "steer" not in circuits.replace("matched_steer", "")):
+        keys |= {"intervention.alpha", "intervention.layers"}
+    if evaluator == "projection":
+        keys |= {"evaluator.kl_tokens", "generation.max_new_tokens"}
+    return keys
 
 
 def config(folder: Path, *more: str) -> Config:

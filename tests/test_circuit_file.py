@@ -258,6 +258,7 @@ def test_write_is_generation_under_the_edits(lm: LM) -> None:
     assert found == [lm.tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in naive]
     plain = [twin.reply(lm, own, 6, stop=sorted(lm.stop_ids())) for own in ids]
     assert naive != plain
+    assert circuits.write(ours, lm, PROMPTS[0], "fear", 1.5, 6) == found[:1]  # a text is one prompt, not its letters
     assert circuits.write(ours, lm, PROMPTS, "fear", 0.0, 6) == [
         lm.tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in plain
     ]

@@ -46,6 +46,18 @@ def run(folder: Path, *overrides: str, **environment: str) -> subprocess.Complet
         (["dataset.limit=-1"], "dataset.limit=-1: a whole number from 1 on"),
         (["emotions.names=[anger,sadnes]"], "did you mean sadness?"),
         (["intervention.alpha=nan"], "intervention.alpha=nan: nan is no finite number"),
+        (
+            ["model=owner/name"],
+            "model=owner/name: no option of that name; a repository of the hub is model=hub model.id=",
+        ),
+        (["emotions=joy"], "single emotions are emotions.names=[joy,...]"),
+        (["emotions=[anger,fear]"], "single emotions are emotions.names=[anger,fear]"),
+        (["tracker.mode=online"], "tracker.mode=online: not read by tracker=none, only by tracker=wandb"),
+        (
+            ["-m", "intervention=steer,random", "intervention.k=2"],
+            "not read by intervention=steer, intervention=random",
+        ),
+        (["intervention.alpha=1e38"], "type numbers from -10000 to 10000"),
         (["model=hub"], "model=hub needs model.id=OWNER/NAME"),
         (["dataset=jsonl"], "dataset=jsonl needs dataset.path=FILE.jsonl"),
         (["model=null"], "GROUP=OPTION"),
@@ -124,3 +136,12 @@ def test_exit_codes_of_jobs(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_several_jobs_have_one_code(codes: list[int], code: int) -> None:
     assert cli.combine(codes) == code
+
+
+def test_a_symbolic_link_finds_everything(tmp_path: Path) -> None:
+    """Beside the link there is neither conf nor the package."""
+    (tmp_path / "x").symlink_to(REPOSITORY / "run.py")
+    line = [sys.executable, "x", "--cfg", "job", "model=tiny_qwen2"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "name: tiny_qwen2" in done.stdout

@@ -214,3 +214,23 @@ def test_unknown_names_are_refused(models: dict[str, LM]) -> None:
     for wrong in ({"sigma_of": "updates"}, {"final": "logits"}):
         with pytest.raises(ValueError, match="one of update, residual; resid, normed"):
             measured(models["llama"], **wrong)  # type: ignore[arg-type]
+
+
+def test_sigma_of_the_residual_is_each_emotions_own(models: dict[str, LM]) -> None:
+    """As the released code: over the prompts that ask for the emotion; what is pushed are the emotion-free ones."""
+    lm = models["llama"]
+    v, ref = vectors(lm)
+    asked = [[prompt(20, 6), prompt(11, 7)], [prompt(8, 8)]]
+    found = sublayer_importance(lm, PROMPTS, v, ref, ALPHAS, 16, "residual", asked=asked)
+    runs = [[run_plain(lm, ids) for ids in own] for own in asked]
+    sigma = [
+        torch.stack([torch.stack([c.at[s].pow(2).mean(-1).sqrt() for c in own]).mean(0) for s in STATES], -1)
+        for own in runs
+    ]
+    assert found.sigma.shape == (EMOTIONS, lm.n_layers, 2) and gap(found.sigma, torch.stack(sigma)) <= TOLERANCE
+    free = sublayer_importance(lm, PROMPTS, v, ref, ALPHAS, 16, "residual")
+    assert free.sigma.shape == (lm.n_layers, 2) and torch.equal(free.norm, found.norm)
+    # An emotion whose own prompts are the emotion-free ones is pushed as before.
+    again = sublayer_importance(lm, PROMPTS, v, ref, ALPHAS, 16, "residual", asked=[PROMPTS, asked[1]])
+    assert gap(again.values[:, 0], free.values[:, 0]) <= TOLERANCE
+    assert gap(again.values[:, 1], free.values[:, 1]) > 100 * TOLERANCE

@@ -24,7 +24,7 @@ from twin import (
 )
 
 from emo.hooks import Edit, reading
-from emo.interventions.ops import Add, AddUnits, ProjectOut, Put, Zero
+from emo.interventions.ops import Add, AddUnits, Put, Zero
 from emo.models.lm import LM
 from emo.types import Site, Tokens
 
@@ -55,7 +55,7 @@ def test_decay_starts_after_the_prompt(lm: LM) -> None:
     assert gap(((after[Site.RESID_POST, 1] - before) @ v[0]), size) <= 1e-4
 
 
-@pytest.mark.parametrize("kind", ["zero", "project_out"])
+@pytest.mark.parametrize("kind", ["zero"])
 def test_removing_twice_is_removing_once(lm: LM, kind: str) -> None:
     """Zero and project out are idempotent, and leave nothing of what they remove."""
     for site in Site:
@@ -65,8 +65,6 @@ def test_removing_twice_is_removing_once(lm: LM, kind: str) -> None:
         removed = edits[0].op
         if isinstance(removed, Zero):  # resid_mid is written as a difference: zero up to rounding
             assert once[..., removed.index[0]].abs().max() <= (1e-6 if site is Site.RESID_MID else 0)
-        if isinstance(removed, ProjectOut):
-            assert (once @ removed.vectors[0]).abs().max() <= 1e-5 * once.norm(dim=-1).max()
 
 
 @pytest.mark.parametrize("kind", [*OPS, *UNIT_OPS])
@@ -86,7 +84,7 @@ def test_edits_are_out_of_place(lm: LM, kind: str) -> None:
         assert all(torch.equal(now, then) for now, then in held), site
 
 
-@pytest.mark.parametrize("kind", ["add", "scale", "project_out", "put", *UNIT_OPS])
+@pytest.mark.parametrize("kind", ["add", "scale", "put", *UNIT_OPS])
 def test_half_the_gain_is_half_the_change(kind: str) -> None:
     """Decay must fade every op towards the identity, not towards zero."""
     x, cond = torch.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.long)

@@ -236,3 +236,16 @@ def slow_states(lm: LM, samples: list[Sample], ask: ElicitationConfig, replied: 
             row.append(alone(lm, [*ids, *reply], len(reply) or 1).double())
         rows.append(torch.stack(row))
     return torch.stack(rows)
+
+
+def test_the_last_block_may_be_read_behind_the_final_norm(lm: LM) -> None:
+    """As the released code does; every other block and sublayer is as before, on every family."""
+    texts = [Text(twin.prompt(9, 1)), Text(twin.prompt(14, 2), 5)]
+    plain, normed = (dict(states(lm, texts, 4, normed=n)) for n in (False, True))
+    last = lm.n_layers - 1
+    for i, (ids, span) in enumerate(texts):
+        with torch.inference_mode():
+            out = lm.model.base_model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state
+        assert twin.gap(normed[i][last, 1], out[0, len(ids) - span :].mean(0)) <= twin.TOLERANCE
+        assert torch.equal(normed[i][:last], plain[i][:last]) and torch.equal(normed[i][last, 0], plain[i][last, 0])
+        assert twin.gap(normed[i][last, 1], plain[i][last, 1]) > 0.1

@@ -151,12 +151,13 @@ def test_the_same_line_again_computes_nothing(done: Done) -> None:
     assert state(done.folder) == before
 
 
-def test_quiet_prints_nothing_and_projection_writes_no_reply(done: Done, tmp_path: Path) -> None:
+def test_quiet_prints_where_the_result_is_and_projection_writes_no_reply(done: Done, tmp_path: Path) -> None:
     """Another evaluator starts from what is there: no direction and no projection is computed again."""
     words = (f"paths.store={done.folder / 'outputs' / 'store'}", "evaluator=projection", "intervention.alpha=[0.5,1]")
     before = state(done.folder)
     quiet = start(tmp_path, *words)
-    assert (quiet.process.returncode, quiet.process.stdout, quiet.process.stderr) == (0, "", "")
+    assert (quiet.process.returncode, quiet.process.stderr) == (0, "")
+    assert quiet.process.stdout == f"{quiet.result_folder}\n"
     result = read_result(tmp_path / "outputs")
     steered = [f"{arm}@alpha={alpha}" for arm in ARMS[2:] for alpha in ("0.5", "1")]
     assert list(result["arms"]) == ["none", "prompt", *steered]

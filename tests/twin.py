@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from emo.hooks import Edit, Op, edited, reading
-from emo.interventions.ops import Add, ProjectOut, Put, Scale, Zero
+from emo.interventions.ops import Add, Put, Scale, Zero
 from emo.interventions.unit_ops import Attenuate, Gain, Replace
 from emo.models.lm import LM
 from emo.types import Site, Tokens
@@ -22,7 +22,7 @@ from emo.types import Site, Tokens
 TOLERANCE = 1e-5  # largest difference over largest score
 WINDOW = 24  # sliding window of the tiny mistral and gemma models
 EDITED_SITES = (Site.RESID_POST, Site.RESID_MID, Site.HEAD, Site.NEURON, Site.ATTN_ADD, Site.MLP_ADD)
-OPS = ("add", "scale", "zero", "project_out")
+OPS = ("add", "scale", "zero")
 UNIT_OPS = ("replace", "gain", "attenuate")
 
 
@@ -120,9 +120,8 @@ def op(kind: str, w: int, conditions: int = 2, seed: int = 0) -> Op:
         if kind == "attenuate":
             return Attenuate.of(units, [0.9] * conditions, own, [torch.full_like(x, torch.nan) for x in own])
         return (Replace if kind == "replace" else Gain).of(units, own)
-    if kind == "put":
-        return Put(unit(conditions, w, seed=seed), torch.arange(conditions))
-    return ProjectOut(unit(conditions, w, seed=seed))
+    assert kind == "put", kind
+    return Put(unit(conditions, w, seed=seed), torch.arange(conditions))
 
 
 def identity(kind: str, w: int) -> Op:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Self
+from typing import ClassVar, TypeVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+Own = TypeVar("Own", bound="PerCondition")  # not Self: what checks types in tests decorates methods alone
 DOSES = ("rms", "rel", "raw")
 
 
@@ -23,7 +25,7 @@ class PerCondition:
 
     IDLE: ClassVar[dict[str, float]] = {}  # parameters that hold a row per condition -> what leaves an activation alone
 
-    def among(self, before: int, after: int) -> Self:
+    def among(self: Own, before: int, after: int) -> Own:
         """Return a copy for more conditions, which stand before and after its own and change nothing.
 
         Raises:
@@ -39,7 +41,7 @@ class PerCondition:
             made[name] = pad(x, (0, 0) * (x.dim() - 1) + (before, after), value=idle)
         return replace(self, **made)
 
-    def to(self, device: torch.device) -> Self:
+    def to(self: Own, device: torch.device) -> Own:
         """Return a copy with all tensors on ``device``."""
         held = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v.to(device) for k, v in held.items() if isinstance(v, Tensor)})
@@ -57,9 +59,9 @@ class Add(PerCondition):
             so that strength = |added| / |x|; ``raw``: 1.
     """
 
-    vectors: Tensor
-    which: Tensor
-    strength: Tensor
+    vectors: Float[Tensor, "m w"]
+    which: Int[Tensor, " c"]
+    strength: Float[Tensor, " c"]
     dose: str = "rms"
     IDLE = {"which": 0, "strength": 0.0}
 
@@ -67,7 +69,9 @@ class Add(PerCondition):
         if self.dose not in DOSES:
             raise ValueError(f"dose {self.dose!r}: not one of {', '.join(DOSES)}")
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
+    ) -> Float[Tensor, "*t w"]:
         """See `emo.hooks.Op`."""
         live = x.float()
         size = gain * self.strength[cond][..., None]
@@ -86,10 +90,12 @@ class Put(PerCondition):
         which: (c,) row of ``states`` per condition.
     """
 
-    states: Tensor
-    which: Tensor
+    states: Float[Tensor, "m w"]
+    which: Int[Tensor, " c"]
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
+    ) -> Float[Tensor, "*t w"]:
         """See `emo.hooks.Op`; ``gain`` below 1 leaves a share of the activation, 1 gives the state to the bit."""
         return torch.lerp(x.float(), self.states[self.which[cond]].float(), gain).to(x.dtype)
 
@@ -102,10 +108,12 @@ class Scale(PerCondition):
         factor: (c, w) factor per condition and unit.
     """
 
-    factor: Tensor
+    factor: Float[Tensor, "c w"]
     IDLE = {"factor": 1.0}
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
+    ) -> Float[Tensor, "*t w"]:
         """See `emo.hooks.Op`; ``gain`` moves the factor towards 1."""
         return (x.float() * (1 + gain * (self.factor[cond] - 1))).to(x.dtype)
 
@@ -119,16 +127,18 @@ class Zero(PerCondition):
         factor: (c, 1) 0, or 1 for a condition without units.
     """
 
-    index: Tensor
-    factor: Tensor
+    index: Int[Tensor, "c m"]
+    factor: Float[Tensor, "c 1"]
     IDLE = {"index": 0, "factor": 1.0}
 
     @classmethod
-    def of(cls, units: Sequence[Tensor]) -> Self:
+    def of(cls, units: Sequence[Tensor]) -> Zero:
         """Build from one list of columns per condition."""
         return cls(filled(units, torch.long), torch.tensor([[0.0 if len(row) else 1.0] for row in units]))
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
+    ) -> Float[Tensor, "*t w"]:
         """See `emo.hooks.Op`; ``gain`` below 1 leaves a share of the activation."""
         index, kept = self.index[cond], 1 - gain * (1 - self.factor[cond])
         return x.scatter(-1, index, x.gather(-1, index) * kept.to(x.dtype))
@@ -143,12 +153,12 @@ class AddUnits(PerCondition):
         value: (c, m) what is added; 0 where the entry only fills the row.
     """
 
-    index: Tensor
-    value: Tensor
+    index: Int[Tensor, "c m"]
+    value: Float[Tensor, "c m"]
     IDLE = {"index": 0, "value": 0.0}
 
     @classmethod
-    def of(cls, units: Sequence[Tensor], values: Sequence[Tensor]) -> Self:
+    def of(cls, units: Sequence[Tensor], values: Sequence[Tensor]) -> AddUnits:
         """Build from one list of columns, and of what is added to each, per condition."""
         index = filled(units, torch.long)
         value = torch.zeros(index.shape)
@@ -156,7 +166,9 @@ class AddUnits(PerCondition):
             value[c, : len(own)] = own
         return cls(index, value)
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
+    ) -> Float[Tensor, "*t w"]:
         """See `emo.hooks.Op`."""
         return x.float().scatter_add(-1, self.index[cond], gain * self.value[cond]).to(x.dtype)
 
@@ -172,20 +184,3 @@ def filled(rows: Sequence[Tensor], dtype: torch.dtype, idle: float = 0) -> Tenso
             out[c] = row[0]
             out[c, : len(row)] = row
     return out
-
-
-@dataclass(frozen=True, eq=False)
-class ProjectOut(PerCondition):
-    """``x - <x, v> v``: remove the component along a unit vector.
-
-    Attributes:
-        vectors: (c, w) unit vector per condition; zeros leave the activation bit-equal.
-    """
-
-    vectors: Tensor
-    IDLE = {"vectors": 0.0}
-
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
-        """See `emo.hooks.Op`."""
-        live, v = x.float(), self.vectors[cond]
-        return (live - gain * (live * v).sum(-1, keepdim=True) * v).to(x.dtype)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from emo.interventions.ops import PerCondition, filled
@@ -25,18 +25,20 @@ class Replace(PerCondition):
         on: (c, 1) 1, or 0 for a condition without units.
     """
 
-    index: Tensor
-    value: Tensor
-    on: Tensor
+    index: Int[Tensor, "c m"]
+    value: Float[Tensor, "c m"]
+    on: Float[Tensor, "c 1"]
     IDLE = {"index": 0, "value": 0.0, "on": 0.0}
 
     @classmethod
-    def of(cls, units: Sequence[Tensor], values: Sequence[Tensor]) -> Self:
+    def of(cls, units: Sequence[Tensor], values: Sequence[Tensor]) -> Replace:
         """Build from one list of columns, and of what replaces each, per condition."""
         on = torch.tensor([[1.0 if len(row) else 0.0] for row in units])
         return cls(filled(units, torch.long), filled(values, torch.float32), on)
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
+    ) -> Float[Tensor, "*t w"]:
         """See `emo.hooks.Op`; ``gain`` below 1 leaves a share of the activation, 1 gives the value to the bit."""
         index = self.index[cond]
         new = torch.lerp(x.gather(-1, index).float(), self.value[cond], gain * self.on[cond])
@@ -52,16 +54,18 @@ class Gain(PerCondition):
         factor: (c, m) 1 where a condition has no units.
     """
 
-    index: Tensor
-    factor: Tensor
+    index: Int[Tensor, "c m"]
+    factor: Float[Tensor, "c m"]
     IDLE = {"index": 0, "factor": 1.0}
 
     @classmethod
-    def of(cls, units: Sequence[Tensor], factors: Sequence[Tensor]) -> Self:
+    def of(cls, units: Sequence[Tensor], factors: Sequence[Tensor]) -> Gain:
         """Build from one list of columns, and of the factor of each, per condition."""
         return cls(filled(units, torch.long), filled(factors, torch.float32, 1))
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
+    ) -> Float[Tensor, "*t w"]:
         """See `emo.hooks.Op`; ``gain`` moves the factor towards 1."""
         index = self.index[cond]
         new = x.gather(-1, index).float() * (1 + gain * (self.factor[cond] - 1))
@@ -79,21 +83,23 @@ class Attenuate(PerCondition):
         size: (c, m) A_j; nan: the live |x_j|.
     """
 
-    index: Tensor
-    alpha: Tensor
-    peak: Tensor
-    size: Tensor
+    index: Int[Tensor, "c m"]
+    alpha: Float[Tensor, "c 1"]
+    peak: Float[Tensor, "c m"]
+    size: Float[Tensor, "c m"]
     IDLE = {"index": 0, "alpha": 0.0, "peak": 0.0, "size": 0.0}
 
     @classmethod
     def of(
         cls, units: Sequence[Tensor], alpha: Sequence[float], peaks: Sequence[Tensor], sizes: Sequence[Tensor]
-    ) -> Self:
+    ) -> Attenuate:
         """Build from one alpha, and one list each of columns, of peaks and of sizes, per condition."""
         rows = [filled(numbers, torch.float32) for numbers in (peaks, sizes)]
         return cls(filled(units, torch.long), torch.tensor(alpha, dtype=torch.float32)[:, None], *rows)
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
+    ) -> Float[Tensor, "*t w"]:
         """See `emo.hooks.Op`; ``gain`` moves the factor towards 1."""
         index, peak, size = self.index[cond], self.peak[cond], self.size[cond]
         live = x.gather(-1, index).float()

@@ -19,7 +19,7 @@ from emo.neurons.kinds import ADDED, CONTROLS, DRAWN
 from emo.neurons.masks import Mask, injected
 from emo.neurons.selectors import Ranked, Selection, matched_random, top, within
 
-FIXED = 1.0  # what strengths given as auto mean: nothing is chosen on dev
+STRENGTHS = {"attenuate": "attenuation", "gain": "gain"}  # op of a mask -> the key of its strength
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ClassArm:
         name: as printed, e.g. ``mask@ratio=0.5``.
         pick: none (unedited) | own | random | other_emotion: whose neurons.
         op: zero | mean | attenuate | gain | add.
-        strength: alpha of attenuate, factor of gain, beta or omega of add.
+        strength: alpha of attenuate, factor of gain, beta or omega of add; 1 of the others, which have none.
         ratio: share of the neurons.
         seeds: draws of a control.
         adaptive: alpha and share are found on dev (`emo.neurons.adaptive`).
@@ -63,39 +63,37 @@ def arms_of(config: Config, devices: Sequence[str]) -> list[ClassArm]:
     if kind == "none":
         return [none]
     picks = ["own", *(name for name in CONTROLS if name in config.control.units)]
-    added, adaptive = kind in ADDED, kind == "adaptive_mask"
-    swept = given.scale if added else given.ratio
-    values = [1.0] if adaptive else swept if isinstance(swept, list) else [swept]
-    key = "scale" if added else "ratio"
+    adaptive = kind == "adaptive_mask"
+    op = "add" if kind in ADDED else "attenuate" if adaptive else given.op
     made = [none]
     for pick in picks:
         seeds = config.control.seeds if pick in DRAWN else 1
         for device in devices if kind == "inject" else [None]:
             stem = kind if pick == "own" else pick
             stem = stem if device is None else f"{stem}_{device}"
-            for value in values:
-                made.append(
-                    ClassArm(
-                        name=f"{stem}@{key}={value:g}" if isinstance(swept, list) and not adaptive else stem,
-                        pick=pick,
-                        op="add" if added else "attenuate" if adaptive else given.op,
-                        strength=FIXED if adaptive else _strength(config, value),
-                        ratio=1.0 if added else value,
-                        seeds=seeds,
-                        adaptive=adaptive,
-                        device=device,
-                    )
-                )
+            for variant, strength, ratio in _settings(config):
+                made.append(ClassArm(stem + variant, pick, op, strength, ratio, seeds, adaptive, device))
     return made
 
 
-def _strength(config: Config, value: float) -> float:
+def _settings(config: Config) -> list[tuple[str, float, float]]:
+    """Return (what stands behind an arm's name, strength, share) of every arm of one pick.
+
+    Only what the kind reads is read: a strength has a key of its own for every op, so no two share a default.
+    """
     given = config.intervention
+    if given.kind == "adaptive_mask":  # found on dev
+        return [("", 1.0, 1.0)]
     if given.kind in ADDED:
-        return value
-    if given.op == "gain":
-        return FIXED if isinstance(given.scale, str | list | dict) else float(given.scale)
-    return FIXED if isinstance(given.alpha, str | list) or given.op != "attenuate" else float(given.alpha)
+        return [(name, x, 1.0) for name, x in _listed("scale", given.scale)]
+    key = STRENGTHS.get(given.op)
+    strengths = [("", 1.0)] if key is None else _listed(key, getattr(given, key))
+    return [(a + b, x, share) for a, x in strengths for b, share in _listed("ratio", given.ratio)]
+
+
+def _listed(key: str, value: float | list[float]) -> list[tuple[str, float]]:
+    """Return (suffix, value): a list gives every value a suffix of its own."""
+    return [(f"@{key}={x:g}", x) for x in value] if isinstance(value, list) else [("", float(value))]
 
 
 def units_of(

@@ -9,7 +9,6 @@ import numpy as np
 
 from emo.neurons import notes, results
 from emo.neurons.job import ClassJob
-from emo.neurons.kinds import ADDED
 from emo.plots import (
     LoopLine,
     arms_figure,
@@ -50,7 +49,8 @@ def draw(job: ClassJob, found: dict[str, dict[str, Estimate]], folder: Path) -> 
         made.append((path, CAPTIONS[name] + note))
 
     if listed:
-        key = "scale" if job.config.intervention.kind in ADDED else "share of neurons"
+        swept = next(arm.name.partition("@")[2].partition("=")[0] for arm in job.arms if "@" in arm.name)
+        key = "share of neurons" if swept == "ratio" else swept
         points = _points(found, panels)
         add("strength", strength_figure(points, key, panels, title, folder / "strength.png"))
     else:

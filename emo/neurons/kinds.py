@@ -44,6 +44,12 @@ def check_classes(config: Config) -> None:
                 f"intervention={kind} intervention.of=population intervention.ratio={given.ratio}: shares of all "
                 "neurons below 1, of masks only; type intervention=mask intervention.ratio=[0.01,0.02]"
             )
+    strength = {"attenuate": "attenuation", "gain": "gain"}.get(given.op)
+    if kind == "mask" and strength and isinstance(given.ratio, list) and isinstance(getattr(given, strength), list):
+        raise UserError(
+            f"intervention.ratio and intervention.{strength}: two lists in one job; type one of them as a sweep: "
+            f"-m intervention.{strength}=X,Y"
+        )
     if labelled and selector.space == "joint" and selector.tokens == "last":
         raise UserError(
             "selector.space=joint selector.tokens=last: last tokens differ by the question about emotions and devices; "
