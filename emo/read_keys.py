@@ -177,7 +177,7 @@ RULES: tuple[Rule, ...] = (
          kept=lambda c: _plain(c) or steered(c)),
     Rule(("intervention.select.scale",), scale_tuned, "intervention.scale=auto of circuits",
          kept=kind_in(*ADD_CIRCUIT)),
-    Rule(tuple(f"intervention.select.{key}" for key in ("per", "prompts", "max_degenerate", "max_ppl_ratio")),
+    Rule(tuple(f"intervention.select.{key}" for key in ("per", "prompts", "max_degenerate", "max_ppl_ratio", "extend")),
          chosen, "strengths that are chosen (auto)", kept=lambda c: _plain(c) or kind_in(*ADD_CIRCUIT)(c)),
     # controls
     Rule(("control.arms",), kind_in(*STEER_CONTROLLED), "steering", kept=_plain),
