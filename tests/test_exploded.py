@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from jobs import config, read_result, read_rows
 from torch import Tensor
 
-from emo import extracted
+from emo import extracted, validate
 from emo import generate as generating
 from emo.app import run_job
 from emo.generate import generate, teacher_forced
@@ -28,6 +29,14 @@ pytestmark = pytest.mark.usefixtures("quiet")
 KEYS = ("sample", "emotion", "seed")
 PROMPTS = [[3, 4, 5, 6], [3, 4, 7], [8, 9, 3, 4, 5]]
 SPLIT = ("dataset.limit=5", "dataset.valences=[positive]", "emotions.names=[anger,fear]", "control.seeds=1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def any_strength() -> Iterator[None]:
+    """Let a strength be typed that explodes for sure; on a large model in half precision ordinary ones can."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validate, "LARGEST", 1e38)
+        yield
 
 
 def edits(lm: LM, strengths: list[float]) -> list[Edit]:

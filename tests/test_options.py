@@ -148,12 +148,15 @@ def test_one_scenario_has_no_interval(tmp_path: Path) -> None:
     assert not (folder / "probes.png").exists()
 
 
+NO_MORE = "intervention.select.extend=0"  # of strengths beyond the grid
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_strength_and_layers_chosen_on_dev(tmp_path: Path) -> None:
     """What was chosen stands in the result, from among what was to be tried."""
     auto = ("intervention.alpha=auto", "intervention.layers=auto", "intervention.select.max_ppl_ratio=1e9")
     tried = ("intervention.select.alpha=[0.5,1]", "intervention.select.layers=[bottom,top]")
-    words = (*auto, *tried, "intervention.select.max_degenerate=1", "intervention.select.prompts=1")
+    words = (*auto, *tried, "intervention.select.max_degenerate=1", "intervention.select.prompts=1", NO_MORE)
     chosen = run(config(tmp_path, *LITTLE, *words))["chosen"]
     assert len(chosen["tried"]) == 4
     [row] = [row for row in chosen["tried"] if row["chosen"]]

@@ -167,7 +167,7 @@ def test_scenarios_that_stand_in_a_file_twice(tmp_path: Path) -> None:
     line = "scenarios joined: 12, which have the text of another one: no text stands in two splits"
     assert joined_line(splits) == line
     job = Job(config(tmp_path, "dataset=jsonl", f"dataset.path={path}", "evaluator=projection"))
-    assert f"S{line[1:]}." in notes(job)
+    assert f"S{line[1:]}." in notes(job, {}, None)
     assert load_splits(DatasetConfig(name="sev"), 0).joined == 0
 
 
