@@ -113,11 +113,30 @@ def _load(spec: ModelSpec) -> LM:
         tokenizer = tiny.tiny_tokenizer(spec.id)
     else:
         model, tokenizer = _from_pretrained(spec)
+        check_held(spec, model)
     if spec.device_map is None:
         model = model.to(spec.device)
     lm = LM(model.eval().requires_grad_(False), tokenizer, spec)
     verify(lm)
     return lm
+
+
+def check_held(spec: ModelSpec, model: Any) -> None:
+    """Refuse a model of which blocks lie elsewhere than where they run: hooks and weights are on two devices then.
+
+    Raises:
+        UserError: accelerate has put some of it on the disk, or on the CPU beside another device.
+    """
+    places = {name: str(place) for name, place in (getattr(model, "hf_device_map", None) or {}).items()}
+    spread = len(set(places.values())) > 1
+    away = [name for name, place in places.items() if place == "disk" or (place == "cpu" and spread)]
+    away = away or [name for name, weight in model.named_parameters() if weight.is_meta]
+    if away:
+        raise UserError(
+            f"{spec.title}: does not fit on the devices (model.device_map={spec.device_map} leaves {len(away)} of its "
+            f"parts out, first {away[0]}); offloaded models are not supported: type a smaller model, "
+            "dtype=bfloat16, or use more GPUs"
+        )
 
 
 def has_bfloat16_units() -> bool:
