@@ -18,10 +18,11 @@ from emo.generate import generate
 from emo.models.lm import LM
 from emo.passes import Row
 from emo.prefixes import Text
-from emo.prompts import prompt_ids
+from emo.prompts import check_prompts, prompt_ids
 from emo.store import Artifact
 
 Labeller = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # `emo.labels.label_rows`
+ROUNDING = 1e-6  # of a state's length: what a difference of equal prompts can come to in float32
 GROUPS_AT_ONCE = 48  # groups whose states are held while their emotions are contrasted: bounds memory
 
 
@@ -40,9 +41,10 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
         Rows: per sample its id and the names of the emotions whose reply was accepted (`accepted` reads them).
 
     Raises:
-        UserError: no group can be used.
+        UserError: no group can be used, or prompts or states do not differ between emotions.
     """
     names, how = list(config.emotions.names), config.directions
+    check_prompts(lm, config.elicitation, samples[0], names)
     moments = Moments(
         len(names),
         how.baseline,
@@ -54,6 +56,7 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
     prompts = [prompt_ids(lm, config.elicitation, samples, form) for form in forms]
     kept: list[Tensor] = []
     counted: dict[str, list[str]] = {}  # sample id -> emotions whose reply was accepted
+    size, states_seen = torch.zeros(()), 0  # of all states, to hold the length of directions against
     wanted = set(spread(samples, how.probe_groups))
     # Groups whose prompts begin alike are taken together: their common tokens are forwarded once.
     order = sorted(range(len(samples)), key=lambda i: prompts[0][i])
@@ -65,6 +68,8 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
             by_emotion, neutral = group[: len(names)], group[len(names) :]
             counted[samples[i].id] = [name for name, s in zip(names, by_emotion, strict=True) if s is not None]
             used = moments.add(samples[i].id, by_emotion, neutral[0] if neutral else None)
+            for x in (x for x in by_emotion if x is not None):
+                size, states_seen = size + x.norm(dim=-1), states_seen + 1
             present = [s[:, MLP] for s in by_emotion if s is not None]
             if used and i in wanted and len(present) == len(names):
                 kept.append(torch.stack(present))
@@ -77,6 +82,12 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
     if unseen:
         raise UserError(f"directions: no accepted reply for {', '.join(unseen)}; leave it out of emotions.names")
     v, shuffled, norms = moments.directions()
+    for name, share in zip(names, (norms * states_seen / size).amax((1, 2)).tolist(), strict=True):
+        if not share > ROUNDING:
+            raise UserError(
+                f"{lm.spec.title}: elicitation={config.elicitation.template}: its states under {name} do not differ "
+                "from those it is compared with, in any block; type another elicitation or another model"
+            )
     probe_states = torch.stack(kept) if kept else torch.zeros(0)
     tensors = {"v": v, "shuffled": shuffled, "norms": norms, "probe_states": probe_states}
     rows = [{"sample": sample.id, "accepted": counted[sample.id]} for sample in samples]
