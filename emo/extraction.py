@@ -15,6 +15,7 @@ from emo.data import Sample, spread
 from emo.directions import MLP, Moments
 from emo.errors import UserError
 from emo.generate import generate
+from emo.models.chat import opens_thinking
 from emo.models.lm import LM
 from emo.passes import Row
 from emo.prefixes import Text
@@ -92,6 +93,8 @@ def extract(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labelle
     tensors = {"v": v, "shuffled": shuffled, "norms": norms, "probe_states": probe_states}
     rows = [{"sample": sample.id, "accepted": counted[sample.id]} for sample in samples]
     meta: dict[str, Any] = {"groups": moments.groups, "of": len(samples)}
+    if opens_thinking(lm):
+        meta["opens_thinking"] = True
     if config.elicitation.accept == "judged":
         hits, of = sum(map(len, counted.values())), len(samples) * len(names)
         meta |= {"accepted": hits / of}

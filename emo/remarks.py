@@ -8,6 +8,7 @@ from emo.evaluators.margin import without_replies
 from emo.interventions.arms import Arm
 from emo.interventions.circuits import CircuitArm
 from emo.interventions.units import UnitArm
+from emo.models.chat import THINKS
 from emo.pipeline import Job
 from emo.summary import smallest_p
 
@@ -39,6 +40,7 @@ NOTES = {
         "difference between them is partly one of decoding (generation.decoding=no_repeat: all alike)."
     ),
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
+    "thinks": THINKS,
 }
 
 
@@ -105,6 +107,7 @@ def notes(job: Job) -> list[str]:
         "paper_decoding": replied and len({arm.decoding for arm in job.arms}) > 1,
         "half": replied and job.spec.dtype != "float32",
         "embedded": job.spec.source == "embedded",
+        "thinks": bool(job.directions.meta.get("opens_thinking")),
     }
     found = [NOTES[name] for name, holds_here in holds.items() if holds_here]
     if smallest_p(job) > 0.05 and any(arm.steered for arm in job.arms):

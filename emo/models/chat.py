@@ -22,6 +22,10 @@ NOW = datetime(2024, 7, 26)  # the date that Llama-3.x names where it is given n
 DATE = NOW.strftime("%d %b %Y")
 OPEN, CLOSE = "\ufdd0", "\ufdd1"  # around control tokens of a user; Unicode has no character there
 PROBE = "Yes."
+THINKS = (
+    "The model's chat template opens <think> behind every prompt: replies begin with thoughts, and states and margins "
+    "are those of a model that is about to think."
+)
 
 
 def has_template(lm: LM) -> bool:

@@ -18,6 +18,7 @@ from emo.config import ModelConfig
 from emo.console import note
 from emo.errors import UserError
 from emo.models import embedded, tiny
+from emo.models.chat import THINKS, opens_thinking
 from emo.models.checkpoint import read_config, read_tokenizer, read_weights
 from emo.models.families import family_of
 from emo.models.hub import hub_commit
@@ -98,10 +99,13 @@ def load(spec: ModelSpec) -> LM:
     start = time.perf_counter()
     with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
         lm = _load(spec)
+        thinks = opens_thinking(lm)  # refuses a template that cannot be used
     seconds = time.perf_counter() - start
     note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {seconds:.1f} s")
     if spec.dtype == "float32" and spec.device == "cpu" and spec.source != "tiny" and has_bfloat16_units():
         note("this CPU has bfloat16 units: dtype=bfloat16 takes a third of the time, at three digits")
+    if thinks:
+        note(f"{spec.title}: {THINKS}")
     if getattr(lm.config, "auto_map", None):
         note(f"{spec.title}: code of its repository is not run; the model is transformers' {type(lm.model).__name__}")
     return lm

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emo.models.chat import THINKS, opens_thinking
 from emo.neurons import results, selectors
 from emo.neurons.choosing import BY_STATISTICS, agreement
 from emo.neurons.finding import HALVINGS
@@ -177,6 +178,8 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
         made.append(f"No neuron was selected for {', '.join(empty)}: its arms edit nothing.")
     if smallest_p(job) > SMALL_P:
         made.append(f"So few test groups cannot give p below {smallest_p(job):.3g} by sign flips: read the intervals.")
+    if opens_thinking(job.lm):
+        made.append(THINKS)
     if job.spec.source == "embedded":
         made.append("The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.")
     return made
