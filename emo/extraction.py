@@ -15,13 +15,15 @@ from emo.data import Sample, spread
 from emo.directions import MLP, Moments
 from emo.errors import UserError
 from emo.generate import generate
+from emo.models.chat import opens_thinking
 from emo.models.lm import LM
 from emo.passes import Row
 from emo.prefixes import Text
-from emo.prompts import prompt_ids
+from emo.prompts import check_prompts, prompt_ids
 from emo.store import Artifact
 
 Labeller = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # `emo.labels.label_rows`
+ROUNDING = 1e-6  # of a state's length: what a difference of equal prompts can come to in float32
 GROUPS_AT_ONCE = 48  # groups whose states are held while their emotions are contrasted: bounds memory
 
 
@@ -59,18 +61,22 @@ def extract(
         identity: of the model, id and commit: no two models share the permutations of that control.
 
     Raises:
-        UserError: no group can be used.
+        UserError: no group can be used, or prompts or states do not differ between emotions.
     """
     names, how = list(config.emotions.names), config.directions
+    check_prompts(lm, config.elicitation, samples[0], names)
     complete = config.elicitation.groups == "complete"
     moments = Moments(len(names), how.baseline, complete, shuffles, f"{config.seed}/{identity}")
     kept: list[Tensor] = []
     counted: dict[str, list[str]] = {}  # sample id -> emotions whose reply was accepted
+    size, states_seen = torch.zeros(()), 0  # of all states, to hold the length of directions against
     wanted = set(probed(config, samples))
     for sample, group in _groups(lm, config, samples, labeller):
         by_emotion, neutral = group[: len(names)], group[len(names) :]
         counted[sample.id] = [name for name, s in zip(names, by_emotion, strict=True) if s is not None]
         used = moments.add(sample.id, by_emotion, neutral[0] if neutral else None)
+        for x in (x for x in by_emotion if x is not None):
+            size, states_seen = size + x.norm(dim=-1), states_seen + 1
         if used and sample in wanted:
             kept += _whole(group, len(names))
     if not moments.groups:
@@ -82,8 +88,16 @@ def extract(
     if unseen:
         raise UserError(f"directions: no accepted reply for {', '.join(unseen)}; leave it out of emotions.names")
     v, norms = moments.directions()
+    for name, share in zip(names, (norms * states_seen / size).amax((1, 2)).tolist(), strict=True):
+        if not share > ROUNDING:
+            raise UserError(
+                f"{lm.spec.title}: elicitation={config.elicitation.template}: its states under {name} do not differ "
+                "from those it is compared with, in any block; type another elicitation or another model"
+            )
     rows = [{"sample": sample.id, "accepted": counted[sample.id]} for sample in samples]
     meta: dict[str, Any] = {"groups": moments.groups, "of": len(samples)}
+    if opens_thinking(lm):
+        meta["opens_thinking"] = True
     if config.elicitation.accept == "judged":
         hits, of = sum(map(len, counted.values())), len(samples) * len(names)
         meta |= {"accepted": hits / of}

@@ -98,8 +98,7 @@ def edited(lm: LM, edits: Sequence[Edit]) -> Iterator[Cursor]:
     cursor = Cursor()
     with ExitStack() as stack:
         for edit in sorted(edits, key=lambda e: e.site is Site.RESID_MID):  # behind all that makes resid_mid
-            device = next(lm.blocks[edit.layer].parameters()).device
-            op = edit.op.to(device)
+            op = edit.op.to(lm.device_of(edit.layer))
             if edit.site is Site.RESID_MID:
                 _edit_mid(lm, stack, cursor, edit, op)
             else:
@@ -147,14 +146,18 @@ def reading(lm: LM, wanted: Sequence[tuple[Site, int]], sink: Callable[[Site, in
 
 
 def _hook(lm: LM, stack: ExitStack, site: Site, layer: int, fn: Callable[[Tensor], Tensor | None]) -> None:
-    """Register ``fn`` at a site; whatever it returns replaces the activation (None: leave it)."""
-    module, side = lm.module(site, layer)
+    """Register ``fn`` at a site; whatever it returns replaces the activation (None: leave it).
+
+    ``fn`` is given the activation on the block's own device. Of a model on several, the first block of each is handed
+    its input where the block before lies: accelerate moves it inside ``forward``, behind this hook.
+    """
+    (module, side), device = lm.module(site, layer), lm.device_of(layer)
 
     def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
-            new = fn(args[0])
+            new = fn(args[0].to(device))
             return None if new is None else ((new, *args[1:]), kwargs)
-        new = fn(kwargs["hidden_states"])
+        new = fn(kwargs["hidden_states"].to(device))
         return None if new is None else (args, {**kwargs, "hidden_states": new})
 
     def after(_: Any, __: Any, output: Any) -> Any:

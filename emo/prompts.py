@@ -1,4 +1,4 @@
-"""Asking for an emotion, and rendering chat prompts to token ids: the only place that does (methods 1.2).
+"""Asking for an emotion: the conversations, and their prompts as token ids (methods 1.2).
 
 Every template has a neutral form (``emotion=None``): the same conversation without the emotion.
 """
@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
-
-from jinja2.exceptions import TemplateError
 
 from emo.config import ElicitationConfig
 from emo.data import Sample
+from emo.errors import UserError
+from emo.models.chat import Message, chat_ids, has_template, text_ids
 from emo.models.lm import LM
 from emo.texts import read_jsonl
 from emo.types import NEUTRAL
 
-Message = dict[str, str]
-
 BREVITY = "Keep the reply to at most two sentences."
-DATE = "26 Jul 2024"  # Llama-3.x prints today's date into the system turn: prompts would change every day
 PERSONA = "You are a person filled with {emotion}, and every sentence you write is full of that {emotion}."
 PERSONA_NEUTRAL = "You are a person on an ordinary day, and every sentence you write is plain and even."
 
@@ -74,15 +70,12 @@ def user_ids(lm: LM, texts: Sequence[str]) -> list[list[int]]:
 
 def tokenize(lm: LM, turns: list[Message]) -> list[int]:
     """Render a conversation that awaits the assistant; special tokens come from the template alone (no double BOS)."""
-    if lm.spec.chat == "plain" or not lm.tokenizer.chat_template:
-        return _encode(lm, plain_text(turns), specials=True)
-    return _encode(lm, _render(lm.tokenizer, turns), specials=False)
+    return chat_ids(lm, turns) if has_template(lm) else text_ids(lm, plain_text(turns), specials=True)
 
 
 def reply_ids(lm: LM, text: str) -> list[int]:
     """Return the token ids of a reply that follows a prompt (on a plain template it starts after a space)."""
-    plain = lm.spec.chat == "plain" or not lm.tokenizer.chat_template
-    return _encode(lm, f" {text}" if plain else text, specials=False)
+    return text_ids(lm, text if has_template(lm) else f" {text}")
 
 
 def plain_text(turns: list[Message]) -> str:
@@ -91,17 +84,21 @@ def plain_text(turns: list[Message]) -> str:
     return "\n\n".join(names[t["role"]] + t["content"] for t in turns) + "\n\nReply:"
 
 
-def _encode(lm: LM, text: str, specials: bool) -> list[int]:
-    return list(lm.tokenizer(text, add_special_tokens=specials)["input_ids"])
+def check_prompts(lm: LM, config: ElicitationConfig, sample: Sample, names: Sequence[str]) -> None:
+    """Refuse a template of which the prompts are alike: what is measured between them would be zero.
 
-
-def _render(tokenizer: Any, turns: list[Message]) -> str:
-    options = {"tokenize": False, "add_generation_prompt": True, "date_string": DATE, "enable_thinking": False}
-    try:
-        return str(tokenizer.apply_chat_template(turns, **options))
-    except TemplateError:
-        if turns[0]["role"] != "system":
-            raise
-        # No system role (Gemma-2): system text, blank line, first user text.
-        first = {"role": "user", "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
-        return str(tokenizer.apply_chat_template([first, *turns[2:]], **options))
+    Raises:
+        UserError: the model's template leaves out the system turn, or two emotions have one prompt.
+    """
+    who = f"{lm.spec.title}: elicitation={config.template}: the model's chat template"
+    fix = "type another elicitation, model.chat=plain or another model"
+    turns = messages(config, sample, None, example_set(sample))
+    other = [{**turns[0], "content": f"{turns[0]['content']} {PERSONA_NEUTRAL}"}, *turns[1:]]
+    if tokenize(lm, turns) == tokenize(lm, other):
+        raise UserError(f"{who} leaves out the system turn, which holds the instruction; {fix}")
+    seen: dict[tuple[int, ...], str] = {}
+    for emotion in (None, *names):
+        [ids] = prompt_ids(lm, config, [sample], emotion)
+        before = seen.setdefault(tuple(ids), emotion or NEUTRAL)
+        if before != (emotion or NEUTRAL):
+            raise UserError(f"{who} writes the same prompt for {before} and {emotion}; {fix}")

@@ -16,6 +16,7 @@ from emo.exploded import Counts, lines
 from emo.interventions.arms import Arm
 from emo.interventions.circuits import CircuitArm
 from emo.interventions.units import UnitArm
+from emo.models.chat import THINKS
 from emo.pipeline import NO_SHUFFLED, Job
 from emo.summary import is_drawn
 
@@ -51,6 +52,7 @@ NOTES = {
         "model makes of it further on, not what was added."
     ),
     "embedded": "The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.",
+    "thinks": THINKS,
 }
 
 
@@ -203,6 +205,7 @@ def notes(job: Job, broken: Counts, least: float | None) -> list[str]:
         "orthogonal": any(kind.endswith("shuffled") for kind in kinds),
         "half": replied and job.spec.dtype != "float32",
         "embedded": job.spec.source == "embedded",
+        "thinks": bool(job.directions.meta.get("opens_thinking")),
     }
     found = [NOTES[name] for name, holds_here in holds.items() if holds_here]
     evidence = Evidence.of_samples(job.splits.test)

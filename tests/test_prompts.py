@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from emo import prompts
 from emo.config import ElicitationConfig
 from emo.data import Sample
+from emo.models.chat import DATE, Message
 from emo.models.lm import LM
 from emo.models.tiny import tiny_tokenizer
-from emo.prompts import Message, example_set, messages, prompt_ids, reply_ids, tokenize
+from emo.prompts import example_set, messages, plain_text, prompt_ids, reply_ids, tokenize
 from emo.texts import emotion_words, read_jsonl
 
 TEMPLATES = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "elicitation").glob("*.yaml"))
@@ -30,7 +30,7 @@ def config(template: str, separator: str = "newline") -> ElicitationConfig:
 
 def own_ids(lm: LM, turns: list[Message]) -> list[int]:
     """Return the ids that the tokenizer renders itself."""
-    options = {"date_string": prompts.DATE, "enable_thinking": False}
+    options = {"date_string": DATE, "enable_thinking": False}
     rendered = lm.tokenizer.apply_chat_template(
         turns, tokenize=True, add_generation_prompt=True, return_dict=True, **options
     )
@@ -126,7 +126,7 @@ def test_plain_text_for_models_without_a_template(models: dict[str, LM]) -> None
     plain = LM(llama.model, llama.tokenizer, llama.spec._replace(chat="plain"))
     for lm in (models["gpt2"], plain):
         text = lm.tokenizer.decode(tokenize(lm, turns))
-        assert text == prompts.plain_text(turns)
+        assert text == plain_text(turns)
         assert text.startswith(turns[0]["content"] + "\n\nFriend: ")
         assert text.endswith(f"Friend: {turns[-1]['content']}\n\nReply:")
         assert lm.tokenizer.decode(reply_ids(lm, "Fine.")) == " Fine."

@@ -78,6 +78,10 @@ class LM:
                 f"'{self.family.blocks}'; add a row for it to FAMILIES in emo/models/families.py"
             ) from None
 
+    def device_of(self, layer: int) -> torch.device:
+        """Return the device of a block, of a model spread over several; where all its sites are read and edited."""
+        return next(self.blocks[layer].parameters()).device
+
     def module(self, site: Site, layer: int) -> tuple[nn.Module, Side]:
         """Return the module that carries ``site`` in block ``layer`` and the side to hook.
 
@@ -141,7 +145,7 @@ class LM:
         They neither read nor write keys and values, so the cache of a skipped block does not grow: whoever goes
         back to an earlier length must ask every block for its own (`emo.forest.Forest.rewind`).
         """
-        device = next(self.blocks[first].parameters()).device  # of a model spread over several devices
+        device = self.device_of(first)
 
         def hand_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
             return hidden_states.to(device)

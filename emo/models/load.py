@@ -18,6 +18,7 @@ from emo.config import ModelConfig
 from emo.console import note
 from emo.errors import UserError
 from emo.models import embedded, tiny
+from emo.models.chat import THINKS, opens_thinking
 from emo.models.checkpoint import read_config, read_tokenizer, read_weights
 from emo.models.families import family_of
 from emo.models.hub import hub_commit
@@ -98,10 +99,13 @@ def load(spec: ModelSpec) -> LM:
     start = time.perf_counter()
     with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
         lm = _load(spec)
+        thinks = opens_thinking(lm)  # refuses a template that cannot be used
     seconds = time.perf_counter() - start
     note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {seconds:.1f} s")
     if spec.dtype == "float32" and spec.device == "cpu" and spec.source != "tiny" and has_bfloat16_units():
         note("this CPU has bfloat16 units: dtype=bfloat16 takes a third of the time, at three digits")
+    if thinks:
+        note(f"{spec.title}: {THINKS}")
     if getattr(lm.config, "auto_map", None):
         note(f"{spec.title}: code of its repository is not run; the model is transformers' {type(lm.model).__name__}")
     return lm
@@ -113,11 +117,30 @@ def _load(spec: ModelSpec) -> LM:
         tokenizer = tiny.tiny_tokenizer(spec.id)
     else:
         model, tokenizer = _from_pretrained(spec)
+        check_held(spec, model)
     if spec.device_map is None:
         model = model.to(spec.device)
     lm = LM(model.eval().requires_grad_(False), tokenizer, spec)
     verify(lm)
     return lm
+
+
+def check_held(spec: ModelSpec, model: Any) -> None:
+    """Refuse a model of which blocks lie elsewhere than where they run: hooks and weights are on two devices then.
+
+    Raises:
+        UserError: accelerate has put some of it on the disk, or on the CPU beside another device.
+    """
+    places = {name: str(place) for name, place in (getattr(model, "hf_device_map", None) or {}).items()}
+    spread = len(set(places.values())) > 1
+    away = [name for name, place in places.items() if place == "disk" or (place == "cpu" and spread)]
+    away = away or [name for name, weight in model.named_parameters() if weight.is_meta]
+    if away:
+        raise UserError(
+            f"{spec.title}: does not fit on the devices (model.device_map={spec.device_map} leaves {len(away)} of its "
+            f"parts out, first {away[0]}); offloaded models are not supported: type a smaller model, "
+            "dtype=bfloat16, or use more GPUs"
+        )
 
 
 def has_bfloat16_units() -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from emo.evidence import Evidence
 from emo.exploded import Counts, lines
+from emo.models.chat import THINKS, opens_thinking
 from emo.neurons import results, selectors
 from emo.neurons.choosing import BY_STATISTICS, agreement
 from emo.neurons.data import remarks as said
@@ -189,6 +190,8 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]], broken: Counts
     made += lines(broken)
     if evidence.few is None:  # else there is no interval
         made += drawn([(arm.name, arm.seeds) for arm in job.arms if arm.pick in DRAWN])
+    if opens_thinking(job.lm):
+        made.append(THINKS)
     if job.spec.source == "embedded":
         made.append("The model's weights were dequantised from a 4-bit file: close to, but not, the released ones.")
     return made

@@ -141,7 +141,7 @@ def collect(
 
 def _zeros(lm: LM, layer: int, classes: int) -> Tensor:
     """Return room for the sums of one block, where its activations are: (5, C, F) in the order of `Statistics`."""
-    device = next(lm.blocks[layer].parameters()).device
+    device = lm.device_of(layer)
     there = "cpu" if device.type == "mps" else device  # which has no float64
     return torch.zeros(len(Statistics._fields) - 1, classes, lm.f, dtype=torch.float64, device=there)
 
