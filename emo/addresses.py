@@ -24,6 +24,7 @@ from emo.interventions.circuit_arms import scale_tuned, steers
 from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.labels import labeller_address
 from emo.layers import parse_layers
+from emo.models.lm import ModelSpec
 from emo.models.load import describe
 from emo.store import Store, address
 from emo.texts import digest_of, words_digest
@@ -65,10 +66,10 @@ ASSEMBLY_KEYS = ("budget", "split", "floor", "cap", "allocation")  # of the sect
 class Addresses:
     """One configuration with its data and its model's description, and the address of every stage."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, spec: ModelSpec | None = None) -> None:
         self.config = config
         self.store = Store(config.paths.store)
-        self.spec = describe(config.model, config.device, config.dtype)
+        self.spec = spec or describe(config.model, config.device, config.dtype)
         self.splits = load_splits(config.dataset, config.seed)
         self.names = list(config.emotions.names)
         given = config.intervention

@@ -37,13 +37,16 @@ CONSOLE_COLUMNS = 7  # of the headline; the report has all
 COMPARED = 10  # more comparisons are not printed
 
 
-def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = False) -> int:
+def run_job(
+    config: Config, command: str = "python run.py", *, in_sweep: bool = False, job: AnyJob | None = None
+) -> int:
     """Run one job and write its result folder; returns 0, or 1 where the job failed while running.
 
     Args:
         config: the job.
         command: the line that starts it again.
         in_sweep: it is one of several: less is printed, and a failure of any kind is kept for the sweep's list.
+        job: of this configuration, where it has been made.
 
     Raises:
         UserError: the request was wrong; nothing was written.
@@ -51,7 +54,7 @@ def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = 
     console.setup(config.console)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     start = time.perf_counter()
-    job = make_job(config)
+    job = job or make_job(config)
     job.check()
     outputs = Path(config.paths.outputs)
     folder = outputs / config.name / job.result_address[:16]

@@ -29,6 +29,7 @@ class Planned(NamedTuple):
     config: Config
     address: str  # of its result
     prompts: int  # test prompts for each emotion
+    dtype: str  # what dtype=auto came to
 
     @property
     def folder(self) -> Path:
@@ -57,7 +58,13 @@ class Plan(NamedTuple):
     def listing(self) -> dict[str, Any]:
         """Return what is kept of the sweep on disk: its line, its axes and its jobs."""
         rows = [
-            {"address": job.address, "settings": self.settings(job), "overrides": job.overrides} for job in self.jobs
+            {
+                "address": job.address,
+                "settings": self.settings(job),
+                "overrides": job.overrides,
+                "dtype": job.dtype,
+            }
+            for job in self.jobs
         ]
         return {
             "id": self.id, "command": self.command, "axes": self.axes, "experiment": bool(self.keys), "jobs": rows,
@@ -99,7 +106,7 @@ def make(configs: Sequence[tuple[list[str], Config]], command: str, keys: Sequen
         except UserError as error:
             wrong.setdefault(str(error), []).append(" ".join(words))
             continue
-        jobs.setdefault(address, Planned(words, config, address, len(job.splits.test)))
+        jobs.setdefault(address, Planned(words, config, address, len(job.splits.test), job.spec.dtype))
         order[address] = models.setdefault(str(job.spec), len(models))
     refuse(wrong, len(configs))
     roots = {job.folder.parent for job in jobs.values()}

@@ -28,7 +28,7 @@ TOP = {
         "wall_s",
         "peak_mb",
     ),
-    *("model_family", "model_commit", "directions", "budget", "parameters", "facts", "figures"),
+    *("model", "dtype", "model_family", "model_commit", "directions", "budget", "parameters", "facts", "figures"),
 }
 ARMS = ["none", "prompt", "steer", "random", "shuffled"]
 METRICS = {
