@@ -16,6 +16,7 @@ from typing import Any
 from emo import console, ranking_check
 from emo.config import Config
 from emo.console import format_estimate
+from emo.context_length import check_length
 from emo.errors import UserError
 from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
 from emo.interventions.unit_arms import KINDS
@@ -64,7 +65,8 @@ def run_job(
     if result is not None:
         console.say(f"already done (took {result['wall_s']:.0f} s when it ran): {folder}")
     else:
-        if not in_sweep:
+        if not in_sweep:  # of a sweep, all jobs were checked before the first one began
+            check_length(job)
             _introduce(job)
         try:
             write = write_classes if isinstance(job, ClassJob) else write_result

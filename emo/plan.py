@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from emo import cli, console
 from emo.config import Config
+from emo.context_length import check_length, length_key
 from emo.errors import UserError, refuse
 from emo.jobs import make_job
 from emo.neurons.kinds import on_classes
@@ -124,10 +125,11 @@ def announce(plan: Plan) -> list[Planned]:
     """Say how much there is to do, leave the list of jobs on disk, and return those that are not done.
 
     Raises:
-        UserError: the sweep's folder cannot be written.
+        UserError: the sweep's folder cannot be written, or texts do not fit into a model.
     """
     writable(plan.root)
     waiting = [job for job in plan.jobs if find_result(plan.root.parent, plan.root.name, job.address) is None]
+    _check_lengths(waiting)
     failed = sum((read_any(job.folder) or {}).get("status") == "failed" for job in waiting)
     console.say(
         f"{len(plan.jobs)} jobs: {len(waiting)} to run, {len(plan.jobs) - len(waiting)} already done"
@@ -141,6 +143,23 @@ def announce(plan: Plan) -> list[Planned]:
     scratch.write_text(json.dumps(plan.listing(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     scratch.replace(plan.root / SWEEP_FILE)
     return waiting
+
+
+def _check_lengths(waiting: Sequence[Planned]) -> None:
+    """Refuse jobs with texts that do not fit into their model, before one starts; jobs of the same texts count once."""
+    wrong: dict[str, list[str]] = {}
+    said: dict[str, str] = {}  # key -> what is wrong with it; empty: nothing
+    for job in waiting:
+        key = length_key(job.config)
+        if key not in said:
+            try:
+                check_length(make_job(job.config))
+                said[key] = ""
+            except UserError as error:
+                said[key] = str(error)
+        if said[key]:
+            wrong.setdefault(said[key], []).append(" ".join(job.overrides))
+    refuse(wrong, len(waiting))
 
 
 def _extent(plan: Plan) -> str:

@@ -131,6 +131,16 @@ def _load(spec: ModelSpec) -> LM:
     return lm
 
 
+@lru_cache(maxsize=4)
+def read_vocabulary(spec: ModelSpec) -> Any:
+    """Return the tokenizer of ``spec`` without reading the weights; raises `UserError` where it cannot be had."""
+    if spec.source == "tiny":
+        return tiny.tiny_tokenizer(spec.id)
+    files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
+    with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
+        return read_tokenizer(f"model.id={spec.id}", spec.folder, **files)
+
+
 def bfloat16_units() -> set[str]:
     """Return which units of the CPU multiply bfloat16 numbers in hardware; AMX is several times as fast as float32."""
     told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # new in torch 2.9
