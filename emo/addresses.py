@@ -25,6 +25,7 @@ from emo.interventions.circuit_arms import scale_tuned, steers
 from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.labels import labeller_address
 from emo.layers import parse_layers
+from emo.models.lm import ModelSpec
 from emo.models.load import describe
 from emo.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, without_effect
 from emo.store import Store, address
@@ -57,10 +58,10 @@ MASK_KEYS = ("op", "ratio", "of", "live", "attenuation", "gain")  # of one on th
 class Addresses:
     """One configuration with its data and its model's description, and the address of every stage."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, spec: ModelSpec | None = None) -> None:
         self.config = config
         self.store = Store(config.paths.store)
-        self.spec = describe(config.model, config.device, config.dtype)
+        self.spec = spec or describe(config.model, config.device, config.dtype)
         self.splits = load_splits(config.dataset, config.seed)
         self.names = list(config.emotions.names)
         given = config.intervention

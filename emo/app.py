@@ -16,6 +16,7 @@ from typing import Any
 from emo import console, ranking_check, unjudged
 from emo.config import Config
 from emo.console import format_estimate
+from emo.context_length import check_length
 from emo.data import joined_line
 from emo.errors import UserError
 from emo.exploded import lines as exploded_lines
@@ -40,13 +41,16 @@ CONSOLE_COLUMNS = 8  # of the headline; the report has all
 COMPARED = 10  # more comparisons are not printed
 
 
-def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = False) -> int:
+def run_job(
+    config: Config, command: str = "python run.py", *, in_sweep: bool = False, job: AnyJob | None = None
+) -> int:
     """Run one job and write its result folder; returns 0, or 1 where the job failed while running.
 
     Args:
         config: the job.
         command: the line that starts it again.
         in_sweep: it is one of several: less is printed, and a failure of any kind is kept for the sweep's list.
+        job: of this configuration, where it has been made.
 
     Raises:
         UserError: the request was wrong; nothing was written.
@@ -54,7 +58,7 @@ def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = 
     console.setup(config.console)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     start = time.perf_counter()
-    job = make_job(config)
+    job = job or make_job(config)
     job.check()
     outputs = Path(config.paths.outputs)
     folder = outputs / config.name / job.result_address[:16]
@@ -64,7 +68,8 @@ def run_job(config: Config, command: str = "python run.py", *, in_sweep: bool = 
     if result is not None:
         console.say(f"already done (took {result['wall_s']:.0f} s when it ran): {folder}")
     else:
-        if not in_sweep:
+        if not in_sweep:  # of a sweep, all jobs were checked before the first one began
+            check_length(job)
             _introduce(job)
         unanswered = unjudged.total(read_result(folder, job.result_address))
         if unanswered:

@@ -10,7 +10,6 @@ import numpy as np
 from emo.circuit_compare import off_diagonal, overlap
 from emo.circuit_file import KINDS
 from emo.importance import rank_stability
-from emo.interventions.circuits import before_rescaling
 from emo.pipeline import Job
 from emo.plots import (
     circuit_map,
@@ -88,9 +87,9 @@ def facts(job: Job) -> dict[str, str]:
             f"{taken:.0f} of {capacity * circuit.shape.n_layers} in {blocks:.0f} blocks{shared}; "
             f"all {kind} of a block in {full:.0%} of blocks"
         )
-    if any(arm.kind == "random_circuit" for arm in job.arms) and job.circuits is not None:
-        moved = before_rescaling(job.circuits, len(job.names), job.config.seed)
-        out["random circuit"] = f"random units' own delta push {moved:.0%} as far before they are rescaled (seed 0)"
+    if job.rescaled is not None:
+        share = f"{job.rescaled:.0%}"
+        out["random circuit"] = f"random units' own delta push {share} as far before they are rescaled (seed 0)"
     return out
 
 

@@ -246,7 +246,7 @@ class Config:
     batch_size: int = 64  # prompts in one forward pass
     console: str = "rich"  # rich | quiet
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
-    dtype: str = "auto"  # auto: float32 on CPU, the checkpoint's on GPU | float32 | bfloat16 | float16
+    dtype: str = "auto"  # auto: the checkpoint's own, on every machine | float32 | bfloat16 | float16
     name: str = "run"  # folder of the results under paths.outputs
     size: str = "small"  # small | full: what an experiment with ${size:SMALL,FULL} in its file takes
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -28,6 +28,7 @@ from emo.labels import check_labels, label_rows
 from emo.models.fingerprint import fingerprint
 from emo.models.lm import LM
 from emo.models.load import load
+from emo.models.size import count_parameters
 from emo.prompts import prompt_ids
 from emo.read_keys import ASSEMBLY_KEYS, IMPORTANCE_KEYS
 from emo.reference import Reference, reference
@@ -61,6 +62,11 @@ class Extracted(Addresses):
     def lm(self) -> LM:
         """The model; its weights are read on first use, once per process."""
         return load(self.spec)
+
+    @property
+    def parameters(self) -> int:
+        """Number of the model's weights; none is read for it."""
+        return count_parameters(self.spec)
 
     def label(self, replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the classifier's labels of replies."""

@@ -27,6 +27,7 @@ from emo.evaluators.language import common_language
 from emo.evaluators.margin import stand_ins, without_replies
 from emo.interventions.arms import Arm, decoding_of
 from emo.interventions.circuit_arms import circuit_arm, circuit_arms
+from emo.interventions.circuits import before_rescaling
 from emo.interventions.unit_arms import unit_arms
 from emo.labels import label_all, labeller_address
 from emo.measure import Measure
@@ -108,15 +109,34 @@ class Job(ArmAddresses):
         if "matched_steer" in c.control.circuits and c.intervention.kind != "ablate_circuit":
             bank = self.circuits
             assert bank is not None
-            scales = self.scale if listed and isinstance(self.scale, list) else [self.scale]
-            for scale in scales:
-                own = scale if isinstance(scale, list) else [scale] * e
-                parts = [{kind: bank.circuit.part(kind, k) for kind in UNITS} for k in range(e)]
-                alphas = [bank.lam(own[k], c.circuit.dose, parts[k]) * bank.block_dose(k) for k in range(e)]
+            for scale, alphas in zip(self._scales, self.matched_alphas, strict=True):
                 name = f"matched_steer@scale={scale:g}" if listed else "matched_steer"
                 arm = self._steering(name, "matched_steer", alphas, bank.blocks)
                 made.append(replace(arm, dose="rel"))
         return made
+
+    @property
+    def _scales(self) -> list[Any]:
+        """The scales of the circuit that have an arm each."""
+        several = isinstance(self.config.intervention.scale, list) and isinstance(self.scale, list)
+        return list(self.scale) if several else [self.scale]  # type: ignore[arg-type]
+
+    @cached_property
+    def matched_alphas(self) -> list[list[float]]:
+        """Per scale, each emotion's strength of steering that moves states as far as the circuit; weights are read."""
+        bank, e = self.circuits, range(len(self.names))
+        assert bank is not None
+        parts = [{kind: bank.circuit.part(kind, k) for kind in UNITS} for k in e]
+        each = [scale if isinstance(scale, list) else [scale] * len(e) for scale in self._scales]
+        dose = self.config.circuit.dose
+        return [[bank.lam(own[k], dose, parts[k]) * bank.block_dose(k) for k in e] for own in each]
+
+    @cached_property
+    def rescaled(self) -> float | None:
+        """How far random units' own difference vectors push, as a share of the circuit's; None: no such arm."""
+        if self.circuits is None or all(arm.kind != "random_circuit" for arm in self.arms):
+            return None
+        return before_rescaling(self.circuits, len(self.names), self.config.seed)
 
     def _chosen_steering(self, name: str, kind: str) -> Arm:
         """Return steering with the strength and blocks that were given, or chosen on dev."""
@@ -307,10 +327,10 @@ class Job(ArmAddresses):
     @cached_property
     def damage(self) -> dict[str, list[dict[str, Any]]]:
         """Perplexity, KL and fluency of every arm's replies."""
-        greedy = [row["ids"] for row in self.replies["none"]]
-        language = common_language(row["reply"] for row in self.replies["none"])
 
         def compute(arms: list[Arm]) -> dict[str, Artifact]:
+            greedy = [row["ids"] for row in self.replies["none"]]
+            language = common_language(row["reply"] for row in self.replies["none"])
             made = self.measure.damage(arms, self.replies, greedy, language)
             return {name: Artifact(rows=rows) for name, rows in made.items()}
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from emo import cli, console, unjudged
 from emo.config import Config
+from emo.context_length import check_length, length_key
 from emo.errors import UserError, refuse
 from emo.jobs import make_job
 from emo.neurons.kinds import on_classes
@@ -29,6 +30,7 @@ class Planned(NamedTuple):
     config: Config
     address: str  # of its result
     prompts: int  # test prompts for each emotion
+    dtype: str  # what dtype=auto came to
 
     @property
     def folder(self) -> Path:
@@ -57,7 +59,13 @@ class Plan(NamedTuple):
     def listing(self) -> dict[str, Any]:
         """Return what is kept of the sweep on disk: its line, its axes and its jobs."""
         rows = [
-            {"address": job.address, "settings": self.settings(job), "overrides": job.overrides} for job in self.jobs
+            {
+                "address": job.address,
+                "settings": self.settings(job),
+                "overrides": job.overrides,
+                "dtype": job.dtype,
+            }
+            for job in self.jobs
         ]
         return {
             "id": self.id, "command": self.command, "axes": self.axes, "experiment": bool(self.keys), "jobs": rows,
@@ -99,7 +107,7 @@ def make(configs: Sequence[tuple[list[str], Config]], command: str, keys: Sequen
         except UserError as error:
             wrong.setdefault(str(error), []).append(" ".join(words))
             continue
-        jobs.setdefault(address, Planned(words, config, address, len(job.splits.test)))
+        jobs.setdefault(address, Planned(words, config, address, len(job.splits.test), job.spec.dtype))
         order[address] = models.setdefault(str(job.spec), len(models))
     refuse(wrong, len(configs))
     roots = {job.folder.parent for job in jobs.values()}
@@ -117,10 +125,11 @@ def announce(plan: Plan) -> list[Planned]:
     """Say how much there is to do, leave the list of jobs on disk, and return those that are not done.
 
     Raises:
-        UserError: the sweep's folder cannot be written.
+        UserError: the sweep's folder cannot be written, or texts do not fit into a model.
     """
     writable(plan.root)
     waiting = [job for job in plan.jobs if find_result(plan.root.parent, plan.root.name, job.address) is None]
+    _check_lengths(waiting)
     failed = sum((read_any(job.folder) or {}).get("status") == "failed" for job in waiting)
     unanswered = sum(unjudged.total(read_any(job.folder)) > 0 for job in waiting)
     console.say(
@@ -136,6 +145,23 @@ def announce(plan: Plan) -> list[Planned]:
     scratch.write_text(json.dumps(plan.listing(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     scratch.replace(plan.root / SWEEP_FILE)
     return waiting
+
+
+def _check_lengths(waiting: Sequence[Planned]) -> None:
+    """Refuse jobs with texts that do not fit into their model, before one starts; jobs of the same texts count once."""
+    wrong: dict[str, list[str]] = {}
+    said: dict[str, str] = {}  # key -> what is wrong with it; empty: nothing
+    for job in waiting:
+        key = length_key(job.config)
+        if key not in said:
+            try:
+                check_length(make_job(job.config))
+                said[key] = ""
+            except UserError as error:
+                said[key] = str(error)
+        if said[key]:
+            wrong.setdefault(said[key], []).append(" ".join(job.overrides))
+    refuse(wrong, len(waiting))
 
 
 def _extent(plan: Plan) -> str:

@@ -24,6 +24,7 @@ from emo.assembly import total_budget
 from emo.evidence import Evidence
 from emo.exploded import exploded
 from emo.figures import draw
+from emo.finished import FROM_WEIGHTS, described, from_weights
 from emo.geometry import geometry
 from emo.interventions.units import UnitArm
 from emo.jobs import AnyJob
@@ -91,6 +92,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         if job.has_circuit:
             facts |= circuit_results.facts(job)
             result["chosen_scale"] = _chosen(job.scale_selection)
+            result[FROM_WEIGHTS] = from_weights(job)
             job.circuit.save(scratch / "circuit")
         shown = [{"file": path.name, "caption": caption} for path, caption in figures]
         result |= {"facts": facts, "figures": shown}  # for the report of a sweep
@@ -190,7 +192,9 @@ def header(status: str, job: AnyJob, start: float) -> dict[str, Any]:
         "model_family": job.spec.family,
         "model_commit": job.spec.commit,
         "directions": None if isinstance(job, ClassJob) else job.directions_address,
-        "parameters": job.lm.parameters,
+        "dtype": job.spec.dtype,  # what dtype=auto came to
+        "model": described(job.spec),
+        "parameters": None if status == "failed" else job.parameters,  # it may be the model that cannot be had
         "budget": _budget(job),
         "versions": {"python": platform.python_version(), **versions()},
         "wall_s": round(time.perf_counter() - start, 1),

@@ -17,15 +17,16 @@ from emo.circuit_compare import show_comparison
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import load_splits
 from emo.emotions import outside_six
-from emo.errors import UserError
+from emo.errors import UserError, refuse
 from emo.evaluators import hf_classifier
 from emo.evaluators.classifier import load_classifier
 from emo.evaluators.encoder import encoder_folder
+from emo.finished import FinishedJob
 from emo.labels import LABELLERS
 from emo.models.load import describe, fetch
 from emo.neurons.data import load_items
 from emo.neurons.kinds import on_classes
-from emo.pipeline import Job
+from emo.result import find_result
 from emo.store import Store
 from emo.summarize import summarize_sweep
 from emo.table import SWEEP_FILE, job_folders, label, read_any, read_result, read_sweep
@@ -116,31 +117,43 @@ def compare(config: Config) -> None:
 def judge(folders: Sequence[Path], config: Config) -> int:
     """Label the replies of finished runs with ``config.evaluator``: the same jobs, of which only labels are missing.
 
+    No language model is read, on whatever machine.
+
     Raises:
-        UserError: the evaluator labels nothing, or no finished run has replies.
+        UserError: the evaluator labels nothing, no finished run has replies, or what its model gave is not there.
     """
     from emo.app import run_job
 
     if config.evaluator.name not in LABELLERS:
         raise UserError(f"task=judge evaluator={config.evaluator.name}: labels nothing; type {', '.join(LABELLERS)}")
-    found = [read_result(path) for root in folders for path in job_folders(root, None)]
+    found = [(path, read_result(path)) for root in folders for path in job_folders(root, None)]
     finished = [
-        r["config"]
-        for r in found
+        (path, r)
+        for path, r in found
         if r is not None and r["config"]["evaluator"]["name"] not in ("projection", "prediction")
     ]
     if not finished:
         raise UserError("task=judge: no finished run with replies; type runs=FOLDER, e.g. runs=outputs/run")
-    jobs: dict[str, Config] = {}
+    jobs: dict[str, FinishedJob] = {}
+    wrong: dict[str, list[str]] = {}
     now = asdict(config)
     changed = {key: now[key] for key in (*RUNTIME_KEYS, "evaluator") if key != "name"} | {"task": "run"}
-    for old in finished:
+    for folder, result in finished:
+        old = result["config"]
         kept = {"evaluator": {key: old["evaluator"][key] for key in MEASURING}}
         made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), old, changed, kept))
         assert isinstance(made, Config)
-        jobs[Job(made).result_address] = made
+        try:
+            job = FinishedJob(made, folder, result)
+            if find_result(Path(made.paths.outputs), made.name, job.result_address) is None:
+                job.check_stages()
+        except UserError as error:
+            wrong.setdefault(str(error), []).append(str(folder))
+        else:
+            jobs.setdefault(job.result_address, job)
+    refuse(wrong, len(finished))
     console.say(f"judging the replies of {len(jobs)} runs with evaluator={config.evaluator.name}")
-    return max(run_job(job, in_sweep=True) for job in jobs.values())
+    return max(run_job(job.config, in_sweep=True, job=job) for job in jobs.values())
 
 
 def prefetch(configs: Sequence[Config]) -> None:

@@ -29,7 +29,7 @@ TOP = {
         "peak_mb",
         "languages",
     ),
-    *("model_family", "model_commit", "directions", "budget", "parameters", "facts", "figures"),
+    *("model", "dtype", "model_family", "model_commit", "directions", "budget", "parameters", "facts", "figures"),
     *("clusters", "exploded", "shuffled"),
 }
 ARMS = ["none", "prompt", "steer", "random", "shuffled"]

@@ -33,6 +33,7 @@ class ModelSpec(NamedTuple):
     family: str = ""  # transformers' model_type
     n_heads: int = 0  # per block
     n_neurons: int = 0  # per block
+    context: int | None = None  # tokens that it can read, prompt and reply together; None: it states no bound
 
     @property
     def title(self) -> str:

@@ -20,6 +20,7 @@ from emo.errors import UserError
 from emo.models import embedded, tiny
 from emo.models.chat import THINKS, opens_thinking
 from emo.models.checkpoint import read_config, read_tokenizer, read_weights
+from emo.models.context import context_of
 from emo.models.families import family_of
 from emo.models.hub import hub_commit
 from emo.models.keep import KeepOne
@@ -75,14 +76,18 @@ def _describe(
             check_config(f"model.id={model_id}", hf)
     text = hf.get_text_config()
     resolved = dtype
-    if dtype == "auto":  # half precision is many times slower than float32 on a CPU without units for it
-        resolved = (
-            "float32" if where == "cpu" else str(getattr(text, "dtype", None) or torch.float32).removeprefix("torch.")
-        )
+    if dtype == "auto":  # the same on every machine: it is part of every address
+        resolved = _own_dtype(hf, text) if source == "hub" else "float32"
     return ModelSpec(
         name, source, model_id, commit, folder, text.num_hidden_layers, resolved, where, device_map, chat, local,
-        text.model_type, text.num_attention_heads, _neurons(text),
+        text.model_type, text.num_attention_heads, _neurons(text), context_of(text),
     )  # fmt: skip
+
+
+def _own_dtype(config: Any, text: Any) -> str:
+    """Return the dtype that a checkpoint's configuration names; float32 where it names none of `DTYPES`."""
+    named = str(getattr(text, "dtype", None) or getattr(config, "dtype", None)).removeprefix("torch.")
+    return named if named in DTYPES else "float32"
 
 
 def _neurons(config: Any) -> int:
@@ -102,10 +107,16 @@ def load(spec: ModelSpec) -> LM:
         thinks = opens_thinking(lm)  # refuses a template that cannot be used
     seconds = time.perf_counter() - start
     note(f"{spec.name}: {lm.n_layers} blocks of width {lm.d}, {spec.dtype} on {lm.device}, loaded in {seconds:.1f} s")
-    if spec.dtype == "float32" and spec.device == "cpu" and spec.source != "tiny" and has_bfloat16_units():
-        note("this CPU has bfloat16 units: dtype=bfloat16 takes a third of the time, at three digits")
     if thinks:
         note(f"{spec.title}: {THINKS}")
+    if spec.device == "cpu" and spec.source != "tiny":
+        if spec.dtype == "float32" and "amx_bf16" in bfloat16_units():
+            note("this CPU has bfloat16 units: dtype=bfloat16 takes a third of the time, at three digits")
+        if spec.dtype == "float16" or (spec.dtype == "bfloat16" and not bfloat16_units()):
+            note(
+                f"{spec.dtype} is slow on this CPU, which has no units for it: dtype=float32 is many times as fast, "
+                "with results of its own"
+            )
     if getattr(lm.config, "auto_map", None):
         note(f"{spec.title}: code of its repository is not run; the model is transformers' {type(lm.model).__name__}")
     return lm
@@ -143,10 +154,20 @@ def check_held(spec: ModelSpec, model: Any) -> None:
         )
 
 
-def has_bfloat16_units() -> bool:
-    """Return whether the CPU multiplies bfloat16 matrices in hardware (AMX), several times as fast as float32."""
+@lru_cache(maxsize=4)
+def read_vocabulary(spec: ModelSpec) -> Any:
+    """Return the tokenizer of ``spec`` without reading the weights; raises `UserError` where it cannot be had."""
+    if spec.source == "tiny":
+        return tiny.tiny_tokenizer(spec.id)
+    files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
+    with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
+        return read_tokenizer(f"model.id={spec.id}", spec.folder, **files)
+
+
+def bfloat16_units() -> set[str]:
+    """Return which units of the CPU multiply bfloat16 numbers in hardware; AMX is several times as fast as float32."""
     told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # new in torch 2.9
-    return bool(told.get("amx_bf16"))
+    return {name for name in ("amx_bf16", "avx512_bf16", "avx10_2") if told.get(name)}
 
 
 def fetch(spec: ModelSpec) -> None:

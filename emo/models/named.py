@@ -21,7 +21,7 @@ def load_named(name: str, device: str = "auto", dtype: str = "auto") -> LM:
     Args:
         name: e.g. ``smollm2_135m`` or ``Qwen/Qwen2.5-0.5B-Instruct``.
         device: auto | cpu | cuda | cuda:0 ... | mps.
-        dtype: auto (float32 on CPU, the checkpoint's on GPU) | float32 | bfloat16 | float16.
+        dtype: auto (the checkpoint's own) | float32 | bfloat16 | float16.
 
     Raises:
         UserError: no such option, or the model cannot be had.

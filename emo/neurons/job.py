@@ -28,6 +28,7 @@ from emo.layers import parse_layers
 from emo.models.fingerprint import fingerprint
 from emo.models.lm import LM
 from emo.models.load import describe, load
+from emo.models.size import count_parameters
 from emo.neurons.adaptive import Adaptive, adapt
 from emo.neurons.adaptive import Path as Loop
 from emo.neurons.arms import ClassArm, arms_of, injection, mask_of, units_of
@@ -80,6 +81,11 @@ class ClassJob:
     def lm(self) -> LM:
         """The model; its weights are read on first use, once per process."""
         return load(self.spec)
+
+    @property
+    def parameters(self) -> int:
+        """Number of the model's weights; none is read for it."""
+        return count_parameters(self.spec)
 
     def address(self, stage: str, **inputs: object) -> str:
         """Return the address of a stage of this model, these classes and this question."""

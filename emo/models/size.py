@@ -1,0 +1,32 @@
+"""How many weights a model has, without reading one."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import transformers
+
+from emo.models import tiny
+from emo.models.checkpoint import read_config
+from emo.models.lm import ModelSpec
+from emo.models.load_errors import load_errors
+
+
+@lru_cache(maxsize=32)
+def count_parameters(spec: ModelSpec) -> int:
+    """Return the number of weights, tied ones once: those of an empty model made from the configuration.
+
+    Raises:
+        UserError: the configuration cannot be had.
+    """
+    if spec.source == "tiny":
+        config = tiny.tiny_config(spec.id)
+    else:
+        files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
+        with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
+            config = read_config(spec.folder, **files)
+    with torch.device("meta"):
+        empty = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    empty.tie_weights()
+    return sum(weight.numel() for weight in empty.parameters())
