@@ -13,7 +13,7 @@ Counts = dict[str, dict[str, list[int]]]  # arm -> what was measured -> [explode
 def exploded(job: Job) -> Counts:
     """Return, for arms of which numbers exploded, how many of how many did."""
     replied = job.config.evaluator.name != "projection"
-    greedy = {row["sample"]: bool(row["ids"]) for row in job.replies["none"]} if replied else {}
+    greedy = {row["sample"]: bool(row.get("ids") or row["reply"]) for row in job.replies["none"]} if replied else {}
     found = {}
     for arm in job.arms:
         bad = {"projections": (~np.isfinite(job.projections[arm.name].numpy())).any((1, 2))}

@@ -28,7 +28,7 @@ SIZES = {
     "num_attention_heads": HEADS,
     "num_key_value_heads": KV_HEADS,
     "intermediate_size": FFN,
-    "max_position_embeddings": 256,
+    "max_position_embeddings": 2048,
 }
 Tensors = dict[str, torch.Tensor]
 
@@ -60,7 +60,7 @@ class HubCache:
     def model(self, name: str, kind: str = "llama", dtype: torch.dtype = torch.float32, **config: Any) -> Path:
         """Write a checkpoint with random weights and a tokenizer; ``config`` goes over the tiny sizes."""
         folder, tokens = self.repository(name), {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-        sizes = {"n_positions": 256, "n_embd": WIDTH, "n_layer": BLOCKS, "n_head": HEADS} if kind == "gpt2" else SIZES
+        sizes = {"n_positions": 2048, "n_embd": WIDTH, "n_layer": BLOCKS, "n_head": HEADS} if kind == "gpt2" else SIZES
         made = transformers.AutoConfig.for_model(kind, **{"vocab_size": self.vocabulary, **sizes, **tokens, **config})
         with torch.random.fork_rng():
             torch.manual_seed(0)

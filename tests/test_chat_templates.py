@@ -166,8 +166,8 @@ def test_templates_that_open_thoughts_are_known(models: dict[str, LM], tmp_path:
     closed = with_template(models, PLAIN.replace("assistant\n", "assistant\n<think>\n\n</think>\n\n"))
     assert [opens_thinking(lm) for lm in (opened, closed, models["gpt2"])] == [True, False, False]
     samples = [SAMPLE, SAMPLE._replace(id="w2", scenario="The list is long.")]
-    assert extract(opened, jobs.config(tmp_path), samples).meta["opens_thinking"] is True
-    assert "opens_thinking" not in extract(closed, jobs.config(tmp_path), samples).meta
+    assert extract(opened, jobs.config(tmp_path), samples).directions.meta["opens_thinking"] is True
+    assert "opens_thinking" not in extract(closed, jobs.config(tmp_path), samples).directions.meta
 
 
 def test_templates_with_names(models: dict[str, LM]) -> None:

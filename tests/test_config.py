@@ -83,7 +83,7 @@ def test_defaults_are_the_papers_except_for_the_demo_model() -> None:
     assert (demo.elicitation.template, demo.directions.baseline) == ("few_shot", "emotions_mean")
     assert (demo.intervention.alpha, demo.intervention.layers) == ("auto", "auto")
     assert (demo.dataset.limit, demo.generation.max_new_tokens, demo.intervention.select.prompts) == (
-        4,
+        6,
         40,
         12,
     )

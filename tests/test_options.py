@@ -120,7 +120,8 @@ def test_the_batch_size_changes_no_number(tmp_path: Path) -> None:
     assert results[0].keys() == results[1].keys()
     assert len(results[0]) > 300
     for key, value in results[0].items():
-        assert value == pytest.approx(results[1][key], rel=1e-5, abs=1e-5), key
+        # A shuffled direction is what permuting leaves beside the true one: short, so rounding is a larger part of it.
+        assert value == pytest.approx(results[1][key], rel=1e-5, abs=5e-5 if key[0] == "shuffled" else 1e-5), key
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published file is not here")

@@ -63,7 +63,8 @@ def _describe(
 ) -> ModelSpec:
     where, local = _device(device), True
     if source == "tiny":
-        hf, folder, commit = tiny.tiny_config(model_id), "", f"tiny-{model_id}-transformers-{transformers.__version__}"
+        hf, folder = tiny.tiny_config(model_id), ""
+        commit = f"tiny{tiny.VERSION}-{model_id}-transformers-{transformers.__version__}"
     elif source == "embedded":
         path, commit = embedded.embedded_folder()
         hf, folder = read_config(str(path)), str(path)

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from emo.errors import check_choice
 from emo.models.families import family_of
 
+VERSION = 2  # of the weights that a name stands for
 BLOCKS, WIDTH, HEADS, KV_HEADS, FFN = 4, 32, 4, 2, 48
 _CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -19,10 +20,11 @@ _CHAT = (
 _NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 
 # What a family needs beyond the shared sizes. Sliding windows are shorter than a prompt, and head
-# widths differ from width / heads, so that tests would see either mistake.
+# widths differ from width / heads, so that tests would see either mistake. Mistral has no block without a window: all of
+# them together must reach from a prompt's end to the emotion at its beginning, or states do not differ.
 _EXTRA: dict[str, dict[str, Any]] = {
     "llama": {},
-    "mistral": {"sliding_window": 24},
+    "mistral": {"sliding_window": 112},
     "qwen2": {},
     "qwen3": {"head_dim": 12},
     "gemma2": {"head_dim": 12, "sliding_window": 24, "query_pre_attn_scalar": 12},
