@@ -105,6 +105,8 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
 }
 
 
+CIRCUIT_KEYS = "delta_baseline budget split floor cap allocation layers "
+CIRCUIT_KEYS += "dose head_tokens stable alphas sigma final"
 UNCHANGED = {  # keys that change no number; written out: one that the code forgets must not leave this list with it
     "model.name": "a label; the address holds source, id and commit",
     "model.revision": "resolved to a commit, which the address holds; tiny models have none",
@@ -131,19 +133,7 @@ UNCHANGED = {  # keys that change no number; written out: one that the code forg
     "attribution.check": "of neurons and heads",
     "circuit.path": "of circuits: test_circuit_addresses",
     "circuit.allow_other_weights": "of circuits",
-    "circuit.delta_baseline": "of circuits",
-    "circuit.budget": "of circuits",
-    "circuit.split": "of circuits",
-    "circuit.floor": "of circuits",
-    "circuit.cap": "of circuits",
-    "circuit.allocation": "of circuits",
-    "circuit.layers": "of circuits",
-    "circuit.dose": "of circuits",
-    "circuit.head_tokens": "of circuits",
-    "circuit.stable": "of circuits",
-    "circuit.alphas": "of circuits",
-    "circuit.sigma": "of circuits",
-    "circuit.final": "of circuits",
+    **dict.fromkeys((f"circuit.{key}" for key in CIRCUIT_KEYS.split()), "of circuits"),
     "control.circuits": "of circuits",
     "intervention.select.scale": "of circuits",
     "selector.name": "of jobs on classes: test_class_jobs",

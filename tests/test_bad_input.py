@@ -109,6 +109,7 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert "cannot be written" in refused(tmp_path, "paths.store=/proc/emo")
 
 
+@pytest.mark.slow
 def test_what_is_not_installed(tmp_path: Path) -> None:
     """A package without its file stands for one that is missing: it is found first."""
     for package, words, said in (

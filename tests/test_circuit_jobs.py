@@ -58,6 +58,7 @@ def written(folder: Path, arm: str) -> list[tuple[str, str, str]]:
     return [(r["scenario"], r["emotion"], r["reply"]) for r in rows if r["arm"] == arm]
 
 
+@pytest.mark.slow
 def test_a_saved_circuit_gives_the_same_replies(tmp_path: Path) -> None:
     """In a process of its own, from the folder of the result; and no other model takes it."""
     folder, result = done(tmp_path, *FEW, "intervention.scale=3")

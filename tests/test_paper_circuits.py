@@ -97,7 +97,7 @@ def _read(evaluator: str) -> list[str]:
 @pytest.mark.parametrize(
     ("model", "evaluator"),
     [
-        ("tiny_llama", "margin"),
+        pytest.param("tiny_llama", "margin", marks=pytest.mark.slow),
         pytest.param("tiny_qwen2", "projection", marks=pytest.mark.slow),
         pytest.param("tiny_qwen3", "projection", marks=pytest.mark.slow),
         pytest.param("tiny_gemma3", "projection", marks=pytest.mark.slow),

@@ -123,6 +123,7 @@ def test_many_figures_are_linked_and_a_grid_is_folded(tmp_path: Path) -> None:
         assert policy in write_page(tmp_path, "t", [section], linked=link).read_text()
 
 
+@pytest.mark.slow
 def test_what_is_typed_wins_and_multiplies(tmp_path: Path) -> None:
     said = run(tmp_path, "task=status", "model=tiny_llama,tiny_qwen2", "intervention.k=3").stdout
     words = " ".join(said.partition("to go on: ")[0].split())

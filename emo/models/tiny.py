@@ -20,8 +20,8 @@ _CHAT = (
 _NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 
 # What a family needs beyond the shared sizes. Sliding windows are shorter than a prompt, and head
-# widths differ from width / heads, so that tests would see either mistake. Mistral has no block without a window: all of
-# them together must reach from a prompt's end to the emotion at its beginning, or states do not differ.
+# widths differ from width / heads, so that tests would see either mistake. Mistral has no block without a window: all
+# together must reach from a prompt's end to the emotion at its beginning, or states do not differ.
 _EXTRA: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {"sliding_window": 112},
