@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from emo import ranking_check
 from emo.addresses import VERSIONS
 from emo.circuit_file import Circuit
 from emo.config import Config
@@ -63,7 +64,12 @@ class FinishedJob(Job):
 
     def check_stages(self) -> None:
         """Check that everything the model gave is there, before anything is labelled; raises `NoModelError`."""
-        _ = self.directions, self.arms, self.projections, self.replies, self.damage, self.margins, self.doses
+        _ = self.directions, self.arms, self.projections, self.last_block, self.doses
+        _ = self.replies, self.damage, self.margins
+        if self.on is not None:
+            _ = self.units, ranking_check.points(self)
+        if self.has_circuit:
+            _ = self.modulated, None if self.saved_circuit is not None else self.importance
 
     def _check_saved(self, circuit: Circuit) -> None:
         """The finished run was checked against its weights."""

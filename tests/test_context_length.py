@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,13 @@ def texts(path: Path, lengths: dict[int, int]) -> Path:
     return path
 
 
-def scenarios(path: Path, length: int) -> Path:
-    """Write ten scenarios, the seventh of which has a length in letters."""
+def scenarios(path: Path, length: int, which: range = range(7, 8)) -> Path:
+    """Write ten scenarios, some of which (the seventh) have a length in letters."""
     rows = [
         {
-            "skeleton_id": f"own_{i}", "theme": "work", "scenario": f"Case {i}. ".ljust(length if i == 7 else 30, "x"),
-            "event": {"positive": "It ends well.", "negative": "It ends badly."},
+            "skeleton_id": f"own_{i}", "theme": "work",
+            "scenario": f"Case {i}. ".ljust(length if i in which else 30, "x"),
+            "event": {"positive": "It ends well.", "negative": "It ends badly.", "neutral": "It ends."},
         }
         for i in range(1, 11)
     ]  # fmt: skip
@@ -109,21 +112,32 @@ def test_a_scenario_that_does_not_fit_is_named(tmp_path: Path, model: str) -> No
     words = (f"model={model}", "dataset=jsonl", f"dataset.path={file}", *NO_LIMIT)
     with pytest.raises(UserError) as error:
         run_job(config(tmp_path / "out", *words))
-    assert "text own_7/" in str(error.value) and "(2 of 20 texts are too long)" in str(error.value)
+    assert "text own_7/" in str(error.value) and "(2 of 16 texts are too long)" in str(error.value)
     assert "generation.max_new_tokens" not in str(error.value)  # no number of them would do
     assert not (tmp_path / "out").exists()
 
 
 def test_the_length_that_is_advised_fits(tmp_path: Path) -> None:
-    file = scenarios(tmp_path / "own.jsonl", 1500)
-    words = ("dataset=jsonl", f"dataset.path={file}", *NO_LIMIT)
-    for more in ("evaluator=margin", "intervention.alpha=auto", "elicitation.accept=judged"):
-        extra = ("elicitation.judge=classifier",) if "judged" in more else ()
+    """Replies of the test split, of the strength's choice on dev, and those that directions are found on."""
+    file = scenarios(tmp_path / "own.jsonl", 1500, range(1, 11))
+    own = config(tmp_path, "dataset=jsonl", f"dataset.path={file}", *NO_LIMIT, "evaluator=projection")
+    own.generation.max_new_tokens = 900
+    check_length(make_job(own))  # nothing is written
+    for section, key, value in (
+        ("evaluator", "name", "margin"),
+        ("elicitation", "accept", "judged"),
+        ("intervention", "alpha", "auto"),
+    ):
+        made = deepcopy(own)
+        setattr(getattr(made, section), key, value)
         with pytest.raises(UserError, match="generation.max_new_tokens=") as error:
-            check_length(make_job(config(tmp_path, *words, more, *extra, "generation.max_new_tokens=900")))
-        [advice] = [word for word in str(error.value).replace(",", "").split() if word.startswith("generation.")]
-        check_length(make_job(config(tmp_path, *words, more, *extra, advice)))
-    check_length(make_job(config(tmp_path, *words, "evaluator=projection", "generation.max_new_tokens=900")))
+            check_length(make_job(made))
+        [advice] = re.findall(r"type generation.max_new_tokens=(\d+), shorter texts", str(error.value))
+        made.generation.max_new_tokens = int(advice)
+        check_length(make_job(made))
+        made.generation.max_new_tokens += 1
+        with pytest.raises(UserError, match=f"{CONTEXT + 1}, and model=tiny_llama"):
+            check_length(make_job(made))
 
 
 def test_held_out_replies_are_counted(tmp_path: Path) -> None:
@@ -152,12 +166,15 @@ def test_a_sweep_starts_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     short = scenarios(tmp_path / "short.jsonl", 40)
     checked: list[object] = []
     monkeypatch.setattr(plan, "check_length", lambda job: (checked.append(job), check_length(job)))
+    own = config(tmp_path / "out", "dataset=jsonl", f"dataset.path={file}", *NO_LIMIT)
     given = []
     for path in (short, file):
         for alpha in (1, 2, 3):
-            words = ("dataset=jsonl", f"dataset.path={path}", *NO_LIMIT, f"intervention.alpha={alpha}")
-            given.append(([f"a={alpha}"], config(tmp_path / "out", *words)))
+            one = deepcopy(own)
+            one.dataset.path, one.intervention.alpha = str(path), alpha
+            given.append(([f"a={alpha}"], one))
     made = plan.make(given, "run.py")
+    assert [job["dtype"] for job in made.listing()["jobs"]] == ["float32"] * 6
     with pytest.raises(UserError, match="3 of 6 jobs are wrong, so none was started"):
         plan.announce(made)
     assert "text own_7/" in capsys.readouterr().err and len(checked) == 2
