@@ -113,11 +113,11 @@ def test_task_compare_prints_tables_and_writes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("runs", "said"),
     [
-        (["runs=[a,nowhere]"], "runs=nowhere: no such folder"),
+        pytest.param(["runs=[a,nowhere]"], "runs=nowhere: no such folder", marks=pytest.mark.slow),
         (["runs=a"], "two folders are needed; type runs=[FOLDER_A,FOLDER_B]"),
-        (["runs=[a,empty]"], "runs=empty: neither circuit.json nor circuit/circuit.json"),
-        (["runs=[a,broken]"], "no circuit that can be used"),
-        (["runs=[a,wide]"], "width 33"),
+        pytest.param(["runs=[a,empty]"], "neither circuit.json nor circuit/circuit.json", marks=pytest.mark.slow),
+        pytest.param(["runs=[a,broken]"], "no circuit that can be used", marks=pytest.mark.slow),
+        pytest.param(["runs=[a,wide]"], "width 33", marks=pytest.mark.slow),
         (["-m", "runs=[a,a]"], "without -m and sweeps="),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -58,7 +58,8 @@ def test_the_jobs_of_a_preset(tmp_path: Path, preset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "preset", [pytest.param(x, marks=pytest.mark.slow) if x == "sweeps=budget" else x for x in CIRCUITS]
+    "preset",
+    [pytest.param(x, marks=pytest.mark.slow) if x in ("sweeps=budget", "sweeps=min_budget") else x for x in CIRCUITS],
 )
 def test_the_jobs_of_a_preset_on_circuits(tmp_path: Path, preset: str) -> None:
     said = " ".join(run(tmp_path, preset, "model=tiny_llama", "task=status").split())
@@ -68,7 +69,7 @@ def test_the_jobs_of_a_preset_on_circuits(tmp_path: Path, preset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "preset", ["sweeps=head_ablation", pytest.param("experiment=first_three", marks=pytest.mark.slow)]
+    "preset", [pytest.param(x, marks=pytest.mark.slow) for x in ("sweeps=head_ablation", "experiment=first_three")]
 )
 def test_a_preset_runs(tmp_path: Path, preset: str) -> None:
     """Every job's own arm stands in the table, on disk and on the terminal."""
