@@ -26,6 +26,9 @@ IMPORTANCE_KEYS = ("alphas", "sigma", "final")  # what importance depends on
 ASSEMBLY_KEYS = ("budget", "split", "floor", "cap", "allocation")  # how units are chosen
 # Of the section evaluator: how a judge is asked, which changes no answer.
 ASKING_KEYS = ("structured", "concurrency", "timeout_s", "retries", "price_input", "price_output")
+# How much is run, not what: one line of them serves jobs of every kind, and where nothing is drawn or written they say
+# nothing false.
+AMOUNTS = ("control.seeds", "control.score_seeds", "generation.max_new_tokens")
 # Of the section dataset: of labelled texts.
 LABELLED_KEYS = (*("kind", "text", "label", "literal", "group", "labels", "task", "delimiter", "header", "multilabel"),)
 
@@ -248,6 +251,7 @@ def refuse_unread(typed: Sequence[str], configs: Iterable[Config]) -> None:
     jobs = [(config, unread(config)) for config in configs if config.task == "run"]
     words = [word for word in typed if not word.startswith(("hydra", "~"))]
     wrong = [word for word in words if jobs and not any(_reads(word, rules) for _, rules in jobs)]
+    wrong = [word for word in wrong if _key(word) not in AMOUNTS]
     if not wrong:
         return
     word, (_, rules) = wrong[0], jobs[0]

@@ -78,7 +78,9 @@ def test_a_saved_circuit_gives_the_same_replies(tmp_path: Path) -> None:
     assert started.returncode == 0, started.stderr
     [(second, other)] = results(again).values()
     assert written(second, "circuit") == own
-    assert other["arms"]["circuit"] == result["arms"]["circuit"]
+    ours, theirs = result["arms"]["circuit"], other["arms"]["circuit"]
+    assert ours.keys() == theirs.keys()  # the other process shares its passes otherwise
+    assert all(x["value"] == pytest.approx(theirs[key]["value"], rel=1e-4, abs=1e-5) for key, x in ours.items())
     assert Circuit.load(second / "circuit").digest() == circuit.digest()
     for model in ("tiny_gemma3", "tiny_gpt2"):
         said = refused_here(tmp_path, *SMALL, f"circuit.path={folder}", f"model={model}")

@@ -120,7 +120,6 @@ def test_what_no_address_holds_is_read_by_nothing(key: str, made: dict[str, Conf
         ("ablate_heads", "intervention.scale=2", "only by what is added to units"),
         ("ablate_circuit", "intervention.alpha=2", "only by steering"),
         ("circuit", "intervention.k=2", "not read by intervention=circuit"),
-        ("prompt", "control.seeds=2", "only by interventions with controls"),
         ("intervention=mask", "intervention.alpha=0.3", "reads kind, layers, op, ratio, of; leave it out"),
         ("intervention=mask intervention.op=attenuate", "intervention.alpha=0.3", "of, live, attenuation; leave"),
         ("intervention=mask intervention.op=gain", "intervention.scale=2", "ratio, of, gain; leave it out"),
@@ -139,6 +138,7 @@ def test_one_job_that_reads_it_is_enough(made: dict[str, Config]) -> None:
     """In a sweep, and in an experiment of several jobs; a group that is switched off harms nobody."""
     steer, ablate = made["steer"], made["ablate_neurons"]
     refuse_unread(["intervention.k=8", "intervention.alpha=2", "sweeps=alpha", "cluster=slurm"], [steer, ablate])
+    refuse_unread(["control.seeds=2", "control.score_seeds=1", "generation.max_new_tokens=8"], [made["none"]])
     refuse_unread(["control=none", "tracker=none", "hydra.sweeper.jobs=[]", "-m"], [made["none"]])
     with pytest.raises(UserError, match=r"^intervention\.scale=2: .*intervention=steer, intervention=ablate_neurons, "):
         refuse_unread(["intervention.scale=2"], [steer, ablate])

@@ -102,7 +102,9 @@ def test_the_papers_curve_stands_beside_ours(tmp_path: Path, monkeypatch: pytest
     """A model of the published name, its set and its numbers of units; not another model, a pool or other blocks."""
     describe, name = addresses.describe, "Qwen/Qwen2.5-7B-Instruct"
     monkeypatch.setattr(addresses, "describe", lambda *a: describe(*a)._replace(id=name))
-    monkeypatch.setattr(extracted, "load", lambda spec, load=extracted.load: load(spec._replace(id="qwen2")))
+    for reads in ("load", "count_parameters"):
+        own = getattr(extracted, reads)
+        monkeypatch.setattr(extracted, reads, lambda spec, own=own: own(spec._replace(id="qwen2")))
     ask = ("model=tiny_qwen2", "intervention=ablate_neurons", "intervention.k=[0,2,3]", "control.units=[random]")
     ask += ("evaluator=projection", "control.score_seeds=2", "intervention.layers=all", "elicitation=paper")
     ask += (f"emotions.names=[{','.join(NAMES)}]",)
