@@ -56,6 +56,8 @@ class Part(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             if func is Tensor.tolist:
                 return args[0].inner.tolist()
+            if func == Tensor.data.__set__:
+                args[0].inner = args[1].inner
             if func is Tensor.numpy:
                 raise TypeError(f"a tensor on {args[0].device} has no numpy array")
             if func not in (Tensor.to, Tensor.cpu):

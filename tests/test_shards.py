@@ -108,6 +108,15 @@ def test_importance_over_boundaries(lm: LM) -> None:
     assert gap(there, here) < 1e-5
 
 
+def test_half_precision_over_boundaries(models: dict[str, LM]) -> None:
+    """Weights that are widened for importance, each where it lies."""
+    gemma = models["gemma2"]
+    half = LM(copy.deepcopy(gemma.model).to(torch.bfloat16), gemma.tokenizer, gemma.spec)
+    v, ref = vectors(half)
+    there, here = both(half, lambda lm: sublayer_importance(lm, PROMPTS, v, ref, (1.0,), 8).values)
+    assert gap(there, here) < 1e-5
+
+
 def test_units_over_boundaries(lm: LM) -> None:
     """Activations, contributions, statistics and the scores of choices."""
     texts = [Text(ids) for ids in PROMPTS]
