@@ -43,11 +43,11 @@ VERSIONS = {
     "states": 2,
     "projections": 1,
     "modulated": 1,
-    "doses": 1,
-    "replies": 1,
-    "labels": 1,
-    "margins": 1,
-    "damage": 1,
+    "doses": 2,
+    "replies": 2,
+    "labels": 2,
+    "margins": 2,
+    "damage": 2,
     "result": 3,
 }
 

@@ -27,7 +27,7 @@ from emo.neurons.statistics import Statistics, collect
 from emo.store import Artifact, Store, address
 from emo.types import Site
 
-VERSIONS = {"statistics": 3, "direct": 2}
+VERSIONS = {"statistics": 4, "direct": 3}
 CONTENT = "content"
 PARTS = 4  # of the train texts; no group is in two
 HALVINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))  # the ways to make two halves of four parts

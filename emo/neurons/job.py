@@ -42,7 +42,7 @@ from emo.passes import NO_EDIT, Row
 from emo.prompts import user_ids
 from emo.store import Artifact, Store, address, writable
 
-VERSIONS = {"predictions": 2, "prior": 1, "written": 2, "result": 3}
+VERSIONS = {"predictions": 3, "prior": 2, "written": 3, "result": 3}
 CALIBRATED = "calibrated"
 REPLY = "Reply to this in one sentence."
 
