@@ -16,7 +16,7 @@ from emo.neurons import notes, results
 from emo.neurons.figures import draw
 from emo.neurons.job import ClassJob
 from emo.report import write_report
-from emo.result import comparison_line, header, metric_row, publish, write_json, write_rows
+from emo.result import comparison_line, finish, header, metric_row, write_rows
 from emo.stats import Estimate
 from emo.types import HEADLINE
 
@@ -50,7 +50,6 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
         }
         facts = notes.facts(job)
         result |= {"facts": facts, "figures": [{"file": path.name, "caption": text} for path, text in figures]}
-        write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
         c = job.config
         write_report(
@@ -68,7 +67,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
             facts=facts,
             tables=_tables(job, found),
         )
-        publish(scratch, folder, job.result_address)
+        finish(scratch, folder, result)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
