@@ -17,6 +17,7 @@ from emo.errors import UserError, refuse
 from emo.jobs import make_job
 from emo.neurons.kinds import on_classes
 from emo.result import find_result
+from emo.sealed import seal
 from emo.store import writable
 from emo.summarize import summarize_sweep
 from emo.sweep_jobs import key_of
@@ -142,7 +143,7 @@ def announce(plan: Plan) -> list[Planned]:
     _keep_earlier(plan)
     plan.root.mkdir(parents=True, exist_ok=True)
     scratch = plan.root / f".{SWEEP_FILE}.{os.getpid()}"
-    scratch.write_text(json.dumps(plan.listing(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    scratch.write_text(json.dumps(seal(plan.listing()), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     scratch.replace(plan.root / SWEEP_FILE)
     return waiting
 

@@ -32,6 +32,7 @@ from emo.metric_keys import metric_parts
 from emo.neurons.job import ClassJob
 from emo.pipeline import Job
 from emo.report import write_report
+from emo.sealed import file_digests, seal
 from emo.selection import Choice
 from emo.stats import Estimate, smallest_p
 from emo.store import peak_mb, versions
@@ -41,6 +42,7 @@ from emo.terms import terms, terms_line, verdict
 from emo.types import HEADLINE
 
 SHOWN_SAMPLES = 10
+RESULT = "result.json"
 PAPER_EMOTIONS = 6
 
 
@@ -96,7 +98,6 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             job.circuit.save(scratch / "circuit")
         shown = [{"file": path.name, "caption": caption} for path, caption in figures]
         result |= {"facts": facts, "figures": shown}  # for the report of a sweep
-        write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
         c, told = job.config, list(dict.fromkeys(sample.valence for sample in job.splits.test))
         write_report(
@@ -120,15 +121,21 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
                 found, list(found), job.names, told, job.spec.id, _published_set(job), left_out, len(classes)
             ),
         )
-        publish(scratch, folder, job.result_address)
+        finish(scratch, folder, result)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
 
 
+def finish(scratch: Path, folder: Path, result: dict[str, Any]) -> None:
+    """Write result.json with the digests of all files beside it, and publish the folder."""
+    write_json(scratch / RESULT, result | {"files": file_digests(scratch)})
+    publish(scratch, folder, result["address"])
+
+
 def publish(scratch: Path, folder: Path, address: str) -> None:
     """Rename a complete ``scratch`` to ``folder``; where another process was faster, its own result stays."""
-    found = read_result(folder, address)
+    found = read_result(folder, address, whole=True)
     if found is not None and not unjudged.total(found):
         return
     shutil.rmtree(folder, ignore_errors=True)  # failed, damaged or of another address
@@ -136,7 +143,7 @@ def publish(scratch: Path, folder: Path, address: str) -> None:
     try:
         scratch.rename(folder)
     except OSError:
-        if read_result(folder, address) is None:
+        if read_result(folder, address, whole=True) is None:
             raise
 
 
@@ -146,11 +153,11 @@ def find_result(outputs: Path, name: str, address: str) -> dict[str, Any] | None
     One with unjudged replies is none: running the job again asks for these only.
     """
     folder = outputs / name / address[:16]
-    own = read_result(folder, address)
+    own = read_result(folder, address, whole=True)
     if own is not None and not unjudged.total(own):
         return own
     for other in sorted(outputs.glob(f"*/{address[:16]}")):
-        result = read_result(other, address) if other != folder else None
+        result = read_result(other, address, whole=True) if other != folder else None
         if result is None or unjudged.total(result):
             continue
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +187,7 @@ def write_failed(job: AnyJob, folder: Path, error: Exception, start: float) -> N
         return
     folder.mkdir(parents=True, exist_ok=True)
     result = header("failed", job, start) | {"arms": {}, "error": f"{type(error).__name__}: {error}"}
-    write_json(folder / "result.json", result)
+    write_json(folder / RESULT, result | {"files": {}})
 
 
 def header(status: str, job: AnyJob, start: float) -> dict[str, Any]:
@@ -300,5 +307,5 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write one JSON file."""
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """Write one sealed JSON file."""
+    path.write_text(json.dumps(seal(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

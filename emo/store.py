@@ -29,6 +29,7 @@ from torch import Tensor
 
 from emo.console import warn
 from emo.errors import UserError
+from emo.sealed import DamagedError, changed, file_digests, read_sealed, seal
 
 
 class Artifact(NamedTuple):
@@ -38,10 +39,6 @@ class Artifact(NamedTuple):
     rows: list[dict[str, Any]] = []
     meta: dict[str, Any] = {}
     whole: bool = True  # False: part of it could not be had: used now, not kept, so that the next call tries again
-
-
-class DamagedError(Exception):
-    """An artifact on disk is not what its manifest says."""
 
 
 def address(stage: str, stage_version: int, **inputs: object) -> str:
@@ -118,7 +115,9 @@ class Store:
                 "stage": stage, "address": key, "config": config, "meta": artifact.meta, "files": files,
                 "versions": versions(), "wall_s": round(wall_s, 3), "peak_mb": peak_mb(),
             }  # fmt: skip
-            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False))
+            (scratch / "manifest.json").write_text(
+                json.dumps(seal(manifest), indent=1, ensure_ascii=False, allow_nan=False)
+            )
             if not (folder / "manifest.json").is_file():
                 shutil.rmtree(folder, ignore_errors=True)  # left over without a manifest: of no use
                 scratch.chmod(0o755)  # a temporary folder is private; a store may be shared
@@ -209,17 +208,16 @@ def _write(folder: Path, artifact: Artifact) -> dict[str, str]:
     if artifact.rows:
         lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in artifact.rows)
         (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return {p.name: _digest(p) for p in sorted(folder.iterdir())}
+    return file_digests(folder)
 
 
 def _read(folder: Path, key: str) -> Artifact:
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_sealed(folder / "manifest.json")
         if manifest["address"] != key:
             raise DamagedError("holds another address")
-        for name, digest in manifest["files"].items():
-            if _digest(folder / name) != digest:
-                raise DamagedError(f"{name} is damaged")
+        if wrong := changed(folder, manifest["files"]):
+            raise DamagedError(f"{', '.join(wrong)}: damaged")
         tensors = load_file(folder / "tensors.safetensors") if "tensors.safetensors" in manifest["files"] else {}
         rows = []
         if "rows.jsonl" in manifest["files"]:
@@ -230,8 +228,3 @@ def _read(folder: Path, key: str) -> Artifact:
         return Artifact(tensors, rows, manifest["meta"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DamagedError(f"cannot be read ({type(error).__name__})") from None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ A key that follows from another (what a model's file brings along) is no axis of
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 from emo import console
 from emo.config import RUNTIME_KEYS
 from emo.errors import UserError
+from emo.sealed import DamagedError, changed, read_sealed
 
 # The key that names a group's option: it stands for all that the option brings along.
 OPTIONS = {
@@ -35,10 +35,19 @@ _warned: set[Path] = set()
 VARIANT = re.compile(r"(\w+)=([^,]+)")  # behind the @ of an arm's name
 
 
-def read_result(folder: Path, address: str | None = None) -> dict[str, Any] | None:
-    """Return a finished result (of ``address``, where given), or None; a damaged one is missing, with one warning."""
+def read_result(folder: Path, address: str | None = None, *, whole: bool = False) -> dict[str, Any] | None:
+    """Return a finished result, or None; a damaged one is missing, with one warning.
+
+    Args:
+        folder: where it lies.
+        address: that it must have; None: any.
+        whole: report, figures and rows must be there too, as they were written.
+    """
     result = read_any(folder)
     if result is None or result["status"] != "done" or address not in (None, result["address"]):
+        return None
+    if whole and (wrong := changed(folder, result["files"])):
+        _warn_once(folder, f"{folder}: {', '.join(wrong)}: gone or changed; written again from the store")
         return None
     return result
 
@@ -49,15 +58,21 @@ def read_any(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = read_sealed(path)
         if not {"status", "address", "config", "arms"} <= result.keys():
             raise KeyError("keys are missing")
-        return dict(result)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        if path not in _warned:  # several look at it before it is computed again
-            _warned.add(path)
-            console.warn(f"{path} is damaged; that job counts as not done and is computed again")
+        return result
+    except (DamagedError, KeyError) as error:
+        _warn_once(
+            path, f"{path}: damaged, or of an earlier version ({error}); that job counts as not done and runs again"
+        )
         return None
+
+
+def _warn_once(path: Path, line: str) -> None:
+    if path not in _warned:  # several look at a result before it is computed again
+        _warned.add(path)
+        console.warn(line)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -90,9 +105,14 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 def read_sweep(root: Path) -> dict[str, Any] | None:
     """Return the list of jobs that a sweep left in its folder, or None."""
     try:
-        sweep = json.loads((root / SWEEP_FILE).read_text(encoding="utf-8"))
-        return dict(sweep) if isinstance(sweep["axes"], list) and sweep["jobs"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        sweep = read_sealed(root / SWEEP_FILE)
+        return sweep if isinstance(sweep["axes"], list) and sweep["jobs"] else None
+    except (DamagedError, KeyError):
+        if (root / SWEEP_FILE).is_file():
+            _warn_once(
+                root / SWEEP_FILE,
+                f"{root / SWEEP_FILE}: damaged, or of an earlier version; type the sweep's line again",
+            )
         return None
 
 

@@ -30,6 +30,7 @@ from emo.errors import UserError
 from emo.evaluators.judge_questions import VERSION as PROMPTS_VERSION
 from emo.evaluators.judge_questions import Question, check, digest, messages, read
 from emo.evaluators.judge_server import Completion, Failure, JudgeSettings, Server
+from emo.sealed import DamagedError, seal, unseal
 
 __all__ = ["PROMPTS_VERSION", "Answer", "Judge", "JudgeSettings", "Question", "Usage"]
 
@@ -227,13 +228,13 @@ class _Book:
             raise UserError(f"{self.path}: cannot be read ({error.strerror}); give another folder") from None
         for line in lines:
             try:
-                row = json.loads(line)
+                row = unseal(json.loads(line))
                 answer = Answer(
                     row["label"], row["reason"], row["raw"], row["input_tokens"], row["output_tokens"], cached=True
                 )
                 if isinstance(answer.label, str | int):
                     found.setdefault(row["key"], answer)
-            except (ValueError, LookupError, TypeError):
+            except (DamagedError, ValueError, LookupError, TypeError):
                 continue
         return found
 
@@ -255,4 +256,4 @@ class _Book:
         """Keep one answer."""
         row = {"key": key, **answer._asdict()}
         del row["cached"]
-        self._file.write(json.dumps(row).encode() + b"\n")
+        self._file.write(json.dumps(seal(row)).encode() + b"\n")

@@ -20,7 +20,7 @@ from emo.neurons import notes, results
 from emo.neurons.figures import draw
 from emo.neurons.job import ClassJob
 from emo.report import write_report
-from emo.result import comparison_line, header, metric_row, publish, write_json, write_rows
+from emo.result import comparison_line, finish, header, metric_row, write_rows
 from emo.stats import Estimate, smallest_p
 from emo.types import HEADLINE
 
@@ -59,7 +59,6 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
         result |= {key: getattr(job.splits, key) for key in ("left_out", "matched", "several", "joined")}
         facts = notes.facts(job)
         result |= {"facts": facts, "figures": [{"file": path.name, "caption": text} for path, text in figures]}
-        write_json(scratch / "result.json", result)
         columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
         c = job.config
         write_report(
@@ -78,7 +77,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
             facts=facts,
             tables=_tables(job, found),
         )
-        publish(scratch, folder, job.result_address)
+        finish(scratch, folder, result)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
