@@ -26,12 +26,14 @@ from emo.errors import UserError, check_choice
 from emo.hooks import Edit
 from emo.interventions.ops import AddUnits
 from emo.models.lm import LM
+from emo.sealed import DamagedError, seal, unseal
 from emo.types import Site, Tokens
 
 KINDS = ("neurons", "heads")
 SITES = {"neurons": Site.NEURON, "heads": Site.HEAD}
 FORMAT = 1  # of the files; another number is refused
 JSON, TENSORS = "circuit.json", "circuit.safetensors"
+KEYS = {"format", "emotions", "shape", "weights", "quotas", "digest", "provenance"}
 
 
 class Shape(NamedTuple):
@@ -222,7 +224,7 @@ class Circuit:
             "format": FORMAT, "emotions": self.emotions, "shape": self.shape._asdict(), "weights": self.weights,
             "quotas": quotas, "digest": self.digest(), "provenance": self.provenance,
         }  # fmt: skip
-        text = json.dumps(described, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(seal(described), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
             save_file(self._tensors(), Path(scratch) / TENSORS)
@@ -247,8 +249,8 @@ class Circuit:
             raise UserError(
                 f"{error.filename or file.with_name(TENSORS)}: no such file; type the folder of a circuit.json"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            why = error if type(error) in (ValueError, OSError) else f"{type(error).__name__}: {error}"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, DamagedError) as error:
+            why = error if type(error) in (ValueError, OSError, DamagedError) else f"{type(error).__name__}: {error}"
             raise UserError(
                 f"{file}: no circuit that can be used ({why}); make it anew or type another folder"
             ) from None
@@ -266,6 +268,8 @@ class Circuit:
 
     @classmethod
     def _read(cls, described: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        if set(described) != KEYS:  # without a seal: written by an earlier version
+            described = unseal(described)
         if described["format"] != FORMAT:
             raise ValueError(f"format {described['format']}; this version reads {FORMAT}")
         emotions = tuple(described["emotions"])

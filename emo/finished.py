@@ -20,10 +20,12 @@ from emo.errors import UserError
 from emo.evaluators.fluency import Fluency
 from emo.models.lm import LM, ModelSpec
 from emo.pipeline import Job
+from emo.sealed import changed
 from emo.store import Artifact, Store
 
 WITHOUT_MODEL = ("labels",)  # stages of a job that read replies only
 OF_MACHINE = ("folder", "device", "device_map", "local")  # of a ModelSpec: where it was read
+SAMPLES = "samples.jsonl"
 FROM_WEIGHTS = "from_weights"  # of result.json: what a job with a circuit reads from the weights, beside its stages
 KEYS = ("sample", "emotion", "seed")
 DAMAGE = (*Fluency._fields, "nll", "kl", "cosine")
@@ -134,11 +136,13 @@ class FinishedJob(Job):
 
     @cached_property
     def _samples(self) -> list[dict[str, Any]]:
+        if changed(self.folder, {SAMPLES: self.result["files"].get(SAMPLES, "")}):
+            return []  # gone, or not what was written: the stage that is missing is named
         try:
-            text = (self.folder / "samples.jsonl").read_text(encoding="utf-8")
+            text = (self.folder / SAMPLES).read_text(encoding="utf-8")
             return [json.loads(line) for line in text.split("\n") if line]
         except (OSError, ValueError):
-            return []  # the stage that is missing is named
+            return []
 
 
 class _Shelf(Store):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from emo import page
+from emo.sealed import changed
 
 EMBEDDED = 20_000_000  # bytes of figures, as they stand in a page, that it holds itself; beyond, it links them
 BASE64 = 4 / 3  # characters of an embedded image per byte of its file
@@ -33,7 +34,8 @@ def read_figures(name: str, folder: str, where: Path, result: dict[str, Any]) ->
     """
     captions = {row["file"]: row["caption"] for row in result.get("figures", [])}
     listed = captions or {path.name: path.stem for path in sorted(where.glob("*.png"))}
-    there = [(file, caption) for file, caption in listed.items() if (where / file).is_file()]
+    wrong = changed(where, result.get("files", {}))  # its line, typed again, draws them anew
+    there = [(file, caption) for file, caption in listed.items() if (where / file).is_file() and file not in wrong]
     return JobFigures(name, folder, dict(result.get("facts", {})), there)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,9 +20,10 @@ from emo.neurons.summary import class_summary
 from emo.plots.min_budget import min_budget_figure
 from emo.plots.sweep import draw_sweep
 from emo.runs import run_config
+from emo.sealed import DamagedError, changed, file_digests, read_sealed, seal
 from emo.sweep_report import Row, write_sweep_report
 from emo.sweep_table import console_rows, read_table
-from emo.table import job_folders, label, load_results, read_any, read_sweep
+from emo.table import job_folders, label, load_results, read_any, read_result, read_sweep
 
 STATES = ".table.json"  # what report.html says of the jobs
 CONSOLE_ROWS = 30  # the report and results.csv have all
@@ -79,8 +81,8 @@ def track(root: Path, frame: pd.DataFrame, tracker: TrackerConfig) -> None:
     group = group_of(root, tracker)
     configs = {}
     for folder in job_folders(root, read_sweep(root)):
-        result = read_any(folder)
-        if result is not None and result["status"] == "done":
+        result = read_result(folder, whole=True)
+        if result is not None:
             _point(folder, tracker, group, Path(result["config"]["paths"]["store"]))
             configs[folder.name] = run_config(result)
     axes = frame.attrs["axes"]
@@ -124,7 +126,6 @@ def _write(
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
     try:
         (scratch / "results.csv").write_text(frame.to_csv(index=False), encoding="utf-8")
-        (scratch / STATES).write_text(_states(rows), encoding="utf-8")
         lines = (json.dumps(row, ensure_ascii=False) for row in json.loads(frame.to_json(orient="records")))
         (scratch / "results.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         sizes = {name: (result or {}).get("parameters") for name, result in results.items()}
@@ -149,6 +150,9 @@ def _write(
             scratch, title, command, frame, axes, rows, figures, notes, table, sections,
             linked=link, findings=told, verdicts=doubtful,
         )  # fmt: skip
+        (scratch / STATES).write_text(
+            json.dumps(seal(_states(rows) | {"files": file_digests(scratch)})), encoding="utf-8"
+        )
         for path in scratch.iterdir():
             os.replace(path, root / path.name)
     finally:
@@ -174,16 +178,17 @@ def _budgets(frame: pd.DataFrame, axes: list[str], title: str, folder: Path) -> 
 
 def _unchanged(root: Path, frame: pd.DataFrame, rows: list[Row]) -> bool:
     """Whether the files in ``root`` show these results and states already: drawing them takes seconds."""
-    same = _read(root / "results.csv") == frame.to_csv(index=False) and _read(root / STATES) == _states(rows)
-    return same and (root / "report.html").is_file()
+    try:
+        shown = read_sealed(root / STATES)
+    except DamagedError:
+        return False
+    files = dict(shown.pop("files", {}))
+    own = hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
+    return shown == _states(rows) and files.get("results.csv") == own and not changed(root, files)
 
 
-def _states(rows: list[Row]) -> str:
-    return json.dumps([[row.label, row.state] for row in rows])
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+def _states(rows: list[Row]) -> dict[str, Any]:
+    return {"jobs": [[row.label, row.state] for row in rows]}
 
 
 def _row(root: Path, folder: Path, name: str, result: dict[str, Any] | None) -> Row:

@@ -33,6 +33,7 @@ from emo.config import TrackerConfig
 from emo.curves import curves
 from emo.errors import UserError
 from emo.runs import Configs, Run, compare_run, curve_run, point_run
+from emo.sealed import DamagedError, read_sealed, seal
 
 MARKER = "wandb.json"  # what was logged, so that it is logged once; delete it to log again
 INIT_TIMEOUT = 30.0  # seconds that an online run may wait for the server
@@ -188,16 +189,15 @@ def _digest(run: Run) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_sealed(path)
+    except DamagedError:  # or not there: logged again
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _save(path: Path, value: Mapping[str, Any]) -> None:
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        scratch.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        scratch.write_text(json.dumps(seal(value), indent=1) + "\n", encoding="utf-8")
         scratch.replace(path)
     except OSError as error:
         console.warn(f"{path}: could not be written ({error.strerror}); the same runs are logged again next time")
