@@ -229,6 +229,15 @@ class TrackerConfig:
 
 
 @dataclass
+class ClusterConfig:
+    """How the jobs of a sweep are spread over processes or the tasks of a cluster."""
+
+    jobs_per_task: Any = "auto"  # jobs, one after another; auto: those that share a model and setting, 16 at most
+    wait: bool = True  # false: submit and leave
+    attempts: int = 1  # of a task: again after a time limit, and with twice the memory after it ran out
+
+
+@dataclass
 class PathsConfig:
     """Where results and artifacts go."""
 
@@ -263,8 +272,9 @@ class Config:
     control: ControlConfig = field(default_factory=ControlConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
 # Never part of an address.
-RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "runs", "name", "size", "task", "tracker")
+RUNTIME_KEYS = ("batch_size", "cluster", "console", "device", "paths", "runs", "name", "size", "task", "tracker")

@@ -35,6 +35,7 @@ MODES = ("rich", "quiet")
 EVERY = 30.0  # seconds between progress lines in a log
 LOG_WIDTH = 160  # columns of a table in a log, where there is no terminal to ask (COLUMNS overrides)
 _logger = logging.getLogger("emo.console")
+_doing: list[str] = []  # descriptions of the work that is shown now, the innermost last
 
 
 @dataclass
@@ -177,12 +178,19 @@ def progress(description: str, total: int, unit: str) -> Iterator[Counter]:
     bar = _bar() if _state.mode == "rich" and _state.console.is_terminal else None
     counter = Counter(description, total, unit, bar)
     complete = False
+    _doing.append(description)
     try:
         with bar or nullcontext():
             yield counter
         complete = True
     finally:
+        _doing.remove(description)
         counter.close(complete)
+
+
+def doing() -> str | None:
+    """Return what this process is doing, for whoever looks from outside; None: nothing that takes long."""
+    return _doing[-1] if _doing else None
 
 
 def _bar() -> Progress:

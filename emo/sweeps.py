@@ -9,8 +9,6 @@ job of the list at every point of the grid.
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,7 +23,7 @@ from emo import cli, console, validate
 from emo.config import Config
 from emo.errors import UserError, refuse
 from emo.read_keys import refuse_unread
-from emo.sweep_jobs import KEY, key_of, read_jobs
+from emo.sweep_jobs import key_of, read_jobs
 
 PRESETS = validate.REPOSITORY / "sweeps"
 MANY = 20  # jobs whose checking takes long enough to be shown
@@ -74,6 +72,9 @@ def sweep(
     configs = _compose(loader, master, combinations)
     refuse_unread(typed, [config for _, config in configs])
     from emo import plan, tasks  # load torch: not before every job is known to be well-formed
+    from emo.launch import start
+
+    start.check_cluster(typed, master.hydra.launcher)
 
     task = configs[0][1].task
     if task == "prefetch":
@@ -93,26 +94,16 @@ def sweep(
         tasks.summarize([made.root], configs[0][1])
         return []
     waiting = plan.announce(made)
-    if waiting:
-        _make_importable()
-        try:
-            launcher.launch([job.overrides for job in waiting], initial_job_idx=0)
-        except Exception:  # a worker that died; what the others did is on disk
-            traceback.print_exc()
+    if waiting and not start.run_jobs(made, waiting, master.hydra.launcher, launcher):
+        return []
     if plan.conclude(made):
         raise SystemExit(cli.FAILED)
     return []
 
 
-def _make_importable() -> None:
-    """Let worker processes of a launcher find the package, from whatever directory they start."""
-    here, others = str(validate.REPOSITORY), os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([here, others] if others else [here])
-
-
 def _command(typed: Sequence[str], hydra: Sequence[str]) -> str:
-    """Return the line that continues this sweep; of Hydra's own keys it needs the list of jobs."""
-    words = [*(word for word in hydra if key_of(word) == KEY), *typed]
+    """Return the line that continues this sweep, with what was typed of Hydra's own keys: jobs, launcher."""
+    words = [*(word for word in hydra if key_of(word) != "hydra.mode"), *typed]
     preset = any(word.startswith("sweeps=") for word in typed)
     return cli.command(words if preset else ["-m", *words])
 

@@ -1,0 +1,57 @@
+"""One task of an array: what submitit keeps and calls on the node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from emo import cli, console
+
+HUB, REACH_S = ("huggingface.co", 443), 3.0
+
+
+class Task:
+    """A group of jobs; after a time limit it goes on where it was stopped, as often as was asked for."""
+
+    def __init__(self, file: str, group: int) -> None:
+        self.file, self.group = file, group
+
+    def __call__(self) -> int:
+        """Run the jobs that are not done; returns 0."""
+        from emo.stopping import Stopped, install
+
+        requeue = signal.getsignal(signal.SIGUSR2)  # submitit's: back into the queue, or the end of this task
+        install()
+        offline_where_no_network()
+        from emo.launch.jobs_file import read_jobs
+        from emo.launch.worker import work
+
+        try:
+            work(read_jobs(Path(self.file))[self.group])
+        except Stopped as stop:
+            console.say(str(stop))
+            if stop.signal == signal.SIGUSR2 and callable(requeue):
+                requeue(signal.SIGUSR2, None)
+            sys.exit(cli.STOPPED)
+        return 0
+
+    def checkpoint(self) -> Any:
+        """Return what runs when the task is started again: the same, of which only the unfinished is run."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(Task(self.file, self.group))
+
+
+def offline_where_no_network() -> None:
+    """On a node without a network read models from this machine's cache at once, without minutes of repeats."""
+    if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_ENDPOINT"):
+        return
+    try:
+        socket.create_connection(HUB, REACH_S).close()
+    except OSError:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        console.note(f"no network on {socket.gethostname()}: models are read from its cache (task=prefetch fills it)")
