@@ -23,6 +23,7 @@ from emo.evaluators.classifier import load_classifier
 from emo.evaluators.encoder import encoder_folder
 from emo.finished import FinishedJob
 from emo.labels import LABELLERS
+from emo.launch.status import standings, time_left
 from emo.models.load import describe, fetch
 from emo.neurons.data import load_items
 from emo.neurons.kinds import on_classes
@@ -32,6 +33,7 @@ from emo.summarize import summarize_sweep
 from emo.table import SWEEP_FILE, job_folders, label, read_any, read_result, read_sweep
 
 # Keys of the evaluator that say how replies are measured, not who labels them: a finished run keeps its own.
+ALWAYS_SAID = ("done", "failed", "missing")  # states of jobs; others where there are some
 MEASURING = ("bootstrap", "kl_tokens", "min_distinct3", "min_distinct4", "max_nonwords")
 
 
@@ -81,17 +83,30 @@ def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
     """Print what is done, failed or missing of a sweep, then the other results in its folder."""
     jobs = {job["address"][:16]: label(job["settings"]) for job in sweep["jobs"]} if sweep else {}
     jobs |= {path.name: "" for path in job_folders(root, None) if path.name not in jobs}
-    states, rows = {"done": 0, "failed": 0, "missing": 0}, []
+    results = {name: read_any(root / name) for name in jobs}
+    open_jobs = [name for name, result in results.items() if result is None or result["status"] != "done"]
+    standing = standings(root, sweep, open_jobs)
+    states, rows = {"done": 0, "running": 0, "queued": 0, "failed": 0, "missing": 0}, []
     for name, settings in jobs.items():
-        result = read_any(root / name)
+        result = results[name]
+        if name in standing:
+            state, since, where = standing[name]
+            states[state] += 1
+            rows.append([settings or "(not of this sweep)", state, since, where])
+            continue
         state = "missing" if result is None else str(result["status"])
         states[state] += 1
         seconds = "-" if result is None else f"{result['wall_s']:.0f} s"
         left_out = unjudged.total(result)
         told = f"{state}, {left_out} replies unjudged" if left_out else state
         rows.append([settings or "(not of this sweep)", told, seconds, (result or {}).get("error") or name])
-    counts = ", ".join(f"{n} {state}" for state, n in states.items())
-    console.table(f"{root}: {len(jobs)} jobs: {counts}", ["job", "state", "took", "folder or error"], rows)
+    counts = ", ".join(f"{n} {state}" for state, n in states.items() if n or state in ALWAYS_SAID)
+    console.table(
+        f"{root}: {len(jobs)} jobs: {counts}", ["job", "state", "took", "folder, error, or who is at it"], rows
+    )
+    took = [result["wall_s"] for result in results.values() if result is not None and result["status"] == "done"]
+    if left := time_left(took, len(open_jobs), states["running"]):
+        console.say(left)
     if sweep and any(row[1] != "done" for row in rows):
         console.say(f"to go on: {sweep['command']}")
 

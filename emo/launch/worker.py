@@ -77,6 +77,12 @@ def _try(job: AnyWork) -> bool:
         return True
 
 
+def _done(job: AnyWork) -> bool:
+    from emo.result import find_result
+
+    return find_result(Path(job.config.paths.outputs), job.config.name, job.address) is not None
+
+
 def _root(config: Config) -> Path:
     return Path(config.paths.outputs) / config.name
 
@@ -107,7 +113,7 @@ def main(words: Sequence[str]) -> int:
         end_with(given.parent)
     groups = read_jobs(given.file)
     first = given.group % max(1, len(groups))
-    work([job for group in (*groups[first:], *groups[:first]) for job in group])
+    work(job for group in (*groups[first:], *groups[:first]) for job in group if not _done(job))
     return 0
 
 
