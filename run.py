@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from emo import stopping
+
+stopping.install()  # before what takes seconds to load
+
 import contextlib
 import io
 import os

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emo import console, ranking_check, unjudged
+from emo import console, ranking_check, stopping, unjudged
 from emo.config import Config
 from emo.console import format_estimate
 from emo.context_length import check_length
@@ -78,6 +78,7 @@ def run_job(
             write = write_classes if isinstance(job, ClassJob) else write_result
             result = write(job, folder, command, start)  # type: ignore[arg-type]
         except Exception as error:
+            stopping.check()  # a library may have made an error of its own of the signal
             if isinstance(error, UserError) and not in_sweep:
                 raise
             return _failed(job, folder, error, start, command)

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from emo import stopping
 from emo.config import Config
 from emo.errors import UserError, nearest
 
@@ -42,13 +43,16 @@ def guard(job: Callable[[], int], *, full: bool = False) -> int:
     ``full`` asks for tracebacks of user errors too.
 
     Raises:
-        SystemExit: 130 after Ctrl-C, so that the jobs behind this one do not start either.
+        SystemExit: 130 after Ctrl-C, 143 after a signal (`emo.stopping`): the jobs behind this one do not start either.
     """
     try:
-        return job()
+        with stopping.catching():
+            return job()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the same command continues where this one stopped\n")
         raise SystemExit(INTERRUPTED) from None
+    except stopping.Stopped as stop:
+        raise _stopped(stop) from None
     except UserError as error:
         if full:
             traceback.print_exc()
@@ -56,8 +60,15 @@ def guard(job: Callable[[], int], *, full: bool = False) -> int:
             sys.stderr.write(f"error: {error}\n")
         return REFUSED
     except Exception:
+        if name := stopping.asked():  # e.g. a library that was being loaded made an error of its own of it
+            raise _stopped(stopping.Stopped(name)) from None
         traceback.print_exc()
         return FAILED
+
+
+def _stopped(stop: stopping.Stopped) -> SystemExit:
+    sys.stderr.write(f"{stop}\n")
+    return SystemExit(stopping.STOPPED)  # said once: who else catches `Stopped` need not say it again
 
 
 def command(overrides: Iterable[str]) -> str:
