@@ -18,7 +18,7 @@ from emo import stopping
 from emo.config import Config
 from emo.errors import UserError, nearest
 
-FAILED, REFUSED, INTERRUPTED, STOPPED = 1, 2, 130, 143  # exit codes; 0: done
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130  # exit codes; 0: done
 GROUPS = tuple(
     sorted(path.name for path in (Path(__file__).resolve().parent.parent / "conf").glob("*") if path.is_dir())
 )

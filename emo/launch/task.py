@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from emo import cli, console
+from emo import console, stopping
 
 HUB, REACH_S = ("huggingface.co", 443), 3.0
 
@@ -22,21 +22,20 @@ class Task:
 
     def __call__(self) -> int:
         """Run the jobs that are not done; returns 0."""
-        from emo.stopping import Stopped, install
-
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's: back into the queue, or the end of this task
-        install()
+        stopping.install()
         offline_where_no_network()
         from emo.launch.jobs_file import read_jobs
         from emo.launch.worker import work
 
         try:
-            work(read_jobs(Path(self.file))[self.group])
-        except Stopped as stop:
+            with stopping.catching():
+                work(read_jobs(Path(self.file))[self.group])
+        except stopping.Stopped as stop:
             console.say(str(stop))
-            if stop.signal == signal.SIGUSR2 and callable(requeue):
+            if stop.signal == "SIGUSR2" and callable(requeue):
                 requeue(signal.SIGUSR2, None)
-            sys.exit(cli.STOPPED)
+            sys.exit(stopping.STOPPED)
         return 0
 
     def checkpoint(self) -> Any:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from emo import cli, console
+from emo import cli, console, stopping
 from emo.config import Config
 from emo.errors import UserError
 from emo.launch.claims import claimed, holder
@@ -95,7 +95,7 @@ def end_with(parent: int) -> None:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_S)
-        os._exit(cli.STOPPED)
+        os._exit(stopping.STOPPED)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -118,4 +118,5 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    stopping.install()
     sys.exit(cli.guard(lambda: main(sys.argv[1:])))
