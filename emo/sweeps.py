@@ -104,6 +104,7 @@ def sweep(
 def _command(typed: Sequence[str], hydra: Sequence[str]) -> str:
     """Return the line that continues this sweep, with what was typed of Hydra's own keys: jobs, launcher."""
     words = [*(word for word in hydra if key_of(word) != "hydra.mode"), *typed]
+    words = [word for word in words if key_of(word) not in ("task", "cluster.wait")]
     preset = any(word.startswith("sweeps=") for word in typed)
     return cli.command(words if preset else ["-m", *words])
 

@@ -59,7 +59,7 @@ def run_slurm(plan: Plan, waiting: Sequence[Planned], launcher: dict[str, Any]) 
     rest = [job for job in waiting if job.address not in taken]
     if taken:
         names = ", ".join(live)
-        console.say(f"{len(waiting) - len(rest)} jobs are under way in {len(live)} tasks from before: {names}")
+        console.say(f"{len(waiting) - len(rest)} jobs are under way in tasks from before: {names}")
     if rest:
         made = submit(plan, grouped(rest, cluster.jobs_per_task), launcher, cluster)
         live |= {task.task: task for task in made}
@@ -99,17 +99,8 @@ def submit(
         executor.update_parameters(**words)
         with executor.batch():
             jobs = [executor.submit(Task(str(file), i)) for i in range(len(groups))]
-    except RuntimeError as error:  # no srun
-        raise UserError(f"cluster=slurm: {error}; type cluster=joblib or gpus on a machine without SLURM") from None
-    except (
-        ValueError,
-        OSError,
-        submitit.core.utils.FailedJobError,
-        submitit.core.utils.FailedSubmissionError,
-    ) as error:
-        raise UserError(
-            f"cluster=slurm: SLURM refuses the jobs: {refusal(error)}; see sinfo and hydra.launcher.*"
-        ) from None
+    except (ValueError, OSError, RuntimeError, FailedJobError) as error:
+        raise UserError(f"cluster=slurm: SLURM refuses: {refusal(error)}; see sinfo and hydra.launcher.*") from None
     made = [
         Submitted(
             job.job_id, [one.address for one in group], str(job.paths.stdout), time.time(), attempt, given.get("mem_gb")
@@ -119,7 +110,7 @@ def submit(
     tasks_file.append(folder_of(plan), made)
     count = sum(map(len, groups))
     first = jobs[0].job_id.partition("_")[0]
-    console.say(f"array {first}: {count} jobs in {len(groups)} tasks; logs: {jobs[0].paths.stdout.parent}")
+    console.say(f"array {first}: {count} jobs in {number(len(groups), 'task')}; logs: {jobs[0].paths.stdout.parent}")
     return made
 
 
@@ -150,7 +141,7 @@ def _wait(
         if now - asked >= ASK_S or not still:
             asked = now
             found = states(list(live.values()))
-            counts = ", ".join(f"{n} {state.lower()}" for state, n in _count(found).items())
+            counts = ", ".join(f"{n} {told(state)}" for state, n in _count(found).items())
             if counts != shown and still:
                 shown = counts
                 console.note(f"{len(still)} of {watch.total} jobs to go; tasks: {counts}")
@@ -212,6 +203,16 @@ def _queued(task: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return True
     return bool(done.stdout.strip())
+
+
+def told(state: str) -> str:
+    """Return a state as a user reads it."""
+    return "submitted" if state == "UNKNOWN" else state.lower()
+
+
+def number(n: int, thing: str) -> str:
+    """Return ``1 task``, ``2 tasks``."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def _count(found: dict[Any, str]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from emo.launch import tasks_file
 from emo.launch.claims import FOLDER, holder
+from emo.launch.slurm import is_live, states, told
 from emo.launch.tasks_file import Submitted, ago
 
 
@@ -38,7 +39,7 @@ def standings(root: Path, sweep: dict[str, Any] | None, unfinished: Iterable[str
             found[address] = Standing("running", ago(who.since), f"{who}{doing}{f': {who.log}' if who.log else ''}")
         elif address[:16] in queued:
             task, state = queued[address[:16]]
-            found[address] = Standing("queued", ago(task.submitted), f"task {task.task} ({state.lower()}): {task.log}")
+            found[address] = Standing("queued", ago(task.submitted), f"task {task.task} ({told(state)}): {task.log}")
     return found
 
 
@@ -47,8 +48,6 @@ def _queued(folder: Path) -> dict[str, tuple[Submitted, str]]:
     tasks = tasks_file.read(folder)
     if not tasks:
         return {}
-    from emo.launch.slurm import is_live, states
-
     try:
         known = states(tasks)
     except ImportError:  # submitit is not installed here: results and claims are all that is known

@@ -24,6 +24,7 @@ class Task:
         """Run the jobs that are not done; returns 0."""
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's: back into the queue, or the end of this task
         stopping.install()
+        os.environ["EMO_LOG"] = _log()
         offline_where_no_network()
         from emo.launch.jobs_file import read_jobs
         from emo.launch.worker import work
@@ -43,6 +44,12 @@ class Task:
         import submitit
 
         return submitit.helpers.DelayedSubmission(Task(self.file, self.group))
+
+
+def _log() -> str:
+    import submitit
+
+    return str(submitit.JobEnvironment().paths.stdout)
 
 
 def offline_where_no_network() -> None:
