@@ -118,6 +118,28 @@ def test_too_little_memory_is_doubled_as_often_as_asked(
     assert not (here / "9.sbatch").exists()
 
 
+def test_memory_that_no_node_has_ends_only_that_task(
+    plan: Plan, tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan.jobs[0].config.cluster.attempts = 2
+    finish(plan.jobs[2])
+    asked: list[int] = []
+
+    def states(tasks: Any) -> dict[str, str]:
+        asked.append(len(tasks))
+        if tasks:  # none was submitted before
+            (here / "refuse").write_text("sbatch: error: Memory specification can not be satisfied")
+        if len(asked) > 3:
+            finish(plan.jobs[3])
+        ended = "COMPLETED" if len(asked) > 3 else "RUNNING"
+        return {task.task: "OUT_OF_MEMORY" if task.task == "7_0" else ended for task in tasks}
+
+    monkeypatch.setattr(slurm, "states", states)
+    assert slurm.run_slurm(plan, plan.jobs, launcher(tmp_path))
+    said = capsys.readouterr().out
+    assert "Memory specification can not be satisfied" in said and "seed=3: done" in said
+
+
 def test_a_refused_submission_is_one_line(plan: Plan, tmp_path: Path, here: Path) -> None:
     (here / "refuse").write_text("sbatch: error: Memory specification can not be satisfied\nsbatch: error: Batch job x")
     with pytest.raises(UserError, match="SLURM refuses: .*Memory specification can not be satisfied") as refused:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from emo import console
+from emo import console, stopping
 from emo.config import ClusterConfig
 from emo.errors import UserError
 from emo.launch import tasks_file
@@ -68,7 +69,7 @@ def run_slurm(plan: Plan, waiting: Sequence[Planned], launcher: dict[str, Any]) 
         return False
     try:
         _wait(plan, waiting, live, launcher, cluster)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, stopping.Stopped):
         console.say("the array goes on without this process; the same line waits for it, scancel ends it")
         raise
     return True
@@ -84,6 +85,8 @@ def submit(
     """
     import submitit
 
+    if shutil.which("srun") is None:
+        raise UserError("cluster=slurm: there is no srun on this machine; type cluster=joblib or gpus")
     given = {key: value for key, value in launcher.items() if not key.startswith("_") and value is not None}
     folder = given.pop("submitit_folder")
     again = max(int(given.pop("max_num_timeout", 0)), cluster.attempts - 1)
@@ -99,7 +102,7 @@ def submit(
         executor.update_parameters(**words)
         with executor.batch():
             jobs = [executor.submit(Task(str(file), i)) for i in range(len(groups))]
-    except (ValueError, OSError, RuntimeError, FailedJobError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         raise UserError(f"cluster=slurm: SLURM refuses: {refusal(error)}; see sinfo and hydra.launcher.*") from None
     made = [
         Submitted(
@@ -168,7 +171,11 @@ def _ended(
         return []
     more = 2 * float(task.mem_gb or memory)
     console.warn(f"{what}; attempt {task.attempt + 1} of {cluster.attempts} with {more:g} GB")
-    return submit(plan, [left], launcher | {"mem_gb": more}, cluster, task.attempt + 1)
+    try:
+        return submit(plan, [left], launcher | {"mem_gb": more}, cluster, task.attempt + 1)
+    except UserError as error:  # more than a node has; the other tasks go on
+        console.warn(str(error))
+        return []
 
 
 def states(tasks: Sequence[Submitted]) -> dict[str, str]:
