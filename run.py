@@ -36,6 +36,11 @@ def main(cfg: DictConfig) -> int:
         hydra = HydraConfig.get()
         in_sweep = hydra.mode == RunMode.MULTIRUN
         if not in_sweep:  # of a sweep all jobs together decide
+            where = hydra.runtime.choices.get("cluster")
+            if where is not None and config.task == "run":
+                raise UserError(
+                    f"cluster={where}: where the jobs of a sweep run; type -m too (one job is a sweep of one)"
+                )
             refuse_unread(hydra.overrides.task, [config])
         from emo.app import run_job  # loads torch: not before the request is known to be right
         from emo.tasks import run_task

@@ -25,6 +25,8 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "batch_size": 7,
     "console": "rich",
     "device": "auto",
+    "cluster.jobs_per_task": 3,
+    "cluster.wait": False,
     "name": "other",
     "size": "full",
     "task": "status",
@@ -165,18 +167,7 @@ UNCHANGED = {  # keys that change no number; written out: one that the code forg
     "evaluator.price_input": "how a judge is asked",
     "evaluator.price_output": "how a judge is asked",
 }
-RUNTIME = (
-    "batch_size",
-    "cluster",
-    "console",
-    "device",
-    "paths",
-    "runs",
-    "name",
-    "size",
-    "task",
-    "tracker",
-)  # where, not what
+RUNTIME = "batch_size cluster console device paths runs name size task tracker".split()  # where, not what
 KEYS = known_keys()
 SCIENTIFIC = [key for key in KEYS if key.partition(".")[0] not in RUNTIME and key not in UNCHANGED]
 

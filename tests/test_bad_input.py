@@ -64,7 +64,11 @@ def refused(folder: Path, *words: str, **environment: str) -> str:
         (["intervention.alpha=[1,-inf]"], "-inf is no finite number"),
         (["sweeps=alpa"], "smoke; did you mean alpha?"),
         (["experiment=paper_circuit"], "experiment=paper_circuit: not one of"),
-        (["cluster=slurm"], "pip install hydra-submitit-launcher"),
+        (["cluster=slurm"], "type -m too"),
+        (
+            ["cluster.wait=false", "sweeps=smoke"],
+            "the jobs of this line run in this process; type cluster=joblib, gpus or slurm too",
+        ),
         (["tracker.mode=onlin"], "did you mean online?"),
         (["tracker.api_key=secret-1"], "export WANDB_API_KEY="),
         (["task=status", "runs=nowhere"], "runs=nowhere: no such folder"),

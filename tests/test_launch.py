@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import config
 
-from emo import app
+from emo import app, cli
 from emo.config import Config
 from emo.errors import UserError
 from emo.launch import claims, processes, status, tasks_file, worker
@@ -85,6 +85,14 @@ def test_workers_read_the_jobs_as_they_were_checked(plan: Plan) -> None:
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(UserError, match="type the sweep's line again"):
         read_jobs(path)
+
+
+def test_a_launcher_that_is_not_installed() -> None:
+    error = RuntimeError(
+        "Could not find 'hydra/launcher/submitit_slurm'\n\nAvailable options in 'hydra/launcher':\n\tbasic\n"
+    )
+    said = str(cli.explain(error))
+    assert said == "hydra/launcher=submitit_slurm: not installed; type: pip install hydra-submitit-launcher==1.2.0"
 
 
 # --- claims ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from emo.read_keys import RULES, expand, refuse_unread, unread, without_effect
 from emo.validate import CHOICES, REPOSITORY, to_config
 
 ALWAYS = "batch_size console device dtype evaluator.bootstrap evaluator.name name seed size task intervention.kind"
+ALWAYS += " cluster.attempts cluster.jobs_per_task cluster.wait"
 REPLIES = "generation.max_new_tokens generation.decoding evaluator.kl_tokens evaluator.min_distinct3 "
 REPLIES += "evaluator.min_distinct4 evaluator.max_nonwords emotions.names emotions.words"
 EDIT = "intervention.tokens intervention.decay control.seeds control.score_seeds"
