@@ -22,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from emo import cli, console, validate
+from emo.composing import Composer
 from emo.config import Config
 from emo.errors import UserError, refuse
 from emo.read_keys import refuse_unread
@@ -63,13 +64,7 @@ def sweep(
         SystemExit: 1 where a job failed.
     """
     listed = read_jobs(jobs)
-    parser = OverridesParser.create(config_loader=loader)
-    combinations: list[list[str]] = []
-    for own in listed or [[]]:
-        # Of a key that stands there twice Hydra's sweeper takes the later value: a job's before a preset's, what is
-        # typed before both.
-        [found] = BasicSweeper.split_arguments(parser.parse_overrides([*params, *own, *typed]), None)
-        combinations += found
+    combinations = combine(loader, params, listed, typed)
     console.setup(str(OmegaConf.select(master, "console", default="rich")))
     configs = _compose(loader, master, combinations)
     refuse_unread(typed, [config for _, config in configs])
@@ -104,6 +99,20 @@ def sweep(
     return []
 
 
+def combine(loader: Any, params: Sequence[str], jobs: Sequence[list[str]], typed: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of every job: the grid of ``params``, for each of the listed ``jobs``.
+
+    Of a key that stands there twice Hydra's sweeper takes the later value: a job's before a preset's, what is typed
+    before both.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    combinations: list[list[str]] = []
+    for own in jobs or [[]]:
+        [found] = BasicSweeper.split_arguments(parser.parse_overrides([*params, *own, *typed]), None)
+        combinations += found
+    return combinations
+
+
 def _make_importable() -> None:
     """Let worker processes of a launcher find the package, from whatever directory they start."""
     here, others = str(validate.REPOSITORY), os.environ.get("PYTHONPATH")
@@ -121,13 +130,14 @@ def _compose(loader: Any, master: Any, combinations: Sequence[list[str]]) -> lis
     """Return every job's configuration; all that is wrong is said at once."""
     made: list[tuple[list[str], Config]] = []
     wrong: dict[str, list[str]] = {}
+    composer = Composer(loader, master)
     shown = console.progress("checking", len(combinations), "jobs") if len(combinations) > MANY else nullcontext()
     with shown as counter:
         for words in combinations:
             if counter is not None:
                 counter.advance()
             try:
-                made.append((words, validate.to_config(loader.load_sweep_config(master, words))))
+                made.append((words, validate.to_config(composer.compose(words))))
             except UserError as error:
                 wrong.setdefault(str(error), []).append(" ".join(words))
             except Exception as error:
