@@ -43,7 +43,8 @@ ODD = [
 ]
 WRONG = [
     ["intervention.alhpa=1"], ["model=lama"], ["+seed=1"], ["seed=1,2"], ["seed=many"], ["~nothing"],
-    ["emotions=anger"], ["evaluator@x=margin"], ["+model=tiny_gpt2"], ["name=${nothing}"], ["seed@here=1"], ["model=null"],
+    ["emotions=anger"], ["evaluator@x=margin"], ["+model=tiny_gpt2"], ["name=${nothing}"],
+    ["seed@here=1"], ["model=null"],
 ]  # fmt: skip
 
 
