@@ -10,6 +10,7 @@ job of the list at every point of the grid.
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -68,7 +69,7 @@ def sweep(
     console.setup(str(OmegaConf.select(master, "console", default="rich")))
     configs = _compose(loader, master, combinations)
     refuse_unread(typed, [config for _, config in configs])
-    from emo import plan, tasks  # load torch: not before every job is known to be well-formed
+    from emo import forecast, plan, tasks  # load torch: not before every job is known to be well-formed
 
     task = configs[0][1].task
     if task == "prefetch":
@@ -81,6 +82,9 @@ def sweep(
     keys = dict.fromkeys(key_of(word) for own in listed for word in own)
     given = OmegaConf.select(master, "hydra.overrides.hydra", default=[])
     made = plan.make(configs, _command(typed, given), list(keys))
+    if task == "plan":
+        forecast.show(made, OmegaConf.select(master, "hydra.launcher.mem_gb", default=None), _next(made.command))
+        return []
     if task == "status":
         tasks.show_status(made.root, made.listing())
         return []
@@ -97,6 +101,11 @@ def sweep(
     if plan.conclude(made):
         raise SystemExit(cli.FAILED)
     return []
+
+
+def _next(command: str) -> str:
+    """Return the line that runs what ``task=plan`` showed."""
+    return cli.command([word for word in shlex.split(command)[2:] if word != "task=plan"])
 
 
 def combine(loader: Any, params: Sequence[str], jobs: Sequence[list[str]], typed: Sequence[str]) -> list[list[str]]:

@@ -35,7 +35,7 @@ SHIPPED = ("sev", "sev_test", "open_prompts", "dialogues", "rhetoric")  # datase
 GIVEN = ("jsonl", "labelled", "dailydialog", "trofi", "hypo", "colbert", "iac_v2")
 
 CHOICES = {
-    "task": ("run", "status", "summarize", "prefetch", "judge", "compare"),
+    "task": ("run", "plan", "status", "summarize", "prefetch", "judge", "compare"),
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "size": ("small", "full"),
