@@ -98,7 +98,7 @@ def sweep(
             launcher.launch([job.overrides for job in waiting], initial_job_idx=0)
         except Exception:  # a worker that died; what the others did is on disk
             traceback.print_exc()
-    if plan.conclude(made):
+    if plan.conclude(made, waiting):
         raise SystemExit(cli.FAILED)
     return []
 
