@@ -24,7 +24,7 @@ from emo.sweep_report import Row, write_sweep_report
 from emo.sweep_table import console_rows
 from emo.sweep_table import read_table as read_axes
 from emo.table import job_folders, label, read_any, read_result, read_sweep, table_of
-from emo.table_files import STATES, described, digests, read_table, write_table
+from emo.table_files import JSONL, PARQUET, STATES, described, digests, read_table, write_table
 
 CONSOLE_ROWS = 30  # the report and results.csv have all
 
@@ -158,6 +158,8 @@ def _write(
             linked=link, findings=told, verdicts=doubtful,
         )  # fmt: skip
         (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")
+        for name in {JSONL, PARQUET} - {path.name for path in scratch.iterdir()}:
+            (root / name).unlink(missing_ok=True)  # of an earlier table
         for path in scratch.iterdir():
             os.replace(path, root / path.name)
     finally:

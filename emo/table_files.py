@@ -13,11 +13,13 @@ from typing import Any
 
 import pandas as pd
 
+from emo import console
 from emo.sealed import DamagedError, changed, file_digest, read_sealed
 
 STATES = ".table.json"  # of what, and how, the files of a table were made
 RESULT = "result.json"
-CSV, PARQUET = "results.csv", "results.parquet"
+CSV, JSONL, PARQUET = "results.csv", "results.jsonl", "results.parquet"
+MANY = 100_000  # rows beyond which results.jsonl, forty times as large as results.parquet, is left out
 KINDS = ("str", "float64", "int64")  # what a column may be so that both files give it back as it was
 
 
@@ -27,9 +29,12 @@ def digests(folders: Sequence[Path]) -> list[str | None]:
 
 
 def write_table(frame: pd.DataFrame, folder: Path) -> None:
-    """Write the table as results.csv, results.jsonl and, where pyarrow is installed, results.parquet."""
+    """Write the table: results.csv, results.parquet where pyarrow is installed, results.jsonl where it is not huge."""
     frame.to_csv(folder / CSV, index=False, encoding="utf-8")
-    frame.to_json(folder / "results.jsonl", orient="records", lines=True, force_ascii=False)
+    if len(frame) <= MANY:
+        frame.to_json(folder / JSONL, orient="records", lines=True, force_ascii=False)
+    else:
+        console.note(f"{len(frame):,} rows: no {JSONL}; {PARQUET if has_parquet() else CSV} has them all")
     if has_parquet():
         plain = frame.copy()
         plain.attrs = {}

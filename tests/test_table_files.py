@@ -13,13 +13,13 @@ import pytest
 from jobs import config
 from pandas.testing import assert_frame_equal
 
-from emo import plan, table
+from emo import plan, table, table_files
 from emo.app import run_job
 from emo.jobs import make_job
 from emo.result import RESULT, write_json
 from emo.sealed import changed
 from emo.summarize import summarize_sweep
-from emo.table_files import CSV, PARQUET, has_parquet
+from emo.table_files import CSV, JSONL, PARQUET, has_parquet
 
 pytestmark = pytest.mark.usefixtures("quiet")
 FILES = [CSV, pytest.param(PARQUET, marks=pytest.mark.skipif(not has_parquet(), reason="pyarrow is not installed"))]
@@ -85,6 +85,15 @@ def test_the_same_table_from_either_file(swept: Path, name: str, monkeypatch: py
     assert {"null", "2", "3"} == set(
         map(str, got["dataset.limit"].map(lambda x: f"{x:g}" if isinstance(x, float) else x))
     )
+
+
+def test_a_huge_table_has_no_lines_of_json(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none of an earlier, smaller table stays beside it."""
+    assert (swept / JSONL).is_file()
+    monkeypatch.setattr(table_files, "MANY", 3)
+    summarize_sweep(swept, config(swept.parent).tracker, anew=True)
+    assert not (swept / JSONL).exists()
+    assert_frame_equal(table.load_results(swept), from_results(swept))
 
 
 def test_a_table_of_other_results_is_not_read(swept: Path) -> None:
