@@ -30,7 +30,7 @@ from emo.selection import Choice
 from emo.store import Artifact, Store
 
 STAGES = ("replies", "written", "projections", "predictions", "margins", "damage", "labels")
-WRITTEN = ("replies", "written")  # stages that generate
+WRITTEN = ("replies", "written", "selection")  # stages that generate
 
 
 class Work(NamedTuple):
@@ -163,8 +163,10 @@ def show(plan: Plan, asked_gb: float | None, line: str) -> None:
     for model in rates:
         console.say(f"{model}: {rates[model].told()}")
     if any(span is None or span[1] > 0 for span in spans):
-        console.note("time and disk are of the stages on the test split; directions, circuits and strengths chosen on "
-                     "dev come on top")  # fmt: skip
+        console.note(
+            "time and disk are of the test split and of choosing strengths on dev (its grid may be extended); "
+            "directions and circuits come on top"
+        )
     for model in rates:
         config = next(job.config for job in plan.jobs if job.config.model.name == model)
         for text in demand_lines(look(config).spec, config, asked_gb):
@@ -184,9 +186,10 @@ def look(config: Any) -> AnyJob:
 def stages(job: AnyJob) -> list[Work]:
     """Return what the stages of a looked-at job on its test split take, an entry for each arm."""
     names: Sequence[str] = ("predictions", "written")
+    found: list[Work] = []
     if isinstance(job, Job):
+        found += _chosen(job)
         names = ("projections",) if job.config.evaluator.name == "projection" else STAGES
-    found = []
     for name in names:
         store = job.store
         assert isinstance(store, _Looking)
@@ -200,6 +203,21 @@ def stages(job: AnyJob) -> list[Work]:
                     Work(stage, key, store.there(stage, key), _rows(job, stage, arms[arm]), _tokens(job, stage))
                 )
     return found
+
+
+def _chosen(job: Job) -> list[Work]:
+    """Return what choosing strengths on dev writes at least: a reply per prompt, emotion, strength and range."""
+    given, made = job.config.intervention, []
+    if job.tuned:
+        alphas = given.select.alpha if given.alpha == "auto" else given.alpha
+        tried = len(alphas) if isinstance(alphas, list) else 1
+        made.append((job._selection_key, tried * (len(job.layer_choices) if job.layers is None else 1)))
+    if job.scale_tuned:
+        made.append((job._scale_selection_key, len(given.select.scale)))
+    store, each = job.store, len(job.dev_samples) * len(job.names)
+    assert isinstance(store, _Looking)
+    limit = job.config.generation.max_new_tokens
+    return [Work("selection", key, store.there("selection", key), each * tries, limit) for key, tries in made]
 
 
 def _rows(job: AnyJob, stage: str, arm: Arm | ClassArm) -> int:

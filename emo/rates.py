@@ -54,7 +54,7 @@ class Rates(NamedTuple):
         """
         low = high = 0.0
         for one in work:
-            rate = self.stages.get(one.stage)
+            rate = self.stages.get("replies" if one.stage == "selection" else one.stage)
             if rate is None or not rate.rows:
                 return None
             if rate.tokens:
@@ -71,6 +71,8 @@ class Rates(NamedTuple):
         """Return the bytes in the store that rows take; None where a stage was never measured."""
         total = 0.0
         for one in work:
+            if one.stage == "selection":  # what was chosen is kept, not the replies that were tried
+                continue
             rate = self.stages.get(one.stage)
             if rate is None or not rate.rows:
                 return None

@@ -10,7 +10,6 @@ job of the list at every point of the grid.
 from __future__ import annotations
 
 import os
-import shlex
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -83,7 +82,7 @@ def sweep(
     given = OmegaConf.select(master, "hydra.overrides.hydra", default=[])
     made = plan.make(configs, _command(typed, given), list(keys))
     if task == "plan":
-        forecast.show(made, OmegaConf.select(master, "hydra.launcher.mem_gb", default=None), _next(made.command))
+        forecast.show(made, OmegaConf.select(master, "hydra.launcher.mem_gb", default=None), _next(typed, given))
         return []
     if task == "status":
         tasks.show_status(made.root, made.listing())
@@ -103,9 +102,10 @@ def sweep(
     return []
 
 
-def _next(command: str) -> str:
-    """Return the line that runs what ``task=plan`` showed."""
-    return cli.command([word for word in shlex.split(command)[2:] if word != "task=plan"])
+def _next(typed: Sequence[str], hydra: Sequence[str]) -> str:
+    """Return the line that runs what ``task=plan`` showed, with all that was typed for the launcher."""
+    words = [word for word in (*hydra, *typed) if key_of(word) not in ("task", "hydra.mode")]
+    return cli.command(words if any(word.startswith("sweeps=") for word in typed) else ["-m", *words])
 
 
 def combine(loader: Any, params: Sequence[str], jobs: Sequence[list[str]], typed: Sequence[str]) -> list[list[str]]:

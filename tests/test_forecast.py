@@ -66,6 +66,16 @@ def test_the_plan_of_a_class_job(tmp_path: Path) -> None:
     assert stages(look(job)) == [one._replace(there=True) for one in before]
 
 
+def test_strengths_that_are_chosen_take_replies_too(tmp_path: Path) -> None:
+    """The plan counts the dev grid, and after the choice the strengths are known: so are all addresses."""
+    words = ["intervention.alpha=auto", "intervention.select.alpha=[0.5,1]", "intervention.select.prompts=2"]
+    job = config(tmp_path, *words, "intervention.select.extend=0", "control.arms=[]")
+    [choice] = [one for one in stages(look(job)) if one.stage == "selection"]
+    assert (choice.rows, choice.there) == (2 * 3 * 2, False)  # prompts, emotions, strengths
+    assert run_job(job) == 0
+    assert all(one.there for one in stages(look(job)))
+
+
 def test_nothing_is_written_and_nothing_invented(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = config(tmp_path, "console=rich"), config(tmp_path, "console=rich", "intervention.alpha=2")
     told = said(capsys, one, two)
