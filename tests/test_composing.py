@@ -78,10 +78,9 @@ def test_jobs_of_presets_and_experiments_are_hydras_own(loader: Any, preset: str
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
     jobs = combine(loader, params, read_jobs(sweeper.jobs), [preset, TINY])
     fast = Composer(loader, master)
-    for words in {0: jobs[0], 1: jobs[-1]}.values():
-        got = outcome(fast.compose, words)
-        assert got == outcome(lambda words: loader.load_sweep_config(master, words), words)
-        assert isinstance(got, tuple)
+    got = outcome(fast.compose, jobs[-1])
+    assert got == outcome(lambda words: loader.load_sweep_config(master, words), jobs[-1])
+    assert isinstance(got, tuple)
 
 
 def test_odd_overrides_are_hydras_own(loader: Any) -> None:
