@@ -36,7 +36,7 @@ def unseal(value: object) -> dict[str, Any]:
         DamagedError: it has no seal, or another content.
     """
     if not isinstance(value, dict) or not isinstance(value.get(SEAL), str):
-        raise DamagedError("has no seal")
+        raise DamagedError("without a seal: of an earlier version, or changed")
     kept = {key: x for key, x in value.items() if key != SEAL}
     if _digest(kept) != value[SEAL]:
         raise DamagedError("is not what was written")

@@ -64,9 +64,7 @@ def read_any(folder: Path) -> dict[str, Any] | None:
             raise KeyError("keys are missing")
         return result
     except (DamagedError, KeyError) as error:
-        _warn_once(
-            path, f"{path}: damaged, or of an earlier version ({error}); that job counts as not done and runs again"
-        )
+        _warn_once(path, f"{path} is damaged ({error}); that job counts as not done and is computed again")
         return None
 
 
@@ -119,11 +117,11 @@ def read_sweep(root: Path) -> dict[str, Any] | None:
     try:
         sweep = read_sealed(root / SWEEP_FILE)
         return sweep if isinstance(sweep["axes"], list) and sweep["jobs"] else None
-    except (DamagedError, KeyError):
+    except (DamagedError, KeyError) as error:
         if (root / SWEEP_FILE).is_file():
             _warn_once(
                 root / SWEEP_FILE,
-                f"{root / SWEEP_FILE}: damaged, or of an earlier version; type the sweep's line again",
+                f"{root / SWEEP_FILE} is damaged ({error}); type the sweep's line again",
             )
         return None
 

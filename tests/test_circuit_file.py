@@ -29,6 +29,7 @@ from emo.models.lm import LM
 from emo.models.load import describe, load
 from emo.models.named import OPTIONS, model_config
 from emo.prompts import user_ids
+from emo.sealed import seal
 from emo.types import Site, Tokens
 from emo.validate import REPOSITORY, to_config
 
@@ -90,7 +91,7 @@ def rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], ob
     def spoil(folder: Path) -> None:
         told = json.loads((folder / JSON).read_text(encoding="utf-8"))
         change(told)
-        (folder / JSON).write_text(json.dumps(told), encoding="utf-8")
+        (folder / JSON).write_text(json.dumps(seal(told)), encoding="utf-8")  # by hand, sealed again
 
     return spoil
 

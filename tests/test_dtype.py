@@ -23,6 +23,7 @@ from emo.models.named import load_named
 from emo.models.size import count_parameters
 from emo.models.tiny import FAMILY_NAMES
 from emo.pipeline import Job
+from emo.sealed import seal
 from emo.tasks import run_task
 
 
@@ -201,6 +202,6 @@ def test_what_is_missing_is_named_before_anything_is_labelled(
     assert str(run) in str(e.value) and "paths.store=FOLDER" in str(e.value)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == before and not server.requests
     result = json.loads((run / "result.json").read_text())
-    (run / "result.json").write_text(json.dumps({key: x for key, x in result.items() if key != "model"}))
+    (run / "result.json").write_text(json.dumps(seal({key: x for key, x in result.items() if key != "model"})))
     with pytest.raises(UserError, match="written by an earlier version.*run it again"):
         run_task(config(tmp_path, *judge))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import emo
 from emo.errors import UserError
+from emo.sealed import seal
 from emo.table import axes_of, flatten, to_table, value_of
 
 
@@ -70,7 +71,7 @@ def test_damaged_and_missing_results(tmp_path: Path, capsys: pytest.CaptureFixtu
         emo.load_results(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no finished result"):
         emo.load_results(tmp_path)
-    for i, text in enumerate([json.dumps(result(config())), '{"status": "do', "[]"]):
+    for i, text in enumerate([json.dumps(seal(result(config()))), '{"status": "do', "[]"]):
         (tmp_path / str(i)).mkdir()
         (tmp_path / str(i) / "result.json").write_text(text)
     assert len(emo.load_results(tmp_path)) == 2

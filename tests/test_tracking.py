@@ -25,6 +25,7 @@ from wandb.util import get_core_path
 from emo import tracking
 from emo.config import TrackerConfig
 from emo.errors import UserError
+from emo.sealed import read_sealed, seal
 from emo.validate import REPOSITORY
 
 SECRETS = {name: f"s3cret-{name}" * 4 for name in ("WANDB_API_KEY", "OPENAI_API_KEY", "HF_TOKEN")}
@@ -67,8 +68,8 @@ def job(root: Path, name: str, model: str = "tiny_llama", alpha: float = 0.5, st
         "none": {"ppl_ratio": {"value": 1.0, "ci": None, "n": 12}, "kl": {"value": None, "ci": None, "n": 0}},
         "steer": {"logprob_margin": x, "logprob_margin/anger": x, "refusal": x},
     }
-    result = {"status": status, "address": name * 4, "config": made, "arms": arms}
-    (folder / "result.json").write_text(json.dumps(result))
+    result = {"status": status, "address": name * 4, "config": made, "arms": arms, "files": {}}
+    (folder / "result.json").write_text(json.dumps(seal(result)))
     rows = [
         {"arm": arm, "emotion": ("anger", None)[i % 2], "reply": f"{i}\n[b]", "nll": i / 7, "degenerate": False}
         for arm in ("none", "steer")
@@ -152,7 +153,7 @@ def test_a_finished_job_is_one_run(root: Path, tmp_path: Path) -> None:
     assert artifact["name"] == "directions-tiny_llama"
     [content] = artifact["manifest"]["contents"]
     assert (content["path"], content["local_path"]) == (directions.name, str(directions))
-    assert json.loads((folder / "wandb.json").read_text()) == {"my-sweep": point.folder.name}
+    assert read_sealed(folder / "wandb.json") == {"my-sweep": point.folder.name}
 
 
 def test_jobs_of_one_process_are_runs_of_their_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +280,7 @@ def test_curves_and_compare_share_one_marker(root: Path) -> None:
         for call in (tracking.log_curves, tracking.log_compare, tracking.log_curves, tracking.log_compare)
     ]
     assert written == [2, 1, 0, 0]
-    assert len(json.loads((root / "wandb.json").read_text())["g"]) == 3
+    assert len(read_sealed(root / "wandb.json")["g"]) == 3
 
 
 @pytest.mark.parametrize("fault", ["init", "log", "killed", "file"])
