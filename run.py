@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> int:
         from emo.tasks import run_task
 
         if config.task != "run":
-            return run_task(config)
+            return run_task(config, hydra.overrides.task)
         return run_job(config, cli.command(hydra.overrides.task), in_sweep=in_sweep)
 
     codes.append(cli.guard(job, full=FULL))

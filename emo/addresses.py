@@ -27,6 +27,7 @@ from emo.labels import labeller_address
 from emo.layers import parse_layers
 from emo.models.lm import ModelSpec
 from emo.models.load import describe
+from emo.models.machine import made_by
 from emo.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, without_effect
 from emo.store import Store, address
 from emo.texts import digest_of, words_digest
@@ -62,6 +63,7 @@ class Addresses:
         self.config = config
         self.store = Store(config.paths.store)
         self.spec = spec or describe(config.model, config.device, config.dtype)
+        self.store.made_by = made_by(self.spec)
         self.splits = load_splits(config.dataset, config.seed)
         self.names = list(config.emotions.names)
         given = config.intervention

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,8 +72,38 @@ class Splits(NamedTuple):
         return tuple(len({s.scenario_id for s in part}) for part in self[:3])  # type: ignore[return-value]
 
 
+_SPLIT: dict[str, Splits] = {}  # jobs of a sweep share a dataset
+KEPT = 8  # of these, the newest
+
+
 def load_splits(config: DatasetConfig, seed: int) -> Splits:
-    """Read, check and split a dataset; raises `UserError` naming file, line and field."""
+    """Read, check and split a dataset, once in a process while its files are the same.
+
+    Raises:
+        UserError: names file, line and field.
+    """
+    files = [Path(name).expanduser() for name in (config.path, config.test_path) if name is not None]
+    key = json.dumps([asdict(config), seed, [stat_of(path) for path in files]])
+    if not all(path.is_file() for path in files):
+        return _load_splits(config, seed)
+    if key not in _SPLIT:
+        made = _load_splits(config, seed)
+        while len(_SPLIT) >= KEPT:
+            del _SPLIT[next(iter(_SPLIT))]
+        _SPLIT[key] = made
+    return _SPLIT[key]
+
+
+def stat_of(path: Path) -> list[int]:
+    """Return what tells whether a file is another one than before; empty where it cannot be had."""
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_mtime_ns, found.st_size, found.st_ino]
+
+
+def _load_splits(config: DatasetConfig, seed: int) -> Splits:
     if config.kind == "labelled":
         raise UserError(f"dataset={config.name}: labelled texts, no scenarios; type dataset=sev (or jsonl)")
     bundled = BUNDLES.get(config.name) if config.path is None else None

@@ -181,13 +181,16 @@ def _extent(plan: Plan) -> str:
     return f"size={plan.jobs[0].config.size}: {' or '.join(prompts)}{replies}"
 
 
-def conclude(plan: Plan) -> bool:
-    """Write and show the table of a sweep, then everything that failed; returns whether something did."""
+def conclude(plan: Plan, ran: Sequence[Planned] | None = None) -> bool:
+    """Write and show the table of a sweep, then everything that failed; returns whether something did.
+
+    ``ran``: the jobs that were not done before; None: any.
+    """
     c = plan.jobs[0].config
     summarize_sweep(plan.root, c.tracker)
     console.answer(plan.root)
     failures = []
-    for job in plan.jobs:
+    for job in plan.jobs if ran is None else ran:
         result = read_any(job.folder)
         if result is None or result["status"] != "done":
             failures.append((job, "nothing was written" if result is None else str(result.get("error"))))
@@ -216,7 +219,7 @@ def _keep_earlier(plan: Plan) -> None:
     aside = plan.root / EARLIER / str(old["id"])
     aside.mkdir(parents=True, exist_ok=True)
     for path in plan.root.iterdir():
-        if path.is_file() and path.suffix in (".csv", ".jsonl", ".json", ".png"):
+        if path.is_file() and path.suffix in (".csv", ".jsonl", ".parquet", ".json", ".png"):
             path.replace(aside / path.name)
     report = plan.root / "report.html"
     if report.is_file():

@@ -147,10 +147,10 @@ def publish(scratch: Path, folder: Path, address: str) -> None:
             raise
 
 
-def find_result(outputs: Path, name: str, address: str) -> dict[str, Any] | None:
+def find_result(outputs: Path, name: str, address: str, *, copy: bool = True) -> dict[str, Any] | None:
     """Return the finished result of ``address``: of ``outputs/name``, or copied there from another name.
 
-    One with unjudged replies is none: running the job again asks for these only.
+    ``copy=False`` only looks. One with unjudged replies is none: running the job again asks for these only.
     """
     folder = outputs / name / address[:16]
     own = read_result(folder, address, whole=True)
@@ -160,6 +160,8 @@ def find_result(outputs: Path, name: str, address: str) -> dict[str, Any] | None
         result = read_result(other, address, whole=True) if other != folder else None
         if result is None or unjudged.total(result):
             continue
+        if not copy:
+            return result
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
         try:

@@ -87,6 +87,7 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
+        self.made_by: dict[str, Any] | None = None  # model and machine, for rates; no part of an address
 
     def folder(self, stage: str, key: str) -> Path:
         """Return where the artifact of ``stage`` with address ``key`` lies or will lie."""
@@ -104,8 +105,13 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
-    def put(self, stage: str, key: str, artifact: Artifact, config: dict[str, Any], wall_s: float) -> None:
-        """Write an artifact whole or not at all; where another process was faster, its own stays."""
+    def put(
+        self, stage: str, key: str, artifact: Artifact, config: dict[str, Any], wall_s: float, together: int = 1
+    ) -> None:
+        """Write an artifact whole or not at all; where another process was faster, its own stays.
+
+        ``wall_s`` is of a computation that gave ``together`` artifacts.
+        """
         folder = self.folder(stage, key)
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
@@ -114,6 +120,7 @@ class Store:
             manifest = {
                 "stage": stage, "address": key, "config": config, "meta": artifact.meta, "files": files,
                 "versions": versions(), "wall_s": round(wall_s, 3), "peak_mb": peak_mb(),
+                "made": {"by": self.made_by, "rows": _count(artifact), "together": together},
             }  # fmt: skip
             (scratch / "manifest.json").write_text(
                 json.dumps(seal(manifest), indent=1, ensure_ascii=False, allow_nan=False)
@@ -176,7 +183,7 @@ class Store:
                 made = compute(missing)
                 for name in missing:
                     if made[name].whole:
-                        self.put(*places[name], made[name], configs[name], time.perf_counter() - start)
+                        self.put(*places[name], made[name], configs[name], time.perf_counter() - start, len(missing))
                     found[name] = made[name]
         return {name: found[name] for name in places}
 
@@ -200,6 +207,14 @@ class Store:
                 folder.rmdir()
                 self.root.rmdir()
             raise
+
+
+def _count(artifact: Artifact) -> int:
+    """Return how many rows an artifact has: its own, those of scores (conditions, n, C), or a tensor's first axis."""
+    scores = artifact.tensors.get("scores")
+    if scores is not None:
+        return int(scores.shape[:-1].numel())
+    return len(artifact.rows) or max((x.shape[0] for x in artifact.tensors.values() if x.ndim), default=0)
 
 
 def _write(folder: Path, artifact: Artifact) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,12 +19,13 @@ from emo.neurons.summary import class_summary
 from emo.plots.min_budget import min_budget_figure
 from emo.plots.sweep import draw_sweep
 from emo.runs import run_config
-from emo.sealed import DamagedError, changed, file_digests, read_sealed, seal
+from emo.sealed import changed, file_digests, seal
 from emo.sweep_report import Row, write_sweep_report
-from emo.sweep_table import console_rows, read_table
-from emo.table import job_folders, label, load_results, read_any, read_result, read_sweep
+from emo.sweep_table import console_rows
+from emo.sweep_table import read_table as read_axes
+from emo.table import job_folders, label, read_any, read_result, read_sweep, table_of
+from emo.table_files import JSONL, PARQUET, STATES, described, digests, read_table, write_table
 
-STATES = ".table.json"  # what report.html says of the jobs
 CONSOLE_ROWS = 30  # the report and results.csv have all
 
 
@@ -36,25 +36,33 @@ def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -
     """
     sweep = read_sweep(root)
     folders = job_folders(root, sweep)
-    results = {folder: read_any(folder) for folder in folders}
-    if not any(result and result["status"] == "done" for result in results.values()):
-        console.warn(f"{root}: no job is done, so there is no table")
-        return
-    frame = load_results(root)
-    axes = frame.attrs["axes"]
     settings = {job["address"][:16]: label(job["settings"]) for job in sweep["jobs"]} if sweep else {}
     names = [settings.get(folder.name) or folder.name for folder in folders]
-    rows = [_row(root, folder, name, results[folder]) for folder, name in zip(folders, names, strict=True)]
-    title = f"{root.name}: {', '.join(axes) or 'one job'}"
-    command = sweep["command"] if sweep else f"python run.py task=summarize runs={root}"
-    if anew or not _unchanged(root, frame, rows):
+    shown = None if anew else _shown(root, sweep, folders, names)
+    if shown is None:
+        results = {folder: read_any(folder) for folder in folders}
+        finished = [result for result in results.values() if result and result["status"] == "done"]
+        if not finished:
+            console.warn(f"{root}: no job is done, so there is no table")
+            return
+        frame = table_of(finished, sweep)
+        rows = [_row(root, folder, name, results[folder]) for folder, name in zip(folders, names, strict=True)]
+        left_out = {
+            name: n for name, folder in zip(names, folders, strict=True) if (n := unjudged.total(results[folder]))
+        }
+        title = f"{root.name}: {', '.join(frame.attrs['axes']) or 'one job'}"
+        command = sweep["command"] if sweep else f"python run.py task=summarize runs={root}"
         unfolded = bool(sweep and sweep.get("experiment"))
-        _write(root, frame, title, command, rows, {path.name: result for path, result in results.items()}, unfolded)
+        states = described(frame, digests(folders), sweep["axes"] if sweep else [])
+        states |= {"jobs": names, "unjudged": left_out}
+        _write(root, frame, title, command, rows, {path.name: x for path, x in results.items()}, unfolded, states)
+    else:
+        frame, left_out = shown
+    axes = frame.attrs["axes"]
     columns, cells = console_rows(frame, axes, len(frame))
     console.table("test: mean [95 % interval over scenarios or groups]", columns, cells[:CONSOLE_ROWS])
     if len(cells) > CONSOLE_ROWS:
         console.say(f"{len(cells) - CONSOLE_ROWS} of {len(cells)} rows are in the report only")
-    left_out = {name: n for name, folder in zip(names, folders, strict=True) if (n := unjudged.total(results[folder]))}
     if left_out:
         told = "; ".join(f"{name}: {n}" for name, n in left_out.items())
         console.warn(f"unjudged replies, in no mean of the table ({told}); the same line, typed again, asks for these")
@@ -109,7 +117,7 @@ def _settings_of(folder: Path) -> str:
 
 def _write(
     root: Path, frame: pd.DataFrame, title: str, command: str, rows: list[Row],
-    results: Mapping[str, dict[str, Any] | None], unfolded: bool,
+    results: Mapping[str, dict[str, Any] | None], unfolded: bool, states: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write all files of the table beside the old ones, then rename them.
 
@@ -121,13 +129,12 @@ def _write(
         rows: its jobs.
         results: content of result.json, by name of the job's folder.
         unfolded: the page shows the jobs' sections open.
+        states: what is kept so that the files can be read in place of the results.
     """
     axes = frame.attrs["axes"]
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
     try:
-        (scratch / "results.csv").write_text(frame.to_csv(index=False), encoding="utf-8")
-        lines = (json.dumps(row, ensure_ascii=False) for row in json.loads(frame.to_json(orient="records")))
-        (scratch / "results.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_table(frame, scratch)
         sizes = {name: (result or {}).get("parameters") for name, result in results.items()}
         table, drawn = _budgets(frame.assign(parameters=frame["job"].map(sizes)), axes, title, scratch)
         done = [(row.label, results[Path(row.folder).name] or {}) for row in rows if row.state == "done"]
@@ -150,9 +157,9 @@ def _write(
             scratch, title, command, frame, axes, rows, figures, notes, table, sections,
             linked=link, findings=told, verdicts=doubtful,
         )  # fmt: skip
-        (scratch / STATES).write_text(
-            json.dumps(seal(_states(rows) | {"files": file_digests(scratch)})), encoding="utf-8"
-        )
+        (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")
+        for name in {JSONL, PARQUET} - {path.name for path in scratch.iterdir()}:
+            (root / name).unlink(missing_ok=True)  # of an earlier table
         for path in scratch.iterdir():
             os.replace(path, root / path.name)
     finally:
@@ -161,7 +168,7 @@ def _write(
 
 def _budgets(frame: pd.DataFrame, axes: list[str], title: str, folder: Path) -> tuple[str, list[tuple[Path, str]]]:
     """Return the table of the smallest sufficient budgets and its figure, where budgets of circuits were swept."""
-    if min_budget.BUDGET not in axes or not read_table(frame, axes).numeric(min_budget.BUDGET):
+    if min_budget.BUDGET not in axes or not read_axes(frame, axes).numeric(min_budget.BUDGET):
         return "", []
     others = [axis for axis in axes if axis not in (min_budget.BUDGET, "model")]
     found = min_budget.smallest_budget(frame, others)
@@ -176,19 +183,17 @@ def _budgets(frame: pd.DataFrame, axes: list[str], title: str, folder: Path) -> 
     return min_budget.table(found, others), [(path, min_budget.NOTE)]
 
 
-def _unchanged(root: Path, frame: pd.DataFrame, rows: list[Row]) -> bool:
-    """Whether the files in ``root`` show these results and states already: drawing them takes seconds."""
-    try:
-        shown = read_sealed(root / STATES)
-    except DamagedError:
-        return False
-    files = dict(shown.pop("files", {}))
-    own = hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
-    return shown == _states(rows) and files.get("results.csv") == own and not changed(root, files)
+def _shown(
+    root: Path, sweep: dict[str, Any] | None, folders: list[Path], names: list[str]
+) -> tuple[pd.DataFrame, dict[str, int]] | None:
+    """Return the table and the unjudged replies per job where all files in ``root`` show just these results.
 
-
-def _states(rows: list[Row]) -> dict[str, Any]:
-    return {"jobs": [[row.label, row.state] for row in rows]}
+    Reading hundreds of results takes minutes, and drawing them again seconds.
+    """
+    kept = read_table(root, folders, sweep["axes"] if sweep else [])
+    if kept is None or kept[1].get("jobs") != names or changed(root, kept[1]["files"]):
+        return None
+    return kept[0], dict(kept[1]["unjudged"])
 
 
 def _row(root: Path, folder: Path, name: str, result: dict[str, Any] | None) -> Row:

@@ -20,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from emo import cli, console, validate
+from emo.composing import Composer
 from emo.config import Config
 from emo.errors import UserError, refuse
 from emo.read_keys import refuse_unread
@@ -61,17 +62,11 @@ def sweep(
         SystemExit: 1 where a job failed.
     """
     listed = read_jobs(jobs)
-    parser = OverridesParser.create(config_loader=loader)
-    combinations: list[list[str]] = []
-    for own in listed or [[]]:
-        # Of a key that stands there twice Hydra's sweeper takes the later value: a job's before a preset's, what is
-        # typed before both.
-        [found] = BasicSweeper.split_arguments(parser.parse_overrides([*params, *own, *typed]), None)
-        combinations += found
+    combinations = combine(loader, params, listed, typed)
     console.setup(str(OmegaConf.select(master, "console", default="rich")))
     configs = _compose(loader, master, combinations)
     refuse_unread(typed, [config for _, config in configs])
-    from emo import plan, tasks  # load torch: not before every job is known to be well-formed
+    from emo import forecast, plan, tasks  # load torch: not before every job is known to be well-formed
     from emo.launch import start
 
     start.check_cluster(typed, master.hydra.launcher)
@@ -87,6 +82,9 @@ def sweep(
     keys = dict.fromkeys(key_of(word) for own in listed for word in own)
     given = OmegaConf.select(master, "hydra.overrides.hydra", default=[])
     made = plan.make(configs, _command(typed, given), list(keys))
+    if task == "plan":
+        forecast.show(made, OmegaConf.select(master, "hydra.launcher.mem_gb", default=None), made.command)
+        return []
     if task == "status":
         tasks.show_status(made.root, made.listing())
         return []
@@ -96,9 +94,23 @@ def sweep(
     waiting = plan.announce(made)
     if waiting and not start.run_jobs(made, waiting, master.hydra.launcher, launcher):
         return []
-    if plan.conclude(made):
+    if plan.conclude(made, waiting):
         raise SystemExit(cli.FAILED)
     return []
+
+
+def combine(loader: Any, params: Sequence[str], jobs: Sequence[list[str]], typed: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of every job: the grid of ``params``, for each of the listed ``jobs``.
+
+    Of a key that stands there twice Hydra's sweeper takes the later value: a job's before a preset's, what is typed
+    before both.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    combinations: list[list[str]] = []
+    for own in jobs or [[]]:
+        [found] = BasicSweeper.split_arguments(parser.parse_overrides([*params, *own, *typed]), None)
+        combinations += found
+    return combinations
 
 
 def _command(typed: Sequence[str], hydra: Sequence[str]) -> str:
@@ -113,13 +125,14 @@ def _compose(loader: Any, master: Any, combinations: Sequence[list[str]]) -> lis
     """Return every job's configuration; all that is wrong is said at once."""
     made: list[tuple[list[str], Config]] = []
     wrong: dict[str, list[str]] = {}
+    composer = Composer(loader, master)
     shown = console.progress("checking", len(combinations), "jobs") if len(combinations) > MANY else nullcontext()
     with shown as counter:
         for words in combinations:
             if counter is not None:
                 counter.advance()
             try:
-                made.append((words, validate.to_config(loader.load_sweep_config(master, words))))
+                made.append((words, validate.to_config(composer.compose(words))))
             except UserError as error:
                 wrong.setdefault(str(error), []).append(" ".join(words))
             except Exception as error:

@@ -17,6 +17,7 @@ from emo import console
 from emo.config import RUNTIME_KEYS
 from emo.errors import UserError
 from emo.sealed import DamagedError, changed, read_sealed
+from emo.table_files import read_table
 
 # The key that names a group's option: it stands for all that the option brings along.
 OPTIONS = {
@@ -79,6 +80,8 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     Args:
         folder: of one job, of a sweep (its own jobs only, in their order), or any folder above several.
 
+    The table that a sweep left (results.parquet, results.csv) is read where it is of just these results.
+
     Returns:
         Columns ``job`` (16 hex digits), ``model``, ``dataset``, ``intervention``, one per swept key, ``arm``,
         ``metric`` (with its ``/emotion`` suffix), ``value``, ``ci_lo``, ``ci_hi`` (95 %), ``n``. Of an arm such
@@ -92,9 +95,18 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; type the folder of a run or of a sweep, e.g. outputs/run")
     sweep = read_sweep(root)
-    found = [result for path in job_folders(root, sweep) if (result := read_result(path)) is not None]
+    folders = job_folders(root, sweep)
+    kept = read_table(root, folders, sweep["axes"]) if sweep is not None else None
+    if kept is not None:
+        return kept[0]
+    found = [result for path in folders if (result := read_result(path)) is not None]
     if not found:
         raise UserError(f"{root}: no finished result in it; type python run.py task=status to see what there is")
+    return table_of(found, sweep)
+
+
+def table_of(found: Sequence[dict[str, Any]], sweep: dict[str, Any] | None) -> pd.DataFrame:
+    """Return the table of `load_results` for finished results, of a sweep's list where there is one."""
     if sweep is None:
         return to_table(found, axes_of(result["config"] for result in found))
     return to_table(found, sweep["axes"], {job["address"]: job["settings"] for job in sweep["jobs"]})

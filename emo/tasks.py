@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from emo import console, unjudged
+from emo import cli, console, forecast, plan, unjudged
 from emo.circuit_compare import show_comparison
 from emo.config import RUNTIME_KEYS, Config
 from emo.data import load_splits
@@ -37,14 +37,17 @@ ALWAYS_SAID = ("done", "failed", "missing")  # states of jobs; others where ther
 MEASURING = ("bootstrap", "kl_tokens", "min_distinct3", "min_distinct4", "max_nonwords")
 
 
-def run_task(config: Config) -> int:
-    """Run a task other than ``run``; returns the exit code.
+def run_task(config: Config, typed: Sequence[str] = ()) -> int:
+    """Run a task other than ``run``; returns the exit code. ``typed``: words of the command line.
 
     Raises:
         UserError: no finished runs where ``runs`` says, or something that a task needs is not there.
     """
     console.setup(config.console)
-    if config.task == "prefetch":
+    if config.task == "plan":
+        words = [word for word in typed if word != "task=plan"]
+        forecast.show(plan.make([(words, config)], cli.command(words)), None, cli.command(words))
+    elif config.task == "prefetch":
         prefetch([config])
     elif config.task == "judge":
         return judge(roots(config), config)

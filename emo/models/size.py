@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 import transformers
@@ -20,13 +21,16 @@ def count_parameters(spec: ModelSpec) -> int:
     Raises:
         UserError: the configuration cannot be had.
     """
-    if spec.source == "tiny":
-        config = tiny.tiny_config(spec.id)
-    else:
-        files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
-        with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
-            config = read_config(spec.folder, **files)
     with torch.device("meta"):
-        empty = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        empty = transformers.AutoModelForCausalLM.from_config(shape_config(spec), trust_remote_code=False)
     empty.tie_weights()
     return sum(weight.numel() for weight in empty.parameters())
+
+
+def shape_config(spec: ModelSpec) -> Any:
+    """Return the configuration of a model's shape, as transformers has it; raises `UserError` where there is none."""
+    if spec.source == "tiny":
+        return tiny.tiny_config(spec.id)
+    files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
+    with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
+        return read_config(spec.folder, **files)

@@ -28,6 +28,7 @@ from emo.layers import parse_layers
 from emo.models.fingerprint import fingerprint
 from emo.models.lm import LM
 from emo.models.load import describe, load
+from emo.models.machine import made_by
 from emo.models.size import count_parameters
 from emo.neurons.adaptive import Adaptive, adapt
 from emo.neurons.adaptive import Path as Loop
@@ -54,6 +55,7 @@ class ClassJob:
         self.config = config
         self.store = Store(config.paths.store)
         self.spec = describe(config.model, config.device, config.dtype)
+        self.store.made_by = made_by(self.spec)
         wanted = config.emotions.names if config.dataset.task == "emotion" else None
         self.splits: ClassSplits = load_items(config.dataset, wanted, config.seed)
         self.names = list(self.splits.classes)
