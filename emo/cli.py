@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from emo.config import Config
+from emo.disk import DiskFullError
 from emo.errors import UserError, nearest
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130  # exit codes; 0: done
@@ -55,6 +56,9 @@ def guard(job: Callable[[], int], *, full: bool = False) -> int:
         else:
             sys.stderr.write(f"error: {error}\n")
         return REFUSED
+    except DiskFullError as error:
+        sys.stderr.write(f"failed: {' '.join(str(error).split())}\n")
+        return FAILED
     except Exception:
         traceback.print_exc()
         return FAILED

@@ -233,7 +233,7 @@ class PathsConfig:
     """Where results and artifacts go."""
 
     outputs: str = MISSING
-    store: str = MISSING
+    store: Any = MISSING  # a folder, or [FOLDER,SHARED,...]: the first is written, the others are only read
 
 
 @dataclass

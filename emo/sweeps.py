@@ -74,6 +74,7 @@ def sweep(
     configs = _compose(loader, master, combinations)
     refuse_unread(typed, [config for _, config in configs])
     from emo import plan, tasks  # load torch: not before every job is known to be well-formed
+    from emo.sweep_folder import home
 
     task = configs[0][1].task
     if task == "prefetch":
@@ -90,7 +91,7 @@ def sweep(
         tasks.show_status(made.root, made.listing())
         return []
     if task == "summarize":
-        tasks.summarize([made.root], configs[0][1])
+        tasks.summarize([home(made.root, made.id) or made.root], configs[0][1])
         return []
     waiting = plan.announce(made)
     if waiting:

@@ -91,7 +91,11 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; type the folder of a run or of a sweep, e.g. outputs/run")
-    sweep = read_sweep(root)
+    return sweep_results(root, read_sweep(root))
+
+
+def sweep_results(root: Path, sweep: dict[str, Any] | None) -> pd.DataFrame:
+    """Return the table of `load_results` for a sweep whose list is at hand; None: of all results below ``root``."""
     found = [result for path in job_folders(root, sweep) if (result := read_result(path)) is not None]
     if not found:
         raise UserError(f"{root}: no finished result in it; type python run.py task=status to see what there is")
@@ -114,11 +118,15 @@ def read_sweep(root: Path) -> dict[str, Any] | None:
         return None
 
 
+def name_folder(root: Path) -> Path:
+    """Return the folder of a name, which has the jobs' folders, of a sweep's: it may lie in ``earlier`` below it."""
+    return root.parent.parent if root.parent.name == EARLIER else root
+
+
 def job_folders(root: Path, sweep: dict[str, Any] | None) -> list[Path]:
     """Return the folders of a sweep's jobs in their order, or of all results below ``root``."""
     if sweep is not None:
-        root = root.parent.parent if root.parent.name == EARLIER else root
-        return [root / job["address"][:16] for job in sweep["jobs"]]
+        return [name_folder(root) / job["address"][:16] for job in sweep["jobs"]]
     if (root / "result.json").is_file():
         return [root]
     return sorted(path.parent for path in root.rglob("result.json") if ".writing-" not in str(path))

@@ -29,7 +29,8 @@ from emo.neurons.kinds import on_classes
 from emo.result import find_result
 from emo.store import Store
 from emo.summarize import summarize_sweep
-from emo.table import SWEEP_FILE, job_folders, label, read_any, read_result, read_sweep
+from emo.sweep_folder import alone, lists
+from emo.table import SWEEP_FILE, job_folders, label, name_folder, read_any, read_result, read_sweep
 
 # Keys of the evaluator that say how replies are measured, not who labels them: a finished run keeps its own.
 MEASURING = ("bootstrap", "kl_tokens", "min_distinct3", "min_distinct4", "max_nonwords")
@@ -49,10 +50,10 @@ def run_task(config: Config) -> int:
     elif config.task == "compare":
         compare(config)
     elif config.task == "status":
-        for root in roots(config):
+        for root in with_earlier(roots(config)):
             show_status(root, read_sweep(root))
     else:
-        summarize(roots(config), config)
+        summarize(with_earlier(roots(config)), config)
     return 0
 
 
@@ -77,13 +78,19 @@ def roots(config: Config) -> list[Path]:
     return folders
 
 
+def with_earlier(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders, each followed by those of the other sweeps of its name."""
+    return list(dict.fromkeys(path for root in folders for path in (root, *lists(root))))
+
+
 def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
     """Print what is done, failed or missing of a sweep, then the other results in its folder."""
     jobs = {job["address"][:16]: label(job["settings"]) for job in sweep["jobs"]} if sweep else {}
-    jobs |= {path.name: "" for path in job_folders(root, None) if path.name not in jobs}
+    others = {row["address"][:16] for other in lists(root).values() for row in other["jobs"]}
+    jobs |= {path.name: "" for path in job_folders(root, None) if path.name not in {*jobs, *others}}
     states, rows = {"done": 0, "failed": 0, "missing": 0}, []
     for name, settings in jobs.items():
-        result = read_any(root / name)
+        result = read_any(name_folder(root) / name)
         state = "missing" if result is None else str(result["status"])
         states[state] += 1
         seconds = "-" if result is None else f"{result['wall_s']:.0f} s"
@@ -99,7 +106,8 @@ def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
 def summarize(folders: Sequence[Path], config: Config) -> None:
     """Write the tables of ``folders`` anew from the results on disk, and their W&B runs with ``tracker=wandb``."""
     for root in folders:
-        summarize_sweep(root, config.tracker, anew=True)
+        with alone(root):
+            summarize_sweep(root, config.tracker, anew=True)
 
 
 def compare(config: Config) -> None:
