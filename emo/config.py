@@ -237,11 +237,19 @@ class PathsConfig:
 
 
 @dataclass
+class GcConfig:
+    """What ``task=gc`` frees."""
+
+    delete: bool = False  # false: only show what would be freed
+    hours: float = 24.0  # what is younger stays: an interrupted line goes on from it
+
+
+@dataclass
 class Config:
     """One job."""
 
-    task: str = "run"  # run | status | summarize | prefetch | judge | compare
-    runs: Any = None  # folder or list of folders that status and summarize look at; null: all of paths.outputs
+    task: str = "run"  # run | status | summarize | prefetch | judge | compare | gc | verify
+    runs: Any = None  # folder or list of folders that tasks look at; null: all of paths.outputs
     seed: int = 0
     batch_size: int = 64  # prompts in one forward pass
     console: str = "rich"  # rich | quiet
@@ -264,7 +272,8 @@ class Config:
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
+    gc: GcConfig = field(default_factory=GcConfig)
 
 
 # Never part of an address.
-RUNTIME_KEYS = ("batch_size", "console", "device", "paths", "runs", "name", "size", "task", "tracker")
+RUNTIME_KEYS = ("batch_size", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker")

@@ -121,14 +121,15 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
                 found, list(found), job.names, told, job.spec.id, _published_set(job), left_out, len(classes)
             ),
         )
-        finish(scratch, folder, result)
+        finish(scratch, folder, result, job)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
 
 
-def finish(scratch: Path, folder: Path, result: dict[str, Any]) -> None:
-    """Write result.json with the digests of all files beside it, and publish the folder."""
+def finish(scratch: Path, folder: Path, result: dict[str, Any], job: AnyJob) -> None:
+    """Write result.json with the artifacts behind it and the digests of all files beside it; publish the folder."""
+    result["artifacts"] = sorted(job.store.used)
     write_json(scratch / RESULT, result | {"files": file_digests(scratch)})
     publish(scratch, folder, result["address"])
 
@@ -187,6 +188,7 @@ def write_failed(job: AnyJob, folder: Path, error: Exception, start: float) -> N
         return
     folder.mkdir(parents=True, exist_ok=True)
     result = header("failed", job, start) | {"arms": {}, "error": f"{type(error).__name__}: {error}"}
+    result["artifacts"] = sorted(job.store.used)
     write_json(folder / RESULT, result | {"files": {}})
 
 

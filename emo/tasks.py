@@ -1,6 +1,7 @@
 """Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads and fits (`prefetch`).
 
-`judge` labels finished runs with another evaluator; `compare` says how alike two circuits are.
+`judge` labels finished runs with another evaluator; `compare` says how alike two circuits are; `gc` frees what no
+result needs; `verify` recomputes results.
 """
 
 from __future__ import annotations
@@ -49,6 +50,18 @@ def run_task(config: Config) -> int:
         return judge(roots(config), config)
     elif config.task == "compare":
         compare(config)
+    elif config.task == "gc":
+        from emo.garbage import collect
+
+        if config.runs is not None:
+            roots(config)  # a folder that is misspelt would not protect what its results need
+        collect(config)
+    elif config.task == "verify":
+        from emo.recompute import verify
+
+        if config.runs is None:
+            raise UserError("task=verify: which results? type runs=FOLDER of a job or a sweep, e.g. runs=outputs/run")
+        return verify(roots(config), config)
     elif config.task == "status":
         for root in with_earlier(roots(config)):
             show_status(root, read_sweep(root))

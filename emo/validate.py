@@ -34,7 +34,7 @@ SHIPPED = ("sev", "sev_test", "open_prompts", "dialogues", "rhetoric")  # datase
 GIVEN = ("jsonl", "labelled", "dailydialog", "trofi", "hypo", "colbert", "iac_v2")
 
 CHOICES = {
-    "task": ("run", "status", "summarize", "prefetch", "judge", "compare"),
+    "task": ("run", "status", "summarize", "prefetch", "judge", "compare", "gc", "verify"),
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "size": ("small", "full"),
@@ -184,6 +184,7 @@ def _check(config: Config) -> None:
     for key in SHARES:
         _number(key, _at(config, key), low=0.0, high=1.0)
     _number("dataset.dev_fraction", config.dataset.dev_fraction, above=0.0, below=1.0)
+    _number("gc.hours", config.gc.hours, low=0.0, high=1e6)
     if not DEVICE.fullmatch(config.device):
         raise UserError(f"device={config.device}: type auto, cpu, cuda, cuda:0 or mps")
     if not FOLDER.fullmatch(config.name):

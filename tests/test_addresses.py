@@ -165,7 +165,18 @@ UNCHANGED = {  # keys that change no number; written out: one that the code forg
     "evaluator.price_input": "how a judge is asked",
     "evaluator.price_output": "how a judge is asked",
 }
-RUNTIME = ("batch_size", "console", "device", "paths", "runs", "name", "size", "task", "tracker")  # where, not what
+RUNTIME = (
+    "batch_size",
+    "console",
+    "device",
+    "gc",
+    "paths",
+    "runs",
+    "name",
+    "size",
+    "task",
+    "tracker",
+)  # where, not what
 KEYS = known_keys()
 SCIENTIFIC = [key for key in KEYS if key.partition(".")[0] not in RUNTIME and key not in UNCHANGED]
 

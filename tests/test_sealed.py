@@ -86,6 +86,7 @@ def test_no_flipped_bit_of_a_result_is_used(tmp_path: Path) -> None:
         shutil.rmtree(copy)
 
 
+@pytest.mark.usefixtures("quiet")
 def test_a_changed_list_of_jobs_is_not_followed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     console.setup("quiet")
     path = tmp_path / "sweep.json"
