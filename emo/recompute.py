@@ -67,7 +67,7 @@ def compare(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
         a, b = old[key], new[key]
         if a == b and isinstance(a, bool) == isinstance(b, bool):
             equal += 1
-        elif isinstance(a, int | float) and isinstance(b, int | float):
+        elif all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b)):
             largest = max(largest, abs(a - b))
             if abs(a - b) <= CLOSE * max(1.0, abs(a)):
                 close += 1

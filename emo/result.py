@@ -21,6 +21,7 @@ from emo import circuit_results, ranking_check, remarks, unit_page, unit_results
 from emo.accuracy import label_classes, off_target
 from emo.accuracy_page import accuracy_section
 from emo.assembly import total_budget
+from emo.disk import writing
 from emo.evidence import Evidence
 from emo.exploded import exploded
 from emo.figures import draw
@@ -35,7 +36,7 @@ from emo.report import write_report
 from emo.sealed import file_digests, seal
 from emo.selection import Choice
 from emo.stats import Estimate, smallest_p
-from emo.store import peak_mb, versions
+from emo.store import peak_mb, versions, writable
 from emo.summary import comparisons, estimates, long_table
 from emo.table import read_result
 from emo.terms import terms, terms_line, verdict
@@ -152,6 +153,10 @@ def find_result(outputs: Path, name: str, address: str) -> dict[str, Any] | None
     """Return the finished result of ``address``: of ``outputs/name``, or copied there from another name.
 
     One with unjudged replies is none: running the job again asks for these only.
+
+    Raises:
+        UserError: it cannot be copied there.
+        DiskFullError: there is no room for the copy.
     """
     folder = outputs / name / address[:16]
     own = read_result(folder, address, whole=True)
@@ -161,16 +166,22 @@ def find_result(outputs: Path, name: str, address: str) -> dict[str, Any] | None
         result = read_result(other, address, whole=True) if other != folder else None
         if result is None or unjudged.total(result):
             continue
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
-        try:
-            # What one name logged to W&B is no business of another.
-            shutil.copytree(other, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns("wandb.json"))
-            publish(scratch, folder, address)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        writable(folder)
+        with writing(folder, f"the copy of {other}"):
+            _copy(other, folder, address)
         return result
     return None
+
+
+def _copy(other: Path, folder: Path, address: str) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    try:
+        # What one name logged to W&B is no business of another.
+        shutil.copytree(other, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns("wandb.json"))
+        publish(scratch, folder, address)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def comparison_line(row: dict[str, Any]) -> str:

@@ -129,7 +129,7 @@ def test_a_shared_store_is_read_below_ones_own(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "shared").rglob("*")) == before
 
 
-def test_a_store_that_cannot_be_written_is_read(tmp_path: Path, disk: Path) -> None:
+def test_a_store_that_cannot_be_written_is_read(disk: Path) -> None:
     """What is missing is refused before it is computed, with the line to type."""
     Store(disk).get_or_compute("capture", KEY, {}, lambda: Artifact(meta={"a": 1}))
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)

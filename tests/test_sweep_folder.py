@@ -114,5 +114,3 @@ def test_two_processes_with_sweeps_of_one_name(tmp_path: Path) -> None:
     assert sorted(map(strengths, (root, aside))) == [[0.5, 1.0], [2.0, 4.0]]
     for table in (root / "results.csv", aside / "results.csv"):
         assert sum(f"table: {table}" in text.replace("\n", "") for text in said) == 1
-
-
