@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,9 @@ from emo.result import RESULT
 from emo.table import read_any
 
 HOUR = 3600.0  # seconds
-LOGS = (".slurm", ".submitit")  # folders of launchers' logs below the outputs
+# Logs of launchers below the outputs: a folder per task of SLURM, a file per process of one machine.
+LOGS = (".slurm/.submitit/*", ".submitit/*", "*/.launch/*/worker-*.log")
+SUBMITTED = "_submitted.pkl"
 SCRATCH = (".writing-*", ".partial-*")
 KEY = re.compile(r"[0-9a-f]{16}")
 KINDS = ("scratch", "locks without a holder", "artifacts of no result", "logs of launchers")
@@ -144,8 +147,24 @@ def _locks(outputs: Path, store: Path) -> Iterator[Item]:
 
 
 def _logs(outputs: Path) -> Iterator[Path]:
-    for name in LOGS:
-        yield from sorted((outputs / name).glob("*"))
+    for pattern in LOGS:
+        yield from (path for path in sorted(outputs.glob(pattern)) if not _is_queued(path))
+
+
+def _is_queued(folder: Path) -> bool:
+    """Whether SLURM may still run a task whose files lie in ``folder``: submitit's pickles are all that it is."""
+    ended = {path.name for path in folder.glob("*_result.pkl")}
+    open_ = [path.name.removesuffix(SUBMITTED) for path in folder.glob(f"*{SUBMITTED}")]
+    open_ = [task for task in open_ if not any(name.startswith(f"{task}_") for name in ended)]
+    if not open_:
+        return False
+    if shutil.which("squeue") is None:  # nobody to ask here
+        return True
+    asked = subprocess.run(
+        ["squeue", "--noheader", "--job", ",".join(open_)], capture_output=True, text=True, check=False
+    )
+    gone = asked.returncode != 0 and "invalid job id" in asked.stderr.lower()
+    return not gone and (asked.returncode != 0 or bool(asked.stdout.strip()))
 
 
 def _delete(item: Item, store: Path) -> bool:

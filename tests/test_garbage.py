@@ -51,8 +51,10 @@ def outputs(done: Path, tmp_path: Path) -> Path:
     (folder / "store" / "capture" / ".writing-dead" / "rows.jsonl").write_text("{}\n" * 100)
     (folder / "run" / ".writing-dead").mkdir()
     (folder / "store" / "replies" / ".0123456789abcdef.lock").touch()
-    (folder / ".slurm" / "17").mkdir(parents=True)
-    (folder / ".slurm" / "17" / "17_0_log.out").write_text("a log")
+    logs = folder / ".slurm" / ".submitit" / "17_0"
+    logs.mkdir(parents=True)
+    for name in ("17_0_submitted.pkl", "17_0_0_result.pkl", "17_0_0_log.out"):
+        (logs / name).write_text("a log")
     for path in folder.rglob("*"):
         os.utime(path, (OLD, OLD))
     del spare
@@ -84,9 +86,9 @@ def test_it_previews_then_frees_then_nothing_is_left(outputs: Path, capfd: pytes
     assert "freed" in capfd.readouterr().out
     gone = before - names(outputs)
     spare = address("capture", 1, spare=1)[:16]
-    assert {path for path in gone if path.count("/") < 3} >= {
+    assert {path for path in gone if path.count("/") < 4} >= {
         f"store/capture/{spare}", "store/capture/.writing-dead", "run/.writing-dead",
-        "store/replies/.0123456789abcdef.lock", ".slurm/17",
+        "store/replies/.0123456789abcdef.lock", ".slurm/.submitit/17_0",
     }  # fmt: skip
     assert all(any(word in path for word in (spare, "dead", ".lock", ".slurm", ".in-use")) for path in gone), gone
     assert not names(outputs) - before
@@ -187,4 +189,31 @@ def test_a_result_that_does_not_say_what_it_needs_keeps_all(outputs: Path, capfd
     said = " ".join(capfd.readouterr().out.split())
     assert "1 results do not say what they need" in said
     assert (outputs / "store" / "capture" / address("capture", 1, spare=1)[:16]).is_dir()
-    assert not (outputs / ".slurm" / "17").exists()
+    assert not (outputs / ".slurm" / ".submitit" / "17_0").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "stays"),
+    [
+        ("echo '17_0 PENDING'", True),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", False),
+        ("exit 0", False),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", True),
+        (None, True),
+    ],
+)
+def test_files_of_a_task_in_the_queue_stay(
+    script: str | None, stays: bool, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it waits: only SLURM knows of a task that left no result."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    if script is not None:
+        (bin_ / "squeue").write_text(f"#!/bin/sh\n{script}\n")
+        (bin_ / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(bin_))
+    logs = outputs / ".slurm" / ".submitit" / "17_0"
+    (logs / "17_0_0_result.pkl").unlink()
+    os.utime(logs / "17_0_submitted.pkl", (OLD, OLD))
+    found = [item.path for item in garbage.find(outputs / "store", [outputs], 24.0).items]
+    assert (logs not in found) == stays
