@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from jobs import config
+from test_class_jobs import done as class_job
 from test_sweep_folder import make, work
 
 from emo import extracted, plan
 from emo.app import run_job
 from emo.errors import UserError
+from emo.neurons import finding
+from emo.neurons import job as neurons_job
 from emo.recompute import compare
 from emo.sealed import seal
 from emo.tasks import run_task
@@ -151,3 +154,17 @@ def test_deleted_and_cut_files_of_a_sweep_come_back(tmp_path: Path, monkeypatch:
     assert plan.announce(made) == []
     plan.conclude(made)
     assert state(root) == before
+
+
+def test_a_class_job_comes_back_and_agrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job, folder, _ = class_job(tmp_path, "control.units=[]")
+    code, said = verify(tmp_path, capfd)
+    assert code == 0 and "0 differ" in said, said
+    before, files = state(folder), names(folder)
+    spoil(folder)
+    for module in (finding, neurons_job):
+        monkeypatch.setattr(module, "load", lambda *_: pytest.fail("the model was loaded"))
+    assert run_job(job.config) == 0
+    assert (state(folder), names(folder)) == (before, files)
