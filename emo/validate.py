@@ -26,6 +26,7 @@ from emo.layers import check_layers
 from emo.neurons.kinds import KINDS as CLASS_KINDS
 from emo.neurons.kinds import SELECTORS, check_classes
 from emo.reading import READABLE
+from emo.store_paths import absolute, stores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VALENCES = ("positive", "neutral", "negative")
@@ -135,27 +136,9 @@ def to_config(cfg: DictConfig) -> Config:
     if not isinstance(config, Config):
         raise TypeError(f"expected a Config, got {type(config).__name__}")
     _check(config)
-    config.paths.outputs = _absolute(config.paths.outputs)
-    config.paths.store = _stores(config.paths.store)
+    config.paths.outputs = absolute(config.paths.outputs)
+    config.paths.store = stores(config.paths.store)
     return config
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())  # a relative path is the user's, so relative to where he stands
-
-
-def _stores(given: object) -> str | list[str]:
-    """Return one store, or the one that is written and those that are only read."""
-    folders = [str(x) for x in (given if isinstance(given, list) else [given]) if isinstance(x, str | int) and x]
-    if not folders or (isinstance(given, list) and len(folders) < len(given)):
-        raise UserError(
-            f"paths.store={_show(given)}: type a folder, or [FOLDER,SHARED]: the first is written, others are only read"
-        )
-    made = [_absolute(folder) for folder in folders]
-    for folder in made[1:]:
-        if not Path(folder).is_dir():
-            raise UserError(f"paths.store: {folder}: no such folder; a store that is only read must be there")
-    return made if isinstance(given, list) else made[0]
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
