@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import shlex
 import statistics
@@ -18,6 +17,7 @@ from emo.config import Config
 from emo.console import format_estimate
 from emo.context_length import check_length
 from emo.data import joined_line
+from emo.disk import DiskFullError, writing
 from emo.errors import UserError
 from emo.exploded import lines as exploded_lines
 from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
@@ -36,7 +36,6 @@ from emo.table import base, read_result
 from emo.types import HEADLINE
 from emo.unit_page import ratio_text
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CONSOLE_COLUMNS = 8  # of the headline; the report has all
 COMPARED = 10  # more comparisons are not printed
 
@@ -76,7 +75,8 @@ def run_job(
             console.say(f"done but for {unanswered} unjudged replies: only these are asked for again")
         try:
             write = write_classes if isinstance(job, ClassJob) else write_result
-            result = write(job, folder, command, start)  # type: ignore[arg-type]
+            with writing(folder, "its result"):
+                result = write(job, folder, command, start)  # type: ignore[arg-type]
         except Exception as error:
             stopping.check()  # a library may have made an error of its own of the signal
             if isinstance(error, UserError) and not in_sweep:
@@ -94,11 +94,15 @@ def run_job(
 
 def _failed(job: AnyJob, folder: Path, error: Exception, start: float, command: str) -> int:
     """Report a job that failed and keep what is known of it; a user's error or a full disk needs no traceback."""
-    if not isinstance(error, UserError) and getattr(error, "errno", None) not in DISK_FULL:
+    if not isinstance(error, UserError | DiskFullError):
         traceback.print_exc()
-    with contextlib.suppress(OSError):  # on a full disk nothing more can be written
+    with contextlib.suppress(OSError, DiskFullError):  # on a full disk nothing more can be written
         write_failed(job, folder, error, start)
-    text = " ".join(str(error).split())[:300]
+    text = " ".join(str(error).split())
+    if isinstance(error, DiskFullError):
+        console.warn(f"failed: {text}: {command}")
+        return 1
+    text = text[:300]
     console.warn(f"failed ({type(error).__name__}: {text}); what is finished is kept: {command} continues from there")
     return 1
 

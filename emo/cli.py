@@ -16,6 +16,7 @@ from pathlib import Path
 
 from emo import stopping
 from emo.config import Config
+from emo.disk import DiskFullError
 from emo.errors import UserError, nearest
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130  # exit codes; 0: done
@@ -59,6 +60,9 @@ def guard(job: Callable[[], int], *, full: bool = False) -> int:
         else:
             sys.stderr.write(f"error: {error}\n")
         return REFUSED
+    except DiskFullError as error:
+        sys.stderr.write(f"failed: {' '.join(str(error).split())}\n")
+        return FAILED
     except Exception:
         if name := stopping.asked():  # e.g. a library that was being loaded made an error of its own of it
             raise _stopped(stopping.Stopped(name)) from None

@@ -242,15 +242,23 @@ class PathsConfig:
     """Where results and artifacts go."""
 
     outputs: str = MISSING
-    store: str = MISSING
+    store: Any = MISSING  # a folder, or [FOLDER,SHARED,...]: the first is written, the others are only read
+
+
+@dataclass
+class GcConfig:
+    """What ``task=gc`` frees."""
+
+    delete: bool = False  # false: only show what would be freed
+    hours: float = 24.0  # what is younger stays: an interrupted line goes on from it
 
 
 @dataclass
 class Config:
     """One job."""
 
-    task: str = "run"  # run | status | summarize | prefetch | judge | compare
-    runs: Any = None  # folder or list of folders that status and summarize look at; null: all of paths.outputs
+    task: str = "run"  # run | status | summarize | prefetch | judge | compare | gc | verify
+    runs: Any = None  # folder or list of folders that tasks look at; null: all of paths.outputs
     seed: int = 0
     batch_size: int = 64  # prompts in one forward pass
     console: str = "rich"  # rich | quiet
@@ -274,7 +282,8 @@ class Config:
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
+    gc: GcConfig = field(default_factory=GcConfig)
 
 
 # Never part of an address.
-RUNTIME_KEYS = ("batch_size", "cluster", "console", "device", "paths", "runs", "name", "size", "task", "tracker")
+RUNTIME_KEYS = ("batch_size", "cluster", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -29,10 +28,11 @@ from emo.models.fingerprint import fingerprint
 from emo.models.lm import LM
 from emo.models.load import load
 from emo.models.size import count_parameters
+from emo.places import check_places
 from emo.prompts import prompt_ids
 from emo.read_keys import ASSEMBLY_KEYS, IMPORTANCE_KEYS
 from emo.reference import Reference, reference
-from emo.store import Artifact, writable
+from emo.store import Artifact
 from emo.types import Site
 
 
@@ -45,8 +45,7 @@ class Extracted(Addresses):
         Raises:
             UserError: the sentence encoder is not installed, a folder cannot be written, W&B cannot be used.
         """
-        paths = self.config.paths
-        writable(Path(paths.outputs) / self.config.name, Path(paths.store))
+        check_places(self.config, self.result_address)
         if self.config.evaluator.name != "projection":
             encoder_folder()
         check_labels(self.config, self.store)

@@ -148,7 +148,7 @@ class FinishedJob(Job):
 class _Shelf(Store):
     """A store of which stages with the language model are only read."""
 
-    def __init__(self, root: str | Path, folder: Path) -> None:
+    def __init__(self, root: str | list[str], folder: Path) -> None:
         super().__init__(root)
         self._of = folder
 

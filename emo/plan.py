@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +15,11 @@ from emo.errors import UserError, refuse
 from emo.jobs import make_job
 from emo.neurons.kinds import on_classes
 from emo.result import find_result
-from emo.sealed import seal
 from emo.store import writable
 from emo.summarize import summarize_sweep
+from emo.sweep_folder import alone, drop_copy, home, sweep_of, take
 from emo.sweep_jobs import key_of
-from emo.table import EARLIER, SWEEP_FILE, axes_of, flatten, label, read_any, read_sweep, value_of
+from emo.table import axes_of, flatten, label, read_any, value_of
 
 
 class Planned(NamedTuple):
@@ -126,9 +124,10 @@ def announce(plan: Plan) -> list[Planned]:
     """Say how much there is to do, leave the list of jobs on disk, and return those that are not done.
 
     Raises:
-        UserError: the sweep's folder cannot be written, or texts do not fit into a model.
+        UserError: the sweep's folder cannot be written and a job is not done, or texts do not fit into a model.
+        DiskFullError: there is no room for the list.
     """
-    writable(plan.root)
+    can = _can_be_written(plan.root)
     waiting = [job for job in plan.jobs if find_result(plan.root.parent, plan.root.name, job.address) is None]
     _check_lengths(waiting)
     failed = sum((read_any(job.folder) or {}).get("status") == "failed" for job in waiting)
@@ -140,12 +139,21 @@ def announce(plan: Plan) -> list[Planned]:
     )
     if plan.keys:
         console.note(_extent(plan))
-    _keep_earlier(plan)
-    plan.root.mkdir(parents=True, exist_ok=True)
-    scratch = plan.root / f".{SWEEP_FILE}.{os.getpid()}"
-    scratch.write_text(json.dumps(seal(plan.listing()), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    scratch.replace(plan.root / SWEEP_FILE)
+    if can:
+        take(plan.root, plan.listing())
+    elif waiting:
+        writable(plan.root)
+    else:
+        console.note(f"{plan.root}: cannot be written, so what is there is shown and nothing is written")
     return waiting
+
+
+def _can_be_written(folder: Path) -> bool:
+    try:
+        writable(folder)
+    except UserError:
+        return False
+    return True
 
 
 def _check_lengths(waiting: Sequence[Planned]) -> None:
@@ -187,8 +195,16 @@ def conclude(plan: Plan, ran: Sequence[Planned] | None = None) -> bool:
     ``ran``: the jobs that were not done before; None: any.
     """
     c = plan.jobs[0].config
-    summarize_sweep(plan.root, c.tracker)
-    console.answer(plan.root)
+    if _can_be_written(plan.root):
+        folder = home(plan.root, plan.id) or take(plan.root, plan.listing())
+        with alone(plan.root):
+            folder = home(plan.root, plan.id) or folder  # another sweep of this name may have moved it meanwhile
+            summarize_sweep(folder, c.tracker)
+            drop_copy(plan.root, folder, plan.id)
+    else:
+        folder = plan.root
+        summarize_sweep(folder, c.tracker, sweep=plan.listing(), write=False)
+    console.answer(folder)
     failures = []
     for job in plan.jobs if ran is None else ran:
         result = read_any(job.folder)
@@ -204,29 +220,8 @@ def conclude(plan: Plan, ran: Sequence[Planned] | None = None) -> bool:
 
 def place(root: Path, address: str) -> str:
     """Return ``[2/6] intervention.alpha=1`` of a job in the sweep whose list lies in ``root``."""
-    sweep = read_sweep(root)
+    sweep = sweep_of(root, address[:16])
     for i, job in enumerate(sweep["jobs"] if sweep else [], start=1):
         if job["address"] == address:
             return f"[{i}/{len(sweep['jobs']) if sweep else i}] {label(job['settings'])}"
     return f"[{address[:16]}]"
-
-
-def _keep_earlier(plan: Plan) -> None:
-    """Move the table of another sweep of the same name aside: nothing that was measured is overwritten."""
-    old = read_sweep(plan.root)
-    if old is None or old.get("id") == plan.id:
-        return
-    aside = plan.root / EARLIER / str(old["id"])
-    aside.mkdir(parents=True, exist_ok=True)
-    for path in plan.root.iterdir():
-        if path.is_file() and path.suffix in (".csv", ".jsonl", ".parquet", ".json", ".png"):
-            path.replace(aside / path.name)
-    report = plan.root / "report.html"
-    if report.is_file():
-        text = report.read_text(encoding="utf-8")
-        for job in old["jobs"]:  # its links now start two folders further down
-            for link in ("href", "src"):
-                text = text.replace(f'{link}="{job["address"][:16]}/', f'{link}="../../{job["address"][:16]}/')
-        (aside / report.name).write_text(text, encoding="utf-8")
-        report.unlink()
-    console.note(f"the table of another sweep of this name is now in {aside}")

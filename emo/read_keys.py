@@ -124,7 +124,8 @@ _unedited, _unit, _circuit = kind_in(*UNEDITED), kind_in(*UNIT_KINDS), kind_in(*
 _plain: Test = lambda c: not _unit(c) and not _circuit(c)  # noqa: E731
 
 RULES: tuple[Rule, ...] = (
-    Rule(("runs",), lambda c: c.task != "run", "task=status, summarize, judge, compare", "task"),
+    Rule(("runs",), lambda c: c.task != "run", "task=status, summarize, judge, compare, gc, verify", "task"),
+    Rule(("gc.delete", "gc.hours"), lambda c: c.task == "gc", "task=gc", "task"),
     Rule(("model.revision",), lambda c: c.model.source == "hub", "models of the hub", "model"),
     # data
     Rule(("dataset.themes", "dataset.valences", "dataset.leave_out", "dataset.test_path"), scenarios, "scenarios",

@@ -21,6 +21,7 @@ from emo import circuit_results, ranking_check, remarks, unit_page, unit_results
 from emo.accuracy import label_classes, off_target
 from emo.accuracy_page import accuracy_section
 from emo.assembly import total_budget
+from emo.disk import writing
 from emo.evidence import Evidence
 from emo.exploded import exploded
 from emo.figures import draw
@@ -35,7 +36,7 @@ from emo.report import write_report
 from emo.sealed import file_digests, seal
 from emo.selection import Choice
 from emo.stats import Estimate, smallest_p
-from emo.store import peak_mb, versions
+from emo.store import peak_mb, versions, writable
 from emo.summary import comparisons, estimates, long_table
 from emo.table import read_result
 from emo.terms import terms, terms_line, verdict
@@ -121,14 +122,15 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
                 found, list(found), job.names, told, job.spec.id, _published_set(job), left_out, len(classes)
             ),
         )
-        finish(scratch, folder, result)
+        finish(scratch, folder, result, job)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
 
 
-def finish(scratch: Path, folder: Path, result: dict[str, Any]) -> None:
-    """Write result.json with the digests of all files beside it, and publish the folder."""
+def finish(scratch: Path, folder: Path, result: dict[str, Any], job: AnyJob) -> None:
+    """Write result.json with the artifacts behind it and the digests of all files beside it; publish the folder."""
+    result["artifacts"] = sorted(job.store.used)
     write_json(scratch / RESULT, result | {"files": file_digests(scratch)})
     publish(scratch, folder, result["address"])
 
@@ -151,6 +153,10 @@ def find_result(outputs: Path, name: str, address: str, *, copy: bool = True) ->
     """Return the finished result of ``address``: of ``outputs/name``, or copied there from another name.
 
     ``copy=False`` only looks. One with unjudged replies is none: running the job again asks for these only.
+
+    Raises:
+        UserError: it cannot be copied there.
+        DiskFullError: there is no room for the copy.
     """
     folder = outputs / name / address[:16]
     own = read_result(folder, address, whole=True)
@@ -162,16 +168,22 @@ def find_result(outputs: Path, name: str, address: str, *, copy: bool = True) ->
             continue
         if not copy:
             return result
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
-        try:
-            # What one name logged to W&B is no business of another.
-            shutil.copytree(other, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns("wandb.json"))
-            publish(scratch, folder, address)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        writable(folder)
+        with writing(folder, f"the copy of {other}"):
+            _copy(other, folder, address)
         return result
     return None
+
+
+def _copy(other: Path, folder: Path, address: str) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    try:
+        # What one name logged to W&B is no business of another.
+        shutil.copytree(other, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns("wandb.json"))
+        publish(scratch, folder, address)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def comparison_line(row: dict[str, Any]) -> str:
@@ -189,6 +201,7 @@ def write_failed(job: AnyJob, folder: Path, error: Exception, start: float) -> N
         return
     folder.mkdir(parents=True, exist_ok=True)
     result = header("failed", job, start) | {"arms": {}, "error": f"{type(error).__name__}: {error}"}
+    result["artifacts"] = sorted(job.store.used)
     write_json(folder / RESULT, result | {"files": {}})
 
 

@@ -2,8 +2,8 @@
 
 An address is the sha256 of stage name and version, its part of the configuration, and the addresses or
 content hashes of its inputs; runtime keys (device, batch size, paths, console) are not part of it. An
-artifact is written to a temporary folder and renamed: it is there whole or not at all. A lock of the
-operating system, freed when its process dies, only saves two processes from doing the same work.
+artifact is written to a temporary folder and renamed: it is there whole or not at all. Locks (`emo.locks`) only save
+two processes from doing the same work.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from emo.console import warn
+from emo.disk import READ_ONLY, writing
 from emo.errors import UserError
+from emo.in_use import InUse
+from emo.locks import held
 from emo.sealed import DamagedError, changed, file_digests, read_sealed, seal
 
 
@@ -83,27 +85,46 @@ def writable(*folders: Path) -> None:
 
 
 class Store:
-    """A folder of artifacts: ``<root>/<stage>/<first 16 digits of the address>/``."""
+    """A folder of artifacts: ``<root>/<stage>/<first 16 digits of the address>/``.
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser()
-        self.made_by: dict[str, Any] | None = None  # model and machine, for rates; no part of an address
+    Attributes:
+        root: where artifacts are written.
+        below: stores that are only read, in this order, where one is not in ``root``.
+        used: ``stage/first 16 digits`` of every artifact that was read or written here.
+        made_by: model and machine, for rates; no part of an address.
+    """
+
+    def __init__(self, root: str | Path | Sequence[str | Path]) -> None:
+        given = [root] if isinstance(root, str | Path) else root
+        self.root, *self.below = (Path(folder).expanduser() for folder in given)
+        self.used = InUse(self.root)
+        self.made_by: dict[str, Any] | None = None
 
     def folder(self, stage: str, key: str) -> Path:
         """Return where the artifact of ``stage`` with address ``key`` lies or will lie."""
         return self.root / stage / key[:16]
 
+    def find(self, stage: str, key: str) -> Path:
+        """Return where an artifact lies, in this store or one below; where it would lie if it is in none."""
+        found = (root / stage / key[:16] for root in (self.root, *self.below))
+        return next((folder for folder in found if folder.is_dir()), self.folder(stage, key))
+
     def get(self, stage: str, key: str) -> Artifact | None:
         """Return a finished artifact; a damaged one is dropped with one warning line, as if it were missing."""
-        folder = self.folder(stage, key)
-        if not (folder / "manifest.json").is_file():
-            return None
-        try:
-            return _read(folder, key)
-        except DamagedError as error:
-            warn(f"{folder}: {error}; computed again")
-            shutil.rmtree(folder, ignore_errors=True)
-            return None
+        for root in (self.root, *self.below):
+            folder = root / stage / key[:16]
+            if not (folder / "manifest.json").is_file():
+                continue
+            try:
+                made = read_artifact(folder, key)
+            except DamagedError as error:
+                warn(f"{folder}: {error}; computed again")
+                if root == self.root:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            self.used.add(f"{stage}/{key[:16]}")
+            return made
+        return None
 
     def put(
         self, stage: str, key: str, artifact: Artifact, config: dict[str, Any], wall_s: float, together: int = 1
@@ -113,6 +134,14 @@ class Store:
         ``wall_s`` is of a computation that gave ``together`` artifacts.
         """
         folder = self.folder(stage, key)
+        with writing(folder, f"stage {stage}"):
+            self._put(folder, stage, key, artifact, config, wall_s, together)
+        self.used.add(f"{stage}/{key[:16]}")
+
+    def _put(
+        self, folder: Path, stage: str, key: str, artifact: Artifact, config: dict[str, Any], wall_s: float,
+        together: int,
+    ) -> None:  # fmt: skip
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
         try:
@@ -189,20 +218,22 @@ class Store:
 
     @contextmanager
     def _locked(self, stage: str, key: str) -> Iterator[None]:
-        """Let no other process of this machine compute the same; what is refused leaves no file and no empty folder."""
+        """Let no other process compute the same; what is refused leaves no file and no empty folder."""
         folder = self.root / stage
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()  # before hours of work: it could not be kept
         except OSError as error:
+            if error.errno not in READ_ONLY and not isinstance(error, NotADirectoryError | FileExistsError):
+                raise
             raise UserError(
-                f"paths.store={self.root}: cannot be written ({error.strerror}); give another folder"
+                f"paths.store={self.root}: stage {stage} is not in it, and it cannot be written ({error.strerror}); "
+                f"type paths.store=[FOLDER,{self.root}]: the first is written, the others are only read"
             ) from None
-        lock = FileLock(folder / f".{key[:16]}.lock")
         try:
-            with lock:
+            with held(folder / f".{key[:16]}.lock", f"stage {stage} ({key[:16]})"):
                 yield
         except UserError:
-            Path(lock.lock_file).unlink(missing_ok=True)  # somebody who waits for it only loses time
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
                 self.root.rmdir()
@@ -226,10 +257,15 @@ def _write(folder: Path, artifact: Artifact) -> dict[str, str]:
     return file_digests(folder)
 
 
-def _read(folder: Path, key: str) -> Artifact:
+def read_artifact(folder: Path, key: str) -> Artifact:
+    """Return what lies in the folder of an artifact; ``key``: its address, or the first digits.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
     try:
         manifest = read_sealed(folder / "manifest.json")
-        if manifest["address"] != key:
+        if not manifest["address"].startswith(key):
             raise DamagedError("holds another address")
         if wrong := changed(folder, manifest["files"]):
             raise DamagedError(f"{', '.join(wrong)}: damaged")
@@ -241,5 +277,5 @@ def _read(folder: Path, key: str) -> Artifact:
                 for line in (folder / "rows.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")
             ]
         return Artifact(tensors, rows, manifest["meta"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise DamagedError(f"cannot be read ({type(error).__name__})") from None

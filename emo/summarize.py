@@ -14,27 +14,40 @@ import pandas as pd
 
 from emo import console, min_budget, tracking, unjudged
 from emo.config import Config, TrackerConfig
+from emo.disk import writing
 from emo.job_sections import job_sections, linked, read_figures
 from emo.neurons.summary import class_summary
 from emo.plots.min_budget import min_budget_figure
 from emo.plots.sweep import draw_sweep
 from emo.runs import run_config
 from emo.sealed import changed, file_digests, seal
+from emo.store import Store
+from emo.sweep_folder import sweep_of
 from emo.sweep_report import Row, write_sweep_report
 from emo.sweep_table import console_rows
 from emo.sweep_table import read_table as read_axes
-from emo.table import job_folders, label, read_any, read_result, read_sweep, table_of
+from emo.table import job_folders, label, name_folder, read_any, read_result, read_sweep, table_of
 from emo.table_files import JSONL, PARQUET, STATES, described, digests, read_table, write_table
 
 CONSOLE_ROWS = 30  # the report and results.csv have all
 
 
-def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -> None:
+def summarize_sweep(
+    root: Path, tracker: TrackerConfig, *, anew: bool = False, sweep: dict[str, Any] | None = None, write: bool = True
+) -> None:
     """Write and print the table of the sweep in ``root`` from the results on disk; nothing where none is done.
 
-    ``anew`` draws and writes also what has not changed.
+    Args:
+        root: its folder.
+        tracker: W&B, or nothing.
+        anew: draw and write also what has not changed.
+        sweep: its list, where it is not read from ``root``.
+        write: False: only print.
+
+    Raises:
+        DiskFullError: there is no room for the table; results and an earlier table stay as they are.
     """
-    sweep = read_sweep(root)
+    sweep = sweep or read_sweep(root)
     folders = job_folders(root, sweep)
     settings = {job["address"][:16]: label(job["settings"]) for job in sweep["jobs"]} if sweep else {}
     names = [settings.get(folder.name) or folder.name for folder in folders]
@@ -50,12 +63,15 @@ def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -
         left_out = {
             name: n for name, folder in zip(names, folders, strict=True) if (n := unjudged.total(results[folder]))
         }
-        title = f"{root.name}: {', '.join(frame.attrs['axes']) or 'one job'}"
+        title = f"{name_folder(root).name}: {', '.join(frame.attrs['axes']) or 'one job'}"
         command = sweep["command"] if sweep else f"python run.py task=summarize runs={root}"
         unfolded = bool(sweep and sweep.get("experiment"))
         states = described(frame, digests(folders), sweep["axes"] if sweep else [])
         states |= {"jobs": names, "unjudged": left_out}
-        _write(root, frame, title, command, rows, {path.name: x for path, x in results.items()}, unfolded, states)
+        if write:
+            with writing(root / "results.csv", "the table of the sweep"):
+                by_name = {path.name: result for path, result in results.items()}
+                _write(root, frame, title, command, rows, by_name, unfolded, states)
     else:
         frame, left_out = shown
     axes = frame.attrs["axes"]
@@ -66,22 +82,23 @@ def summarize_sweep(root: Path, tracker: TrackerConfig, *, anew: bool = False) -
     if left_out:
         told = "; ".join(f"{name}: {n}" for name, n in left_out.items())
         console.warn(f"unjudged replies, in no mean of the table ({told}); the same line, typed again, asks for these")
-    console.say(f"table: {root / 'results.csv'}")
-    console.say(f"report: {root / 'report.html'}")
-    if tracker.name == "wandb":
+    for what, path in (("table", root / "results.csv"), ("report", root / "report.html")):
+        if path.is_file():
+            console.say(f"{what}: {path}")
+    if write and tracker.name == "wandb":
         track(root, frame, tracker)
 
 
 def group_of(root: Path, tracker: TrackerConfig, job: str | None = None) -> str:
     """Return the W&B group of a sweep, its name and the eight digits of its set of jobs; of a single job, its name."""
-    sweep = read_sweep(root)
-    inside = sweep is not None and (job is None or any(row["address"][:16] == job for row in sweep["jobs"]))
-    return tracker.group or (f"{root.name}-{sweep['id']}" if sweep and inside else root.name)
+    sweep = read_sweep(root) if job is None else sweep_of(root, job)
+    name = name_folder(root).name
+    return tracker.group or (f"{name}-{sweep['id']}" if sweep else name)
 
 
 def track_point(folder: Path, config: Config) -> None:
     """Log the finished job in ``folder`` to W&B, once per group."""
-    _point(folder, config.tracker, group_of(folder.parent, config.tracker, folder.name), Path(config.paths.store))
+    _point(folder, config.tracker, group_of(folder.parent, config.tracker, folder.name), config.paths.store)
 
 
 def track(root: Path, frame: pd.DataFrame, tracker: TrackerConfig) -> None:
@@ -91,7 +108,7 @@ def track(root: Path, frame: pd.DataFrame, tracker: TrackerConfig) -> None:
     for folder in job_folders(root, read_sweep(root)):
         result = read_result(folder, whole=True)
         if result is not None:
-            _point(folder, tracker, group, Path(result["config"]["paths"]["store"]))
+            _point(folder, tracker, group, result["config"]["paths"]["store"])
             configs[folder.name] = run_config(result)
     axes = frame.attrs["axes"]
     tracking.log_curves(frame, axes, configs, tracker, group, root)
@@ -100,9 +117,9 @@ def track(root: Path, frame: pd.DataFrame, tracker: TrackerConfig) -> None:
     console.say(f"W&B ({tracker.mode}): group {group} in {root / 'wandb'}")
 
 
-def _point(folder: Path, tracker: TrackerConfig, group: str, store: Path) -> None:
+def _point(folder: Path, tracker: TrackerConfig, group: str, store: str | list[str]) -> None:
     result = read_any(folder) or {}
-    directions = store / "directions" / str(result.get("directions"))[:16] / "tensors.safetensors"
+    directions = Store(store).find("directions", str(result.get("directions"))) / "tensors.safetensors"
     kept = directions if directions.is_file() else None
     name = " ".join(word for word in _settings_of(folder).split() if not word.startswith("model="))
     tracking.log_point(folder, tracker, group, folder.parent, kept, name)
@@ -110,7 +127,7 @@ def _point(folder: Path, tracker: TrackerConfig, group: str, store: Path) -> Non
 
 def _settings_of(folder: Path) -> str:
     """Return the swept values of a job, where its folder's sweep has it in its list."""
-    sweep = read_sweep(folder.parent) or {"jobs": []}
+    sweep = sweep_of(folder.parent, folder.name) or {"jobs": []}
     found = [job["settings"] for job in sweep["jobs"] if job["address"][:16] == folder.name]
     return label(found[0]) if found else ""
 

@@ -68,6 +68,7 @@ def sweep(
     refuse_unread(typed, [config for _, config in configs])
     from emo import forecast, plan, tasks  # load torch: not before every job is known to be well-formed
     from emo.launch import start
+    from emo.sweep_folder import home
 
     start.check_cluster(typed, master.hydra.launcher)
 
@@ -77,6 +78,8 @@ def sweep(
         return []
     if task == "judge":
         raise UserError("task=judge: it labels finished runs; type runs=FOLDER, without -m and sweeps=")
+    if task in ("gc", "verify"):
+        raise UserError(f"task={task}: it looks after what is there; type it without -m and sweeps=")
     if task == "compare":
         raise UserError("task=compare: it reads two circuits; type runs=[FOLDER_A,FOLDER_B], without -m and sweeps=")
     keys = dict.fromkeys(key_of(word) for own in listed for word in own)
@@ -89,7 +92,7 @@ def sweep(
         tasks.show_status(made.root, made.listing())
         return []
     if task == "summarize":
-        tasks.summarize([made.root], configs[0][1])
+        tasks.summarize([home(made.root, made.id) or made.root], configs[0][1])
         return []
     waiting = plan.announce(made)
     if waiting and not start.run_jobs(made, waiting, master.hydra.launcher, launcher):

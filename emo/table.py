@@ -126,11 +126,15 @@ def read_sweep(root: Path) -> dict[str, Any] | None:
         return None
 
 
+def name_folder(root: Path) -> Path:
+    """Return the folder of a name, which has the jobs' folders, of a sweep's: it may lie in ``earlier`` below it."""
+    return root.parent.parent if root.parent.name == EARLIER else root
+
+
 def job_folders(root: Path, sweep: dict[str, Any] | None) -> list[Path]:
     """Return the folders of a sweep's jobs in their order, or of all results below ``root``."""
     if sweep is not None:
-        root = root.parent.parent if root.parent.name == EARLIER else root
-        return [root / job["address"][:16] for job in sweep["jobs"]]
+        return [name_folder(root) / job["address"][:16] for job in sweep["jobs"]]
     if (root / "result.json").is_file():
         return [root]
     return sorted(path.parent for path in root.rglob("result.json") if ".writing-" not in str(path))

@@ -1,6 +1,7 @@
 """Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads and fits (`prefetch`).
 
-`judge` labels finished runs with another evaluator; `compare` says how alike two circuits are.
+`judge` labels finished runs with another evaluator; `compare` says how alike two circuits are; `gc` frees what no
+result needs; `verify` recomputes results.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from emo.neurons.kinds import on_classes
 from emo.result import find_result
 from emo.store import Store
 from emo.summarize import summarize_sweep
-from emo.table import SWEEP_FILE, job_folders, label, read_any, read_result, read_sweep
+from emo.sweep_folder import alone, lists
+from emo.table import SWEEP_FILE, job_folders, label, name_folder, read_any, read_result, read_sweep
 
 # Keys of the evaluator that say how replies are measured, not who labels them: a finished run keeps its own.
 ALWAYS_SAID = ("done", "failed", "missing")  # states of jobs; others where there are some
@@ -53,11 +55,23 @@ def run_task(config: Config, typed: Sequence[str] = ()) -> int:
         return judge(roots(config), config)
     elif config.task == "compare":
         compare(config)
+    elif config.task == "gc":
+        from emo.garbage import collect
+
+        if config.runs is not None:
+            roots(config)  # a folder that is misspelt would not protect what its results need
+        collect(config)
+    elif config.task == "verify":
+        from emo.recompute import verify
+
+        if config.runs is None:
+            raise UserError("task=verify: which results? type runs=FOLDER of a job or a sweep, e.g. runs=outputs/run")
+        return verify(roots(config), config)
     elif config.task == "status":
-        for root in roots(config):
+        for root in with_earlier(roots(config)):
             show_status(root, read_sweep(root))
     else:
-        summarize(roots(config), config)
+        summarize(with_earlier(roots(config)), config)
     return 0
 
 
@@ -82,13 +96,19 @@ def roots(config: Config) -> list[Path]:
     return folders
 
 
+def with_earlier(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders, each followed by those of the other sweeps of its name."""
+    return list(dict.fromkeys(path for root in folders for path in (root, *lists(root))))
+
+
 def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
     """Print what is done, failed or missing of a sweep, then the other results in its folder."""
     jobs = {job["address"][:16]: label(job["settings"]) for job in sweep["jobs"]} if sweep else {}
-    jobs |= {path.name: "" for path in job_folders(root, None) if path.name not in jobs}
-    results = {name: read_any(root / name) for name in jobs}
+    others = {row["address"][:16] for other in lists(root).values() for row in other["jobs"]}
+    jobs |= {path.name: "" for path in job_folders(root, None) if path.name not in {*jobs, *others}}
+    results = {name: read_any(name_folder(root) / name) for name in jobs}
     open_jobs = [name for name, result in results.items() if result is None or result["status"] != "done"]
-    standing = standings(root, sweep, open_jobs)
+    standing = standings(name_folder(root), sweep, open_jobs)
     states, rows = {"done": 0, "running": 0, "queued": 0, "failed": 0, "missing": 0}, []
     for name, settings in jobs.items():
         result = results[name]
@@ -117,7 +137,8 @@ def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
 def summarize(folders: Sequence[Path], config: Config) -> None:
     """Write the tables of ``folders`` anew from the results on disk, and their W&B runs with ``tracker=wandb``."""
     for root in folders:
-        summarize_sweep(root, config.tracker, anew=True)
+        with alone(root):
+            summarize_sweep(root, config.tracker, anew=True)
 
 
 def compare(config: Config) -> None:

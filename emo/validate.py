@@ -27,6 +27,7 @@ from emo.layers import check_layers
 from emo.neurons.kinds import KINDS as CLASS_KINDS
 from emo.neurons.kinds import SELECTORS, check_classes
 from emo.reading import READABLE
+from emo.store_paths import absolute, stores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VALENCES = ("positive", "neutral", "negative")
@@ -35,7 +36,7 @@ SHIPPED = ("sev", "sev_test", "open_prompts", "dialogues", "rhetoric")  # datase
 GIVEN = ("jsonl", "labelled", "dailydialog", "trofi", "hypo", "colbert", "iac_v2")
 
 CHOICES = {
-    "task": ("run", "plan", "status", "summarize", "prefetch", "judge", "compare"),
+    "task": ("run", "plan", "status", "summarize", "prefetch", "judge", "compare", "gc", "verify"),
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "size": ("small", "full"),
@@ -136,8 +137,8 @@ def to_config(cfg: DictConfig) -> Config:
     if not isinstance(config, Config):
         raise TypeError(f"expected a Config, got {type(config).__name__}")
     _check(config)
-    for key in ("outputs", "store"):  # a relative path is the user's, so relative to where he stands
-        setattr(config.paths, key, str(Path(getattr(config.paths, key)).expanduser().absolute()))
+    config.paths.outputs = absolute(config.paths.outputs)
+    config.paths.store = stores(config.paths.store)
     return config
 
 
@@ -176,6 +177,7 @@ def _check(config: Config) -> None:
     for key in SHARES:
         _number(key, _at(config, key), low=0.0, high=1.0)
     _number("dataset.dev_fraction", config.dataset.dev_fraction, above=0.0, below=1.0)
+    _number("gc.hours", config.gc.hours, low=0.0, high=1e6)
     if not DEVICE.fullmatch(config.device):
         raise UserError(f"device={config.device}: type auto, cpu, cuda, cuda:0 or mps")
     if not FOLDER.fullmatch(config.name):

@@ -168,7 +168,7 @@ UNCHANGED = {  # keys that change no number; written out: one that the code forg
     "evaluator.price_output": "how a judge is asked",
 }
 RUNTIME = (  # where, not what
-    *("batch_size", "cluster", "console", "device", "paths", "runs", "name", "size", "task", "tracker"),
+    *("batch_size", "cluster", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker"),
 )
 KEYS = known_keys()
 SCIENTIFIC = [key for key in KEYS if key.partition(".")[0] not in RUNTIME and key not in UNCHANGED]

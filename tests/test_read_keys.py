@@ -118,6 +118,8 @@ def test_what_no_address_holds_is_read_by_nothing(key: str, made: dict[str, Conf
         ("steer", "evaluator.concurrency=2", "not read by evaluator=margin, only by evaluator=openai_judge"),
         ("steer", "emotions.descriptions.fear=x", "only by the blind question"),
         ("steer", "runs=outputs/run", "not read by task=run"),
+        ("steer", "gc.delete=true", "not read by task=run, only by task=gc"),
+        ("steer", "gc.hours=1", "not read by task=run, only by task=gc"),
         ("ablate_heads", "intervention.scale=2", "only by what is added to units"),
         ("ablate_circuit", "intervention.alpha=2", "only by steering"),
         ("circuit", "intervention.k=2", "not read by intervention=circuit"),

@@ -61,10 +61,11 @@ def test_no_flipped_bit_of_an_artifact_is_used(tmp_path: Path) -> None:
     made = Artifact(rows=[{"reply": "ja é", "nll": 0.25}], meta={"alpha": 1.5, "layers": [1, 2]})
     for _ in range(60):
         store.put("stage", "a" * 64, made, {"k": 3}, 0.1)
-        flip(draw.choice(sorted(path for path in tmp_path.rglob("*") if path.is_file())), draw)
+        flip(draw.choice(sorted(path for path in (tmp_path / "stage").rglob("*") if path.is_file())), draw)
         assert store.get("stage", "a" * 64) is None
 
 
+@pytest.mark.usefixtures("quiet")
 def test_no_flipped_bit_of_a_result_is_used(tmp_path: Path) -> None:
     """Every file of a finished job: its line, typed again, writes what was changed anew, with the same numbers."""
     made = config(tmp_path / "whole", "intervention=none", "evaluator=projection")
@@ -85,6 +86,7 @@ def test_no_flipped_bit_of_a_result_is_used(tmp_path: Path) -> None:
         shutil.rmtree(copy)
 
 
+@pytest.mark.usefixtures("quiet")
 def test_a_changed_list_of_jobs_is_not_followed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     console.setup("quiet")
     path = tmp_path / "sweep.json"

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from emo import store as store_module
+from emo.disk import DiskFullError
 from emo.store import Artifact, Store, address
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -165,7 +166,9 @@ def test_an_interrupted_write_leaves_nothing(
             again()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(
+            DiskFullError, match="No space left on device: stage stage is not written, what is finished"
+        ):
             again()
     with pytest.raises(ZeroDivisionError):
         store.get_or_compute("stage", KEY, {}, lambda: Artifact(meta={"x": 1 / 0}))

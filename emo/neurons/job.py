@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,8 +39,9 @@ from emo.neurons.masks import Mask, plan_masks
 from emo.neurons.prediction import Asked
 from emo.neurons.selectors import Selection
 from emo.passes import NO_EDIT, Row
+from emo.places import check_places
 from emo.prompts import user_ids
-from emo.store import Artifact, Store, address, writable
+from emo.store import Artifact, Store, address
 
 VERSIONS = {"predictions": 3, "prior": 2, "written": 3, "result": 3}
 CALIBRATED = "calibrated"
@@ -67,13 +67,15 @@ class ClassJob:
             named = config.emotions.names if other.task == "emotion" else None
             self.beside = Finder(config, load_items(other, named, config.seed))
         self.finder = Finder(config, self.splits, self.beside)
+        self.finder.store = self.store  # one list of what the job has read
+        if self.beside is not None:
+            self.beside.store = self.store
         path = config.circuit.path
         self.circuit = None if path is None else Circuit.load(find_circuit(path, "circuit.path"))
 
     def check(self) -> None:
         """Check what the job needs from this machine beyond the model; raises `UserError`."""
-        paths = self.config.paths
-        writable(Path(paths.outputs) / self.config.name, Path(paths.store))
+        check_places(self.config, self.result_address)
         tracking.check(self.config.tracker)
         if self.circuit is not None:
             allowed = self.config.circuit.allow_other_weights

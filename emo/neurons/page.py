@@ -77,7 +77,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
             facts=facts,
             tables=_tables(job, found),
         )
-        finish(scratch, folder, result)
+        finish(scratch, folder, result, job)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
