@@ -29,6 +29,8 @@ from torch import Tensor
 
 from emo.console import warn
 from emo.errors import UserError
+from emo.partial import work
+from emo.partial_log import Log
 from emo.sealed import DamagedError, changed, file_digests, read_sealed, seal
 
 
@@ -173,11 +175,15 @@ class Store:
             missing = [name for name in places if name not in found]
             if missing:
                 start = time.perf_counter()
-                made = compute(missing)
-                for name in missing:
-                    if made[name].whole:
-                        self.put(*places[name], made[name], configs[name], time.perf_counter() - start)
-                    found[name] = made[name]
+                logs = {name: Log(self.root / stage, key) for name, (stage, key) in places.items() if name in missing}
+                with work(logs):  # what is finished is kept until its artifact is there
+                    made = compute(missing)
+                    for name, log in logs.items():
+                        if made[name].whole:
+                            took = time.perf_counter() - start + log.spent_s
+                            self.put(*places[name], made[name], configs[name], took)
+                            log.drop()
+                        found[name] = made[name]
         return {name: found[name] for name in places}
 
     @contextmanager
