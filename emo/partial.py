@@ -22,7 +22,7 @@ from torch import Tensor
 from emo.console import say, warn
 from emo.errors import UserError
 from emo.partial_log import Log, Sums, named
-from emo.stopping import Stopped, held
+from emo.stopping import Stopped, check, held
 
 EVERY_S = 60.0  # at most so much work is lost by a kill, beside the pass under way
 SHARE = 20  # writing takes at most one part of so many of the time
@@ -38,7 +38,7 @@ class Work:
         self.logs = dict(logs)
         self.only: str | None = None  # whose rows are computed, where artifacts are computed one by one
         self.told = ""  # how far it is, in words
-        self._rows: list[tuple[str, Sequence[Owner], Any]] = []
+        self._rows: list[tuple[Log, str, object, Any]] = []  # where it goes, loop, row, value
         self._running: list[Running] = []
         self._last = monotonic()
         self._next = self._last + EVERY_S
@@ -62,7 +62,7 @@ class Work:
 
     def add(self, what: str, owners: Sequence[Owner], value: Any) -> None:
         """Remember a finished row."""
-        self._rows.append((what, owners, value))
+        self._rows += [(self.log(name), what, of, value) for name, of in owners]
         self.when_due()
 
     def runs(self, running: Running) -> None:
@@ -70,7 +70,8 @@ class Work:
         self._running.append(running)
 
     def when_due(self) -> None:
-        """Write what is finished if the last time is long ago."""
+        """Write what is finished if the last time is long ago; hear a signal that other code swallowed."""
+        check()
         if monotonic() >= self._next:
             self.flush()
 
@@ -81,11 +82,9 @@ class Work:
             rows, self._rows = self._rows, []
             lines: dict[str, list[tuple[str, Any]]] = {}
             logs: dict[str, Log] = {}
-            for what, owners, value in rows:
-                for name, of in owners:
-                    log = self.log(name)
-                    logs[log.key] = log
-                    lines.setdefault(log.key, []).append((named(what, of), value))
+            for log, what, of, value in rows:
+                logs[log.key] = log
+                lines.setdefault(log.key, []).append((named(what, of), value))
             try:
                 for running in self._running:
                     if running.keep():

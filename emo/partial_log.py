@@ -1,7 +1,7 @@
 """The files of an artifact that is not finished yet, beside where it will lie.
 
     <store>/<stage>/.partial-<first 16 digits of the address>/rows-<random>.jsonl    a file per process that writes
-                                                              sums-<random>.safetensors with <digest>.json
+                                                              <loop>.json and <loop>-<random>/tensors.safetensors
 
 A line of ``rows`` is what was finished since the line before: sealed, so that a torn or changed one is as good as not
 there. Sums are replaced as they grow; their JSON names the file of the tensors and its digest.
@@ -95,8 +95,8 @@ class Log:
             OSError: it could not be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        place, name = self._place(what), f"sums-{uuid4().hex[:12]}"
-        before = self._files(place)
+        place = self._place(what)
+        name = f"{place.stem}-{uuid4().hex[:12]}"
         held = {key: x.detach().cpu().contiguous() for key, x in sums.tensors.items()}
         (self.folder / name).mkdir()
         path = self.folder / name / "tensors.safetensors"
@@ -105,17 +105,12 @@ class Log:
         scratch = self.folder / f"{name}.json"
         scratch.write_text(json.dumps(seal({"of": self.key, "files": files, "done": sorted(sums.done)})))
         scratch.replace(place)
-        for old in before:
-            shutil.rmtree((self.folder / old).parent, ignore_errors=True)
+        for old in self.folder.glob(f"{place.stem}-*/"):
+            if old.name != name:
+                shutil.rmtree(old, ignore_errors=True)
 
     def _place(self, what: str) -> Path:
         return self.folder / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
-
-    def _files(self, place: Path) -> list[str]:
-        try:
-            return list(read_sealed(place)["files"])
-        except (DamagedError, LookupError, TypeError):
-            return []
 
     def drop(self) -> None:
         """Forget all: the artifact is there."""
@@ -147,5 +142,5 @@ def _decoded(value: Any) -> Any:
         return value
     if TENSOR not in value:
         return {key: _decoded(x) for key, x in value.items()}
-    data = bytearray(base64.b64decode(value[TENSOR]))
-    return torch.frombuffer(data, dtype=DTYPES[value["dtype"]]).view(value["shape"])
+    data, dtype = bytearray(base64.b64decode(value[TENSOR])), DTYPES[value["dtype"]]
+    return (torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)).view(value["shape"])

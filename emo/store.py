@@ -32,6 +32,7 @@ from emo.errors import UserError
 from emo.partial import work
 from emo.partial_log import Log
 from emo.sealed import DamagedError, changed, file_digests, read_sealed, seal
+from emo.stopping import held
 
 
 class Artifact(NamedTuple):
@@ -181,8 +182,9 @@ class Store:
                     for name, log in logs.items():
                         if made[name].whole:
                             took = time.perf_counter() - start + log.spent_s
-                            self.put(*places[name], made[name], configs[name], took)
-                            log.drop()
+                            with held():  # a signal must not leave half of it
+                                self.put(*places[name], made[name], configs[name], took)
+                                log.drop()
                         found[name] = made[name]
         return {name: found[name] for name in places}
 
