@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -292,3 +294,21 @@ def test_a_stopped_job_has_no_result_and_the_next_one_does_not_start(
         assert stop.value.code == stopping.STOPPED
     assert capfd.readouterr().err.splitlines()[-1].startswith("stopped by SIGTERM: what is finished is kept")
     assert not list(tmp_path.rglob("result.json")) and not list(tmp_path.rglob(".writing-*"))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR2"])
+def test_a_signal_while_loading_ends_with_143_and_one_line(name: str, tmp_path: Path) -> None:
+    """Through the real command line, before the libraries are there."""
+    code = (
+        "import os, runpy, signal, sys, importlib.abc\n"
+        "class Late(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == 'hydra': os.kill(os.getpid(), signal.{name})\n"
+        "sys.meta_path.insert(0, Late())\n"
+        f"sys.argv = ['run.py', 'model=tiny_llama', 'paths.outputs={tmp_path}']\n"
+        f"runpy.run_path({str(REPOSITORY / 'run.py')!r}, run_name='__main__')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == stopping.STOPPED
+    assert ended.stderr == f"stopped by {name}: what is finished is kept; the same line continues\n"
+    assert not ended.stdout and not list(tmp_path.iterdir())
