@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import subprocess
@@ -264,6 +265,30 @@ def test_sums_go_on_and_half_a_pass_does_not_count(tmp_path: Path) -> None:
         run(5)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1  # the newer in place of the older
     assert run(None).tolist() == [15, 15]
+
+
+def test_a_signal_tells_how_much_is_kept(tmp_path: Path) -> None:
+    """Also where it comes between two writes: what keeps the rows is not broken off by it once more."""
+
+    def stopped(i: int) -> None:
+        if i == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped) as stop, stopping.catching(), work({"a": Log(tmp_path, "a" * 64)}):
+        counting(5, [], stopped)
+    assert str(stop.value) == "stopped by SIGTERM: what is finished is kept (2 of 5 rows); the same line continues"
+
+
+def test_a_signal_that_was_swallowed_ends_the_work(tmp_path: Path) -> None:
+    def swallowed(i: int) -> None:
+        if i == 2:
+            with contextlib.suppress(BaseException):
+                signal.raise_signal(signal.SIGTERM)
+
+    asked: list[int] = []
+    with pytest.raises(Stopped), stopping.catching(), work({"a": Log(tmp_path, "a" * 64)}):
+        counting(5, asked, swallowed)
+    assert asked == [0, 1, 2]
 
 
 def test_a_signal_waits_for_the_end_of_a_write() -> None:
