@@ -154,6 +154,8 @@ def fill(
     left = [i for i in range(total) if i not in found]
     if found:
         say(f"{label}: {len(found):,} of {total:,} {unit} kept from before")
+    if own is not None and found:
+        own.told = f"{len(found):,} of {total:,} {unit}"
 
     def done(k: int, value: Any) -> None:
         found[left[k]] = value
