@@ -37,6 +37,7 @@ from emo.contributions import head_contributions, neuron_contributions
 from emo.data import Sample
 from emo.directions import ATTN, MLP
 from emo.models.lm import LM
+from emo.partial import Running
 from emo.prefixes import Text
 from emo.prompts import prompt_ids
 from emo.store import Artifact
@@ -101,18 +102,27 @@ def attribute(
     neurons_size = torch.zeros(count, layers, lm.f, dtype=torch.float64)
     heads_size = torch.zeros(count, layers, lm.h, dtype=torch.float64)
     sites = [Site.HEAD, Site.NEURON, *([Site.RESID_MID] if at_mlp else [])]
-    for batch in activations(lm, texts, config.batch_size, "attribution", sites):
+    sums = {
+        "neurons": neurons, "heads": heads, "delta_mlp": delta_mlp, "delta_attn": delta_attn,
+        "neurons_size": neurons_size, "heads_size": heads_size,
+    }  # fmt: skip
+    running = Running("attribution", "attribution", "prompts", len(texts), lambda: sums)
+    running.restore(sums)
+    for batch in activations(lm, texts, config.batch_size, "attribution", sites, only=running.left()):
         own, contrast = weights.own[:, :, batch.texts], weights.contrast[:, batch.texts]
         vectors = v[emotion[batch.texts]]  # (n, l, 2, d)
-        for layer in range(layers):
-            z, x = batch.at[Site.HEAD][:, layer], batch.at[Site.NEURON][:, layer]
-            mid = batch.at[Site.RESID_MID][:, layer] if at_mlp else None
-            neurons[:, :, layer] += own @ neuron_contributions(lm, layer, x, vectors[:, layer, MLP]).cpu().double()
-            heads[:, :, layer] += own @ head_contributions(lm, layer, z, vectors[:, layer, ATTN], mid).cpu().double()
-            delta_mlp[:, layer] += contrast @ x.double()
-            delta_attn[:, layer] += contrast @ z.double()
-            neurons_size[:, layer] += own.sum(0) @ x.abs().double()
-            heads_size[:, layer] += own.sum(0) @ z.unflatten(-1, (lm.h, lm.p)).norm(dim=-1).double()
+        with running.adding(batch.texts):
+            for layer in range(layers):
+                z, x = batch.at[Site.HEAD][:, layer], batch.at[Site.NEURON][:, layer]
+                mid = batch.at[Site.RESID_MID][:, layer] if at_mlp else None
+                by_neuron = neuron_contributions(lm, layer, x, vectors[:, layer, MLP])
+                by_head = head_contributions(lm, layer, z, vectors[:, layer, ATTN], mid)
+                neurons[:, :, layer] += own @ by_neuron.cpu().double()
+                heads[:, :, layer] += own @ by_head.cpu().double()
+                delta_mlp[:, layer] += contrast @ x.double()
+                delta_attn[:, layer] += contrast @ z.double()
+                neurons_size[:, layer] += own.sum(0) @ x.abs().double()
+                heads_size[:, layer] += own.sum(0) @ z.unflatten(-1, (lm.h, lm.p)).norm(dim=-1).double()
     if baseline == "emotions_mean":
         delta_mlp, delta_attn = (delta - delta.mean(0) for delta in (delta_mlp, delta_attn))
     found = weights.own.sum(-1)[..., None, None]  # (2, e, 1, 1)

@@ -38,17 +38,20 @@ def activations(
     label: str = "captured",
     sites: Sequence[Site] = SITES,
     normed: bool = False,
+    only: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """Yield the activations of every text, in no fixed order; sites may differ in width.
 
-    ``normed``: resid_post of the last block is taken behind the final norm.
+    ``normed``: resid_post of the last block is taken behind the final norm. ``only``: places of the texts to read.
     Memory holds one forward pass, whatever the number of texts.
     """
     room = batch_size * TOKENS_PER_PROMPT
-    trees = shared_prefixes(texts, room // 2)
-    with progress(label, len(texts), "prompts") as bar:
-        for batch in batches(texts, trees, room):
-            yield _read(lm, texts, batch, sites, normed)
+    places = range(len(texts)) if only is None else only
+    read = [texts[i] for i in places]
+    with progress(label, len(read), "prompts") as bar:
+        for batch in batches(read, shared_prefixes(read, room // 2), room):
+            found = _read(lm, read, batch, sites, normed)
+            yield Batch([places[i] for i in found.texts], found.at)
             bar.advance(sum(len(tree.members) for tree in batch))
 
 

@@ -48,6 +48,7 @@ def guard(job: Callable[[], int], *, full: bool = False) -> int:
     """
     try:
         with stopping.catching():
+            stopping.check()
             return job()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the same command continues where this one stopped\n")

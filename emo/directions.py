@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -111,6 +111,17 @@ class Moments:
         if not self.groups:
             cost += np.eye(len(present))
         return [present[int(column)] for column in linear_sum_assignment(cost)[1]]
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return all that was added, the form of `emo.store.Artifact`; `restore` takes it up."""
+        given, groups = torch.from_numpy(self.given), torch.tensor(self.groups)
+        found = {"counts": self.counts, "given": given, "groups": groups}
+        return found if self.sums is None else found | {"sums": self.sums}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `to_tensors` gave, with the groups behind those."""
+        self.sums, self.counts = tensors.get("sums"), tensors["counts"]
+        self.given, self.groups = tensors["given"].numpy(), int(tensors["groups"])
 
     def directions(self) -> tuple[Float[Tensor, "e l s d"], Float[Tensor, "e l s"]]:
         """Return unit directions (e, l, 2, d) of the true labels, and their lengths before normalising (e, l, 2)."""

@@ -9,7 +9,7 @@ with a post-norm in between where the family has one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from emo.contributions import added
 from emo.generate import Planter
 from emo.hooks import Edit, edited, reading
 from emo.models.lm import LM
-from emo.passes import Grove, Row, in_passes, settled
+from emo.passes import Grove, Row, ignore, in_passes, settled
 from emo.types import Site
 
 # Where the state stands that a sublayer's output, or the stream itself, is compared with.
@@ -27,7 +27,13 @@ BEHIND = {Site.HEAD: Site.RESID_MID, Site.NEURON: Site.RESID_POST, Site.RESID_PO
 
 
 def doses(
-    lm: LM, prompts: Sequence[Sequence[int]], rows: Sequence[Row], edits: Sequence[Edit], batch_size: int, label: str
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[Row],
+    edits: Sequence[Edit],
+    batch_size: int,
+    label: str,
+    done: Callable[[int, float], None] = ignore,
 ) -> Tensor:
     """Return the dose of every row, (rows,); nan where no sublayer is changed, nan or inf where the row explodes.
 
@@ -38,6 +44,7 @@ def doses(
         edits: the edits behind the conditions, at head, neuron or resid_post.
         batch_size: prompts in one forward pass.
         label: name of the progress bar.
+        done: called with every row and its dose, once that is there.
     """
     places = sorted({(edit.site, edit.layer) for edit in edits})
     total, count = torch.zeros(len(rows)), torch.zeros(len(rows))
@@ -76,6 +83,8 @@ def doses(
         return order
 
     with progress(label, len(rows), "rows") as bar:
-        for _, done in in_passes(planter.passes(rows, batch_size), run):
-            bar.advance(len(done))
+        for _, order in in_passes(planter.passes(rows, batch_size), run):
+            bar.advance(len(order))
+            for i in order:
+                done(i, float(total[i] / count[i]))
     return total / count  # 0 / 0 is nan

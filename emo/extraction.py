@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from emo.errors import UserError
 from emo.generate import generate
 from emo.models.chat import opens_thinking
 from emo.models.lm import LM
+from emo.partial import Done, Owner, Running, fill
 from emo.passes import Row
 from emo.prefixes import Text
 from emo.prompts import check_prompts, prompt_ids
@@ -71,14 +72,28 @@ def extract(
     counted: dict[str, list[str]] = {}  # sample id -> emotions whose reply was accepted
     size, states_seen = torch.zeros(()), 0  # of all states, to hold the length of directions against
     wanted = set(probed(config, samples))
-    for sample, group in _groups(lm, config, samples, labeller):
-        by_emotion, neutral = group[: len(names)], group[len(names) :]
-        counted[sample.id] = [name for name, s in zip(names, by_emotion, strict=True) if s is not None]
-        used = moments.add(sample.id, by_emotion, neutral[0] if neutral else None)
-        for x in (x for x in by_emotion if x is not None):
-            size, states_seen = size + x.norm(dim=-1), states_seen + 1
-        if used and sample in wanted:
-            kept += _whole(group, len(names))
+
+    def state() -> dict[str, Tensor]:
+        seen = [[name in counted.get(sample.id, ()) for name in names] for sample in samples]
+        found = {"accepted": torch.tensor(seen), "size": size, "seen": torch.tensor(states_seen)}
+        return moments.to_tensors() | found | ({"kept": torch.stack(kept)} if kept else {})
+
+    running = Running("directions", "capture", "groups", len(samples), state)
+    if before := running.found:
+        moments.restore(before)
+        size, states_seen, kept = before["size"], int(before["seen"]), [*before.get("kept", ())]
+        for i in running.done:
+            own = zip(names, before["accepted"][i].tolist(), strict=True)
+            counted[samples[i].id] = [name for name, seen in own if seen]
+    for i, group in _groups(lm, config, samples, labeller, running.done):
+        sample, by_emotion, neutral = samples[i], group[: len(names)], group[len(names) :]
+        with running.adding([i]):
+            counted[sample.id] = [name for name, s in zip(names, by_emotion, strict=True) if s is not None]
+            used = moments.add(sample.id, by_emotion, neutral[0] if neutral else None)
+            for x in (x for x in by_emotion if x is not None):
+                size, states_seen = size + x.norm(dim=-1), states_seen + 1
+            if used and sample in wanted:
+                kept += _whole(group, len(names))
     if not moments.groups:
         raise UserError(
             "directions: no group has an accepted reply for every emotion; type elicitation.groups=available "
@@ -133,20 +148,23 @@ def _stacked(kept: list[Tensor]) -> Tensor:
 
 
 def _groups(
-    lm: LM, config: Config, samples: Sequence[Sample], labeller: Labeller | None
-) -> Iterator[tuple[Sample, list[Tensor | None]]]:
-    """Yield every sample with the states of its emotions, and of the neutral form where that is the baseline."""
+    lm: LM, config: Config, samples: Sequence[Sample], labeller: Labeller | None, but: Collection[int] = ()
+) -> Iterator[tuple[int, list[Tensor | None]]]:
+    """Yield every sample (its place) with the states of its emotions, and of the neutral form where that is a baseline.
+
+    ``but``: places that are left out. The order is the same whatever they are.
+    """
     forms: list[str | None] = list(config.emotions.names)
     if config.directions.baseline == "neutral":
         forms.append(None)
     prompts = [prompt_ids(lm, config.elicitation, samples, form) for form in forms]
     # Groups whose prompts begin alike are taken together: their common tokens are forwarded once.
-    order = sorted(range(len(samples)), key=lambda i: prompts[0][i])
+    order = [i for i in sorted(range(len(samples)), key=lambda i: prompts[0][i]) if i not in but]
     for start in range(0, len(order), GROUPS_AT_ONCE):
         part = order[start : start + GROUPS_AT_ONCE]
         label = f"capture: groups {start + 1}-{start + len(part)} of {len(order)}"
         found = _group_states(lm, config, [[ids[i] for ids in prompts] for i in part], label, labeller)
-        yield from zip([samples[i] for i in part], found, strict=True)
+        yield from zip(part, found, strict=True)
 
 
 def accepted(directions: Artifact) -> set[tuple[str, str]]:
@@ -167,8 +185,16 @@ def _group_states(
     texts = [Text(ids) for ids in flat]
     refused: set[int] = set()
     if judged or config.directions.tokens == "reply_mean":
-        rows, limit = [Row(i) for i in range(len(flat))], config.generation.max_new_tokens
-        replies = generate(lm, flat, rows, [], limit, config.batch_size, f"{label}, replies")
+        limit, told = config.generation.max_new_tokens, f"{label}, replies"
+
+        def compute(left: list[int], done: Done) -> None:
+            def finished(k: int, ids: list[int]) -> None:
+                done(k, list(ids))
+
+            generate(lm, flat, [Row(i) for i in left], [], limit, config.batch_size, told, done=finished)
+
+        owners: list[list[Owner]] = [[(None, ids)] for ids in flat]
+        replies = fill("replies", told, "replies", owners, compute)
         if judged and labeller is not None:
             words = [lm.tokenizer.decode(reply, skip_special_tokens=True).strip() for reply in replies]
             found = labeller([{"sample": i, "emotion": None, "seed": 0, "reply": text} for i, text in enumerate(words)])

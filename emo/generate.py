@@ -7,7 +7,7 @@ is read once and shared; every row starts at the last prompt token, the first to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from emo.console import note, progress
 from emo.forest import TRUNK, Block, Forest
 from emo.hooks import Cursor, Edit, edited
 from emo.models.lm import LM
-from emo.passes import ExplodedError, Grove, Row, groves, in_passes, settled
+from emo.passes import ExplodedError, Grove, Row, groves, ignore, in_passes, settled
 from emo.trunks import planted
 from emo.types import Tokens
 
@@ -103,12 +103,14 @@ def generate(
     batch_size: int,
     label: str = "replies",
     exploded: set[int] | None = None,
+    done: Callable[[int, list[int]], None] = ignore,
 ) -> list[list[int]]:
     """Write one greedy reply per row; returns token ids without the end token.
 
     Each unique prompt is prefilled once per forward batch. In float32 the replies do not depend on ``batch_size``; in
     half precision rounding does, and where two tokens are nearly as likely so does the reply (10 of 40 differed). A row
     whose logits are no numbers (nan, inf) ends there and is added to ``exploded``; the others are as without it.
+    ``done`` is called with every row and its reply as soon as that is whole.
     """
     broken = set() if exploded is None else exploded
     replies: list[list[int]] = [[] for _ in rows]
@@ -120,9 +122,11 @@ def generate(
                 replies[i].clear()
             forest, finished = planter.plant(grove, cursor), 0
             try:
-                for done in _grow(lm, planter, forest, grove, rows, replies, max_new_tokens, broken):
-                    bar.advance(done)
-                    finished += done
+                for ended in _grow(lm, planter, forest, grove, rows, replies, max_new_tokens, broken):
+                    bar.advance(len(ended))
+                    finished += len(ended)
+                    for i in ended:
+                        done(i, replies[i])
             except (RuntimeError, ExplodedError):  # these rows are run again
                 bar.advance(-finished)
                 raise
@@ -141,8 +145,8 @@ def _grow(
     replies: list[list[int]],
     limit: int,
     exploded: set[int],
-) -> Iterator[int]:
-    """Decode one grove; yields how many rows finished at each step."""
+) -> Iterator[list[int]]:
+    """Decode one grove; yields the rows that finished at each step."""
     stop = lm.stop_ids()
     processors = {i: _processors(lm, rows[i], len(planter.prompts[rows[i].prompt])) for m in grove.rows for i in m}
     alive = [list(members) for members in grove.rows]
@@ -157,15 +161,16 @@ def _grow(
         last = last_tokens(block, opening)
         chosen = _choose(lm, hidden, last, alive, rows, replies, planter, processors, grove)
         exploded.update(i for i, token in chosen.items() if token == EXPLODED)
-        before, opening = sum(map(len, alive)), []
+        ended, opening = [], []
         for tree, members in enumerate(alive):
             written = [i for i in members if chosen[i] not in stop and chosen[i] != EXPLODED]
             for i in written:
                 replies[i].append(chosen[i])
             alive[tree] = written if step + 1 < limit else []
+            ended += sorted(set(members).difference(alive[tree]))
             length = len(planter.prompts[grove.prompts[tree]])
             opening.append([[(chosen[i], length + step, branch[i], rows[i].cond, step + 1)] for i in alive[tree]])
-        yield before - sum(map(len, alive))
+        yield ended
         if not any(alive):
             return
 

@@ -37,6 +37,7 @@ from emo.hooks import Cursor, Edit, edited, reading
 from emo.interventions.ops import Add, Put
 from emo.models.lm import LM
 from emo.models.precise import in_float32
+from emo.partial import Running
 from emo.passes import NO_EDIT, Grove, Row, in_passes
 from emo.ranking import spearman
 from emo.reference import Reference
@@ -123,7 +124,7 @@ def _importance(
     norms = dict(zip(sites, _norms(lm, prompts, sites, batch_size, f"{label}: sigma"), strict=True))
     norm = torch.stack([norms[site] for site in STATES], -1).float()
     if sigma_of == "residual" and asked is not None:
-        own = [_norms(lm, ids, STATES, batch_size, f"{label}: sigma") for ids in asked]
+        own = [_norms(lm, ids, STATES, batch_size, f"{label}: sigma", k) for k, ids in enumerate(asked)]
         sigma = torch.stack(own).permute(0, 2, 1).float() * lm.d**-0.5
     else:
         sigma = torch.stack([norms[site] for site in SIGMAS[sigma_of]], -1).float() * lm.d**-0.5
@@ -137,10 +138,14 @@ def _importance(
     local = ref.sign[..., None] * v
     sums = torch.zeros(conditions, lm.n_layers, dtype=torch.float64)
     planter = Planter(lm, prompts, [])
-    with progress(label, len(rows) * lm.n_layers, "rows") as bar:
+    running = Running("importance", label, "rows", len(rows), lambda: {"sums": sums})
+    running.restore({"sums": sums})
+    left = running.left()
+    todo = [rows[i] for i in left]
+    with progress(label, len(todo) * lm.n_layers, "rows") as bar:
 
         def run(grove: Grove) -> tuple[Tensor, Tensor]:
-            which = torch.tensor([rows[i].cond for members in grove.rows for i in members])
+            which = torch.tensor([todo[i].cond for members in grove.rows for i in members])
             rays = _Rays(lm, planter, grove, pushes.of(which), final)
             moved = torch.empty(len(which), lm.n_layers, dtype=torch.float64)
             for layer in range(lm.n_layers):
@@ -148,8 +153,9 @@ def _importance(
                 bar.advance(len(which))
             return which, moved
 
-        for _, (which, moved) in in_passes(planter.passes(rows, batch_size), run):
-            sums.index_add_(0, which, moved)
+        for grove, (which, moved) in in_passes(planter.passes(todo, batch_size), run):
+            with running.adding(left[i] for members in grove.rows for i in members):
+                sums.index_add_(0, which, moved)
     values = (sums / len(prompts)).view(*shape, lm.n_layers).permute(1, 2, 3, 0)
     return Importance(values.float().contiguous(), sigma.contiguous(), norm)
 
@@ -229,11 +235,21 @@ class _Rays:
         return found[self.final]
 
 
-def _norms(lm: LM, prompts: Sequence[Sequence[int]], sites: Sequence[Site], batch_size: int, label: str) -> Tensor:
-    """Return the mean Euclidean norm of every site at the last token, (sites, l) float64."""
+def _norms(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    sites: Sequence[Site],
+    batch_size: int,
+    label: str,
+    emotion: int | None = None,
+) -> Tensor:
+    """Return the mean Euclidean norm of every site at the last token, (sites, l) float64; ``emotion``: whose."""
     planter = Planter(lm, prompts, [])
     total = torch.zeros(len(sites), lm.n_layers, dtype=torch.float64)
-    with progress(label, len(prompts), "prompts") as bar:
+    running = Running(f"norms of {emotion}", label, "prompts", len(prompts), lambda: {"total": total})
+    running.restore({"total": total})
+    left = running.left()
+    with progress(label, len(left), "prompts") as bar:
 
         def run(grove: Grove) -> Tensor:
             found = torch.zeros_like(total)
@@ -246,8 +262,9 @@ def _norms(lm: LM, prompts: Sequence[Sequence[int]], sites: Sequence[Site], batc
                 forest.extend(_last_prompt_tokens(lm, planter, grove))
             return found
 
-        for grove, found in in_passes(planter.passes([Row(p) for p in range(len(prompts))], batch_size), run):
-            total += found
+        for grove, found in in_passes(planter.passes([Row(p) for p in left], batch_size), run):
+            with running.adding(grove.prompts):
+                total += found
             bar.advance(len(grove.prompts))
     return total / len(prompts)
 

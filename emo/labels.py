@@ -11,7 +11,8 @@ next call (`emo.unjudged`). A reply of an arm without a target counts once for e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ import numpy as np
 from emo.config import Config, EvaluatorConfig
 from emo.errors import UserError
 from emo.evaluators.classifier import classes, classifier_address, load_classifier
+from emo.partial import Done, Owner, fill
 from emo.store import Store, address
 from emo.types import NEUTRAL, OTHER
 
 Rows = list[dict[str, Any]]
 LABELLERS = ("classifier", "hf_classifier", "openai_judge")  # evaluators that label replies
+AT_ONCE = 512  # replies that are labelled together, a second or two: then they are kept (`emo.partial`)
 ABSENT = "absent"  # in place of a LABEL: the model has none for this CLASS
 VERSION = 2
 
@@ -116,17 +119,41 @@ def label_all(store: Store, config: Config, replies: dict[str, Rows]) -> dict[st
         replies: per arm, rows with sample, emotion (None: no target), seed and reply.
     """
     flat = [row for rows in replies.values() for row in rows]
-    if config.evaluator.name == "openai_judge":
+    if config.evaluator.name == "openai_judge":  # which keeps every answer in a book of its own
         made = _judged(store, config, flat)
-    elif config.evaluator.name == "hf_classifier":
-        from emo.evaluators.hf_classifier import probabilities
-
-        names, p = probabilities(str(config.evaluator.model), _label_map(config), [row["reply"] for row in flat])
-        made = _from_chances(names, p, flat)
     else:
-        made = label_rows(store, config.emotions.names, flat)
+        owners: list[list[Owner]] = [
+            [(arm, [row["sample"], row["emotion"], row["seed"], hashlib.sha256(row["reply"].encode()).hexdigest()])]
+            for arm, rows in replies.items()
+            for row in rows
+        ]
+
+        def compute(left: list[int], done: Done) -> None:
+            own = [flat[i] for i in left]
+
+            def heard(start: int, names: Sequence[str], p: np.ndarray) -> None:
+                for k, row in enumerate(_from_chances(names, p, own[start : start + len(p)]), start):
+                    done(k, row)
+
+            _classified(store, config, [row["reply"] for row in own], heard)
+
+        made = fill("labels", "labels", "replies", owners, compute)
     ends = [int(end) for end in np.cumsum([len(rows) for rows in replies.values()])]
     return {arm: made[end - len(rows) : end] for (arm, rows), end in zip(replies.items(), ends, strict=True)}
+
+
+def _classified(
+    store: Store, config: Config, texts: Sequence[str], heard: Callable[[int, Sequence[str], np.ndarray], None]
+) -> None:
+    """Classify texts, a part at a time: ``heard`` is given a part's first place, the names and the chances (n, c)."""
+    if config.evaluator.name == "hf_classifier":
+        from emo.evaluators.hf_classifier import probabilities
+
+        probabilities(str(config.evaluator.model), _label_map(config), texts, heard)
+        return
+    made = load_classifier(store, config.emotions.names)
+    for start in range(0, len(texts), AT_ONCE):
+        heard(start, made.names, made.probabilities(texts[start : start + AT_ONCE]))
 
 
 def label_rows(store: Store, names: Sequence[str], replies: Rows) -> Rows:

@@ -27,6 +27,10 @@ CPU_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")  # a plain Ru
 T = TypeVar("T")
 
 
+def ignore(*_: object) -> None:
+    """Stand for what is called with finished rows, where nobody waits for them."""
+
+
 class Row(NamedTuple):
     """One reply to write or to score: which prompt, under which condition (-1: unedited)."""
 

@@ -25,6 +25,7 @@ from emo.hooks import Edit
 from emo.interventions.ops import Zero
 from emo.interventions.units import UnitBank
 from emo.models.lm import LM
+from emo.partial import Done, fill
 from emo.passes import NO_EDIT, Row
 from emo.scoring import projections
 from emo.types import Tokens
@@ -102,11 +103,21 @@ def measure(
     rows = [
         Row(e * n + i, c) for e, own in enumerate(units) for i in range(n) for c in (NO_EDIT, *(cond[u] for u in own))
     ]
-    states, _ = projections(lm, flat, rows, _edits(bank, list(cond), width), v, batch_size, "ranking check")
+    edits = _edits(bank, list(cond), width)
+
+    def compute(left: list[int], done: Done) -> None:
+        own = [rows[i] for i in left]
+
+        def finished(k: int, proj: Tensor, _: Tensor | None) -> None:
+            done(k, proj[last].clone())
+
+        projections(lm, flat, own, edits, v, batch_size, "ranking check", done=finished)
+
+    states = torch.stack(fill("ranking", "ranking check", "rows", [[(None, k)] for k in range(len(rows))], compute))
     out, start = [], 0
     for e, (name, own) in enumerate(zip(names, units, strict=True)):
         size = n * (1 + len(own))
-        s = states[start : start + size, last, e].double().view(n, 1 + len(own))
+        s = states[start : start + size, e].double().view(n, 1 + len(own))
         start += size
         effects = (s[:, :1] - s[:, 1:]).mean(0)
         top, random = map(set, chosen[e])

@@ -7,7 +7,7 @@ conditions of a prompt are one-token rows over its shared prefix.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from emo.console import progress
 from emo.generate import Planter
 from emo.hooks import Edit, edited, reading
 from emo.models.lm import LM
-from emo.passes import Grove, Row, in_passes, once, settled
+from emo.passes import Grove, Row, ignore, in_passes, once, settled
 from emo.types import Site
 
 
@@ -31,6 +31,7 @@ def projections(
     label: str = "scored",
     keep: Sequence[int] = (),
     site: Site = Site.RESID_POST,
+    done: Callable[[int, Tensor, Tensor | None], None] = ignore,
 ) -> tuple[Float[Tensor, "rows l e"], Float[Tensor, "kept l d"]]:
     """Return <resid[l], v[e,l]> at the last prompt token of every row, (rows, l, e), and the states of some rows.
 
@@ -48,12 +49,16 @@ def projections(
         label: name of the progress bar.
         keep: rows whose states (len(keep), l, d) are returned too.
         site: resid_post or resid_mid.
+        done: called with every row, its projections (l, e) and its states (l, d) if wanted, once they are there.
     """
     unique, which = once(rows)
     held = torch.zeros(len(keep), lm.n_layers, lm.d)
     slots = defaultdict(list)
     for k, row in enumerate(keep):
         slots[which[row]].append(k)
+    place, asked = {row: k for k, row in enumerate(keep)}, defaultdict(list)
+    for row, u in enumerate(which):
+        asked[u].append(row)
     out = torch.zeros(len(unique), lm.n_layers, v.shape[0])
     planter = Planter(lm, prompts, edits)
     with edited(lm, edits) as cursor, progress(label, len(unique), "rows") as bar:
@@ -66,14 +71,17 @@ def projections(
                 state = x[tree, column].float()
                 out[order, layer] = (state @ v[:, layer].to(state.device).T).cpu()
                 for k, i in enumerate(order if slots else ()):
-                    for place in slots.get(i, ()):
-                        held[place, layer] = state[k].cpu()
+                    for slot in slots.get(i, ()):
+                        held[slot, layer] = state[k].cpu()
 
             with reading(lm, [(site, layer) for layer in range(lm.n_layers)], project):
                 forest.extend(block)
             settled(grove, bool(out[order].isfinite().all()))
             return len(order)
 
-        for _, done in in_passes(planter.passes(unique, batch_size), run):
-            bar.advance(done)
+        for grove, rows_done in in_passes(planter.passes(unique, batch_size), run):
+            bar.advance(rows_done)
+            for u in (u for members in grove.rows for u in members):
+                for row in asked[u]:
+                    done(row, out[u], held[place[row]] if row in place else None)
     return out[torch.tensor(which, dtype=torch.long)], held

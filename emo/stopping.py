@@ -43,6 +43,7 @@ class _State:
     guarded = 0  # how many callers up the stack are ready to catch `Stopped`
     held = 0  # how many of them must not be interrupted just now
     asked: str | None = None  # the signal that came
+    waits = False  # it came while something was held, and has raised nothing yet
     last = 0.0  # when it, or one after it, raised
 
 
@@ -84,7 +85,9 @@ def held() -> Iterator[None]:
         yield
     finally:
         _state.held -= 1
-    check()
+    if _state.waits and not _state.held:  # not one that has raised before: what tidies up after it is held too
+        _state.waits, _state.last = False, monotonic()
+        check()
 
 
 def _handle(number: int, _: FrameType | None) -> None:
@@ -94,6 +97,8 @@ def _handle(number: int, _: FrameType | None) -> None:
         os._exit(STOPPED)
     again = _state.asked is not None and monotonic() - _state.last < AGAIN_S
     _state.asked = _state.asked or name
-    if not _state.held and not again:
+    if _state.held:
+        _state.waits = _state.waits or not again
+    elif not again:
         _state.last = monotonic()
         raise Stopped(_state.asked)

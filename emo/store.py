@@ -26,11 +26,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from emo import stopping
 from emo.console import warn
 from emo.disk import READ_ONLY, writing
 from emo.errors import UserError
 from emo.in_use import InUse
 from emo.locks import held
+from emo.partial import work
+from emo.partial_log import Log
 from emo.sealed import DamagedError, changed, file_digests, read_sealed, seal
 
 
@@ -209,11 +212,16 @@ class Store:
             missing = [name for name in places if name not in found]
             if missing:
                 start = time.perf_counter()
-                made = compute(missing)
-                for name in missing:
-                    if made[name].whole:
-                        self.put(*places[name], made[name], configs[name], time.perf_counter() - start, len(missing))
-                    found[name] = made[name]
+                logs = {name: Log(self.root / stage, key) for name, (stage, key) in places.items() if name in missing}
+                with work(logs):  # what is finished is kept until its artifact is there
+                    made = compute(missing)
+                    for name, log in logs.items():
+                        if made[name].whole:
+                            took = time.perf_counter() - start + log.spent_s
+                            with stopping.held():  # a signal must not leave half of it
+                                self.put(*places[name], made[name], configs[name], took, len(missing))
+                                log.drop()
+                        found[name] = made[name]
         return {name: found[name] for name in places}
 
     @contextmanager

@@ -7,7 +7,7 @@ edited) per token on the unedited greedy reply. Ratios to arm none are formed wh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from emo.console import progress
 from emo.generate import teacher_forced
 from emo.hooks import Edit
 from emo.models.lm import LM
-from emo.passes import NO_EDIT, Row
+from emo.passes import NO_EDIT, Row, ignore
 
 
 def reply_nll(
@@ -25,18 +25,27 @@ def reply_nll(
     replies: Sequence[tuple[int, Sequence[int]]],
     batch_size: int,
     label: str = "perplexity",
+    done: Callable[[int, float | None], None] = ignore,
 ) -> list[float | None]:
     """Return the mean NLL per token (nats) of every (prompt index, reply ids); None for an empty reply.
 
-    Equal replies to the same prompt are scored once.
+    Equal replies to the same prompt are scored once. ``done`` is called with every reply and its value, once that is
+    there.
     """
-    unique = {(prompt, tuple(ids)): None for prompt, ids in replies if ids}
+    unique: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for k, (prompt, ids) in enumerate(replies):
+        if ids:
+            unique.setdefault((prompt, tuple(ids)), []).append(k)
+        else:
+            done(k, None)
     rows = [Row(prompt, NO_EDIT, ids) for prompt, ids in unique]
     scores: dict[tuple[int, tuple[int, ...]], float | None] = {}
     for scored in teacher_forced(lm, prompts, rows, [], batch_size, label):
         row = rows[scored.row]
         nll = -float(picked(scored.log_probs, row.reply).mean())
-        scores[row.prompt, row.reply] = nll if math.isfinite(nll) else None
+        value = scores[row.prompt, row.reply] = nll if math.isfinite(nll) else None
+        for k in unique[row.prompt, row.reply]:
+            done(k, value)
     return [scores[prompt, tuple(ids)] if ids else None for prompt, ids in replies]
 
 
@@ -49,6 +58,7 @@ def kl_per_token(
     tokens: int,
     batch_size: int,
     label: str = "KL",
+    done: Callable[[int, float | None], None] = ignore,
 ) -> list[float | None]:
     """Return KL(unedited || edited) per token (nats) for every (prompt index, condition); None where it is no number.
 
@@ -61,6 +71,7 @@ def kl_per_token(
         tokens: tokens of the greedy reply that are used.
         batch_size: prompts in one forward pass.
         label: name of the progress bar.
+        done: called with every pair and its value, once that is there.
     """
     out: list[float | None] = [None] * len(pairs)
     used = sorted({prompt for prompt, _ in pairs if greedy[prompt]})
@@ -76,6 +87,11 @@ def kl_per_token(
                 kl = float((reference.exp() * (reference - scored.log_probs)).sum(-1).mean())
                 out[mine[scored.row]] = kl if math.isfinite(kl) else None
             bar.advance(len(mine))
+            for k in mine:
+                done(k, out[k])
+    for k, (prompt, _) in enumerate(pairs):
+        if not greedy[prompt]:
+            done(k, None)
     return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from emo.models.hub import Revision, hub_commit
 from emo.models.keep import KeepOne
 from emo.models.load_errors import load_errors
 from emo.models.supported import check_files, check_packed
+from emo.passes import ignore
 from emo.types import OTHER
 
 BATCH = 32
@@ -67,7 +68,12 @@ def load(model_id: str) -> Any:
         return transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
 
 
-def probabilities(model_id: str, labels: Mapping[str, str], texts: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+def probabilities(
+    model_id: str,
+    labels: Mapping[str, str],
+    texts: Sequence[str],
+    heard: Callable[[int, Sequence[str], np.ndarray], None] = ignore,
+) -> tuple[tuple[str, ...], np.ndarray]:
     """Return (classes, p): p (n, c) sums, per class, the chances of the model's labels that are mapped to it.
 
     Rows of p sum to 1: chances of a model whose labels do not exclude each other are divided by their sum.
@@ -76,6 +82,7 @@ def probabilities(model_id: str, labels: Mapping[str, str], texts: Sequence[str]
         model_id: hub repository, or a local folder.
         labels: {label of the model: emotion or neutral}; all labels that are left out are the last class, other.
         texts: replies.
+        heard: called with every part that is done: its first place, classes, p.
 
     Raises:
         UserError: the model cannot be had, or has no label of such a name.
@@ -93,5 +100,7 @@ def probabilities(model_id: str, labels: Mapping[str, str], texts: Sequence[str]
             for i, found in enumerate(classify(part, truncation=True)):
                 for one in found:
                     p[start + i, names.index(labels.get(one["label"], OTHER))] += one["score"]
+            p[start : start + BATCH] /= p[start : start + BATCH].sum(1, keepdims=True)
+            heard(start, names, p[start : start + BATCH])
             bar.advance(len(part))
-    return names, p / p.sum(1, keepdims=True)
+    return names, p

@@ -8,7 +8,8 @@ and define no direction, so the margin is an outcome that the vectors do not def
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from emo.data import Sample
@@ -16,7 +17,7 @@ from emo.evaluators.damage import picked
 from emo.generate import teacher_forced
 from emo.hooks import Edit
 from emo.models.lm import LM
-from emo.passes import Row
+from emo.passes import Row, ignore
 from emo.prompts import reply_ids
 from emo.texts import held_out_replies
 from emo.types import NEUTRAL
@@ -63,19 +64,31 @@ def margins(
     edits: Sequence[Edit],
     batch_size: int,
     label: str = "margins",
+    done: Callable[[int, float | None], None] = ignore,
 ) -> list[float | None]:
     """Return the margin (nats per token) of every question, None where it is no number.
 
-    A reply shared by several questions is scored once.
+    A reply shared by several questions is scored once. ``done`` is called with every question and its margin, once
+    that is there.
     """
     pairs = [
         (Row(q.prompt, q.cond, replies[q.sample][q.emotion]), Row(q.prompt, q.cond, replies[q.sample][NEUTRAL]))
         for q in questions
     ]
-    unique = list(dict.fromkeys(row for pair in pairs for row in pair))
-    score = {}
+    asking: dict[Row, list[int]] = defaultdict(list)
+    for k, pair in enumerate(pairs):
+        for row in pair:
+            asking[row].append(k)
+    unique = list(asking)
+    score: dict[Row, float] = {}
+    found: list[float | None] = [None] * len(pairs)
     for scored in teacher_forced(lm, prompts, unique, edits, batch_size, label):
         row = unique[scored.row]
         score[row] = float(picked(scored.log_probs, row.reply).mean())
-    found = [score[emotional] - score[neutral] for emotional, neutral in pairs]
-    return [value if math.isfinite(value) else None for value in found]
+        for k in asking[row]:
+            emotional, neutral = pairs[k]
+            if emotional in score and neutral in score:
+                value = score[emotional] - score[neutral]
+                found[k] = value if math.isfinite(value) else None
+                done(k, found[k])
+    return found

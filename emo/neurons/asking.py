@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from emo.hooks import Edit
 from emo.models.lm import LM
 from emo.neurons.prediction import Asked, choice_ids, choice_scores, parsed_answers
+from emo.passes import ignore
 
 
 def named(scores: Tensor) -> Tensor:
@@ -27,6 +28,7 @@ def asked_scores(
     score: str,
     batch_size: int,
     label: str,
+    done: Callable[[int, Tensor], None] = ignore,
 ) -> Tensor:
     """Return (rows, C) scores of the names; the highest is the answer.
 
@@ -41,11 +43,23 @@ def asked_scores(
         score: of choices, mean over a name's tokens, else their sum.
         batch_size: prompts in one forward pass.
         label: name on the progress line.
+        done: called with every row and its scores (C,), once they are there.
     """
     if answer == "choice":
         choices = choice_ids(lm, classes)
-        found = choice_scores(lm, prompts, rows, edits, choices, batch_size, label)
-        return found / torch.tensor([len(own) for own in choices]) if score == "mean" else found
-    said = torch.tensor(parsed_answers(lm, prompts, rows, edits, classes, batch_size))
-    out = torch.nn.functional.one_hot(said.clamp(min=0), len(classes)).float() - 1
-    return torch.where((said < 0)[:, None], torch.nan, out)
+        length = torch.tensor([len(own) if score == "mean" else 1 for own in choices])
+        return (
+            choice_scores(
+                lm, prompts, rows, edits, choices, batch_size, label, lambda k, scores: done(k, scores / length)
+            )
+            / length
+        )
+
+    def scores_of(said: Sequence[int]) -> Tensor:
+        of = torch.tensor(said)
+        out = torch.nn.functional.one_hot(of.clamp(min=0), len(classes)).float() - 1
+        return torch.where((of < 0)[:, None], torch.nan, out)
+
+    return scores_of(
+        parsed_answers(lm, prompts, rows, edits, classes, batch_size, lambda k, said: done(k, scores_of([said])[0]))
+    )

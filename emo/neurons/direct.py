@@ -14,6 +14,7 @@ from torch import Tensor
 from emo.capture import activations
 from emo.contributions import neuron_contributions
 from emo.models.lm import LM
+from emo.partial import Running
 from emo.prefixes import Text
 from emo.types import Site
 
@@ -37,15 +38,23 @@ def direct_effects(
     states = torch.zeros(classes, lm.n_layers, lm.d, dtype=torch.float64)
     counts = torch.bincount(torch.tensor(labels), minlength=classes).clamp(min=1)
     own = torch.tensor(labels)
-    for batch in activations(lm, read, batch_size, "directions of classes", [Site.RESID_POST]):
-        states.index_add_(0, own[batch.texts], batch.at[Site.RESID_POST].double())
-    states /= counts[:, None, None]
-    v = states - states.mean(0)
+    label, n = "directions of classes", len(read)
+    running = Running(label, label, "prompts", n, lambda: {"states": states})
+    running.restore({"states": states})
+    for batch in activations(lm, read, batch_size, label, [Site.RESID_POST], only=running.left()):
+        with running.adding(batch.texts):
+            states.index_add_(0, own[batch.texts], batch.at[Site.RESID_POST].double())
+    mean = states / counts[:, None, None]
+    v = mean - mean.mean(0)
     v = (v / v.norm(dim=-1, keepdim=True).clamp(min=1e-30)).float()
     scores = torch.zeros(classes, lm.n_layers, lm.f, dtype=torch.float64)
-    for batch in activations(lm, read, batch_size, "direct effects", [Site.NEURON]):
+    label = "direct effects"
+    running = Running(label, label, "prompts", n, lambda: {"scores": scores})
+    running.restore({"scores": scores})
+    for batch in activations(lm, read, batch_size, label, [Site.NEURON], only=running.left()):
         of = own[batch.texts]
-        for layer in range(lm.n_layers):
-            found = neuron_contributions(lm, layer, batch.at[Site.NEURON][:, layer], v[of, layer])
-            scores[:, layer].index_add_(0, of, found.cpu().double())
+        with running.adding(batch.texts):
+            for layer in range(lm.n_layers):
+                found = neuron_contributions(lm, layer, batch.at[Site.NEURON][:, layer], v[of, layer])
+                scores[:, layer].index_add_(0, of, found.cpu().double())
     return scores / counts[:, None, None]

@@ -38,6 +38,7 @@ from emo.neurons.finding import Finder
 from emo.neurons.masks import Mask, plan_masks
 from emo.neurons.prediction import Asked
 from emo.neurons.selectors import Selection
+from emo.partial import Done, Owner, computing, fill
 from emo.passes import NO_EDIT, Row
 from emo.places import check_places
 from emo.prompts import user_ids
@@ -176,6 +177,10 @@ class ClassJob:
         return self.store.get_or_compute_many("predictions", keys, configs, compute)
 
     def _predict(self, arm: ClassArm) -> Artifact:
+        with computing(arm.name):
+            return self._predicted(arm)
+
+    def _predicted(self, arm: ClassArm) -> Artifact:
         masks: list[tuple[Mask, int]] = []
         rows: list[dict[str, Any]] = []
         for seed, target in arm.conditions(len(self.names)) if arm.pick != "none" else []:
@@ -250,10 +255,15 @@ class ClassJob:
         rows = [Asked(i, c) for c in conditions for i in range(len(prompts))]
         edits = self._edits(masks)
         c, lm = self.config, self.lm
-        found = asked_scores(
-            lm, prompts, rows, edits, self.names, c.evaluator.answer, c.evaluator.score, c.batch_size, label
-        )
-        return found.view(len(conditions), len(prompts), len(self.names))
+
+        def compute(left: list[int], done: Done) -> None:
+            own, e = [rows[i] for i in left], c.evaluator
+            asked_scores(lm, prompts, own, edits, self.names, e.answer, e.score, c.batch_size, label, done)
+
+        texts, edited = [digest(ids) for ids in prompts], [digest([target, mask.key()]) for mask, target in masks]
+        owners: list[list[Owner]] = [[(None, [texts[i], edited[c] if masks else None])] for i, c in rows]
+        found = fill("answers", label, "answers", owners, compute)
+        return (torch.stack(found) if found else torch.zeros(0)).view(len(conditions), len(prompts), len(self.names))
 
     @cached_property
     def written(self) -> dict[str, Artifact]:
@@ -275,6 +285,10 @@ class ClassJob:
         )
 
     def _write(self, arm: ClassArm) -> Artifact:
+        with computing(arm.name):
+            return self._replied(arm)
+
+    def _replied(self, arm: ClassArm) -> Artifact:
         test, c = self.splits.test, self.config
         conditions = arm.conditions(len(self.names))
         masks = (
@@ -289,9 +303,19 @@ class ClassJob:
             if t is None or item.label != self.names[t]
         ]
         rows = [Row(i, k if masks else NO_EDIT) for k, i in asked]
-        limit, label, exploded = c.generation.max_new_tokens, f"test: {arm.name}, replies", set[int]()
-        ids = generate(self.lm, prompts, rows, edits, limit, c.batch_size, label, exploded)
-        texts = [self.lm.tokenizer.decode(own, skip_special_tokens=True).strip() for own in ids]
+        limit, label = c.generation.max_new_tokens, f"test: {arm.name}, replies"
+
+        def compute(left: list[int], done: Done) -> None:
+            exploded, own = set[int](), [rows[i] for i in left]
+
+            def finished(k: int, ids: list[int]) -> None:
+                done(k, {"ids": list(ids), "exploded": k in exploded})
+
+            generate(self.lm, prompts, own, edits, limit, c.batch_size, label, exploded, finished)
+
+        owners: list[list[Owner]] = [[(None, [k, i])] for k, i in asked]
+        written = fill("replies", label, "replies", owners, compute)
+        texts = [self.lm.tokenizer.decode(one["ids"], skip_special_tokens=True).strip() for one in written]
         items = [Item(str(n), str(n), "", text) for n, text in enumerate(texts)]
         called = named(self._scores(items, [], f"test: {arm.name}, replies named")[0]).tolist()
         return Artifact(
@@ -300,7 +324,7 @@ class ClassJob:
                     "sample": test[i].id, "label": test[i].label, "seed": conditions[k][0],
                     "class": None if conditions[k][1] is None else self.names[int(conditions[k][1] or 0)],
                     "reply": text, "called": None if of < 0 else self.names[of],
-                    **({"exploded": True} if n in exploded else {}),
+                    **({"exploded": True} if written[n]["exploded"] else {}),
                 }
                 for n, ((k, i), text, of) in enumerate(zip(asked, texts, called, strict=True))
             ]

@@ -43,6 +43,11 @@ class Mask:
         if self.values is not None and (self.op != "add" or len(self.values) != len(self.units.unit)):
             raise ValueError("values go with op 'add', one for each unit")
 
+    def key(self) -> list[object]:
+        """Return what it does, as a JSON value: two masks of one key have the same effect."""
+        units = [self.units.layer.tolist(), self.units.unit.tolist()]
+        return [self.op, self.strength, self.live, *units, None if self.values is None else self.values.tolist()]
+
 
 def plan_masks(masks: Sequence[Mask], stats: Statistics, classes: Sequence[int | None], n_layers: int) -> list[Edit]:
     """Compile masks into edits of ``neuron`` on all tokens; condition c does what ``masks[c]`` says.

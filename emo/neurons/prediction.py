@@ -8,7 +8,8 @@ before the question, so that no state of its tokens knows what will be asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from emo.generate import generate, last_tokens
 from emo.hooks import Edit, edited
 from emo.models.lm import LM
 from emo.neurons.data import Item
-from emo.passes import Grove, Row, in_passes, once
+from emo.passes import Grove, Row, ignore, in_passes, once
 from emo.prefixes import Token, common_prefix
 from emo.prompts import reply_ids, tokenize
 
@@ -90,6 +91,7 @@ def choice_scores(
     choices: Sequence[Sequence[int]],
     batch_size: int,
     label: str = "prediction",
+    done: Callable[[int, Tensor], None] = ignore,
 ) -> Tensor:
     """Return the log-probability of every choice after every row's prompt, (rows, C) float32, in nats.
 
@@ -104,8 +106,10 @@ def choice_scores(
         choices: token ids of each choice, at least one each.
         batch_size: prompts in one forward pass.
         label: name of the progress bar.
+        done: called with every row and its scores (C,), once they are there.
     """
     unique, which = once([Row(*row) for row in rows])
+    asking = _asking(which)
     out = torch.zeros(len(unique), len(choices))
     order = sorted(range(len(unique)), key=lambda i: -len(prompts[unique[i].prompt]))  # little is padded
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -122,7 +126,17 @@ def choice_scores(
         for grove, scores in in_passes(todo, run):
             out[[i for [i] in grove.rows]] = scores
             bar.advance(len(grove.rows))
+            for k, own in ((k, own) for [i], own in zip(grove.rows, scores, strict=True) for k in asking[i]):
+                done(k, own)
     return out[torch.tensor(which, dtype=torch.long)]
+
+
+def _asking(which: Sequence[int]) -> dict[int, list[int]]:
+    """Return, for every different row, the places of those that are equal to it (`once`)."""
+    asking = defaultdict(list)
+    for k, i in enumerate(which):
+        asking[i].append(k)
+    return asking
 
 
 def _tree(prompt: Sequence[int], cond: int, choices: Sequence[Sequence[int]]) -> list[list[Token]]:
@@ -165,11 +179,25 @@ def parsed_answers(
     edits: Sequence[Edit],
     classes: Sequence[str],
     batch_size: int,
+    done: Callable[[int, int], None] = ignore,
 ) -> list[int]:
-    """Return the class whose name comes first in each row's greedy answer; -1 where none does."""
+    """Return the class whose name comes first in each row's greedy answer; -1 where none does.
+
+    ``done`` is called with every row and its class, once that is there.
+    """
     unique, which = once([Row(*row) for row in rows])
-    written = generate(lm, prompts, unique, edits, ANSWER_TOKENS, batch_size, "answers")
-    found = [first_name(lm.tokenizer.decode(ids, skip_special_tokens=True), classes) for ids in written]
+    asking = _asking(which)
+
+    def read(ids: Sequence[int]) -> int:
+        return first_name(lm.tokenizer.decode(ids, skip_special_tokens=True), classes)
+
+    def finished(i: int, ids: list[int]) -> None:
+        said = read(ids)
+        for k in asking[i]:
+            done(k, said)
+
+    written = generate(lm, prompts, unique, edits, ANSWER_TOKENS, batch_size, "answers", done=finished)
+    found = [read(ids) for ids in written]
     return [found[i] for i in which]
 
 

@@ -17,6 +17,7 @@ from emo.errors import UserError
 from emo.forest import Block, Forest
 from emo.hooks import reading
 from emo.models.lm import LM
+from emo.partial import Running
 from emo.passes import TOKENS_PER_PROMPT
 from emo.prefixes import Text, batches, layout, shared_prefixes
 from emo.types import Site
@@ -120,9 +121,13 @@ def collect(
             )
     sums = [_zeros(lm, layer, classes) for layer in range(lm.n_layers)]
     room = batch_size * TOKENS_PER_PROMPT
-    read = [Text(list(ids), len(ids) - a) for ids, (a, _) in zip(texts, spans, strict=True)]
     tokens = torch.zeros(classes, dtype=torch.float64)
-    with progress(label, len(texts), "texts") as bar:
+    held = {"tokens": tokens} | {str(layer): own for layer, own in enumerate(sums)}
+    running = Running(label, label, "texts", len(texts), lambda: held)
+    running.restore(held)
+    left = running.left()
+    read = [Text(list(texts[i]), len(texts[i]) - spans[i][0]) for i in left]
+    with progress(label, len(read), "texts") as bar:
         for batch in batches(read, shared_prefixes(read, room // 2), room):
             rows, places = layout(read, batch)
             block = Block.pad(rows, lm.device)
@@ -130,11 +135,12 @@ def collect(
             counted: list[list[int]] = [[] for _ in range(classes)]  # of each class, places in (b * t)
             for m, row, end in places:
                 end += row * width + width - len(rows[row])  # padded on the left
-                first, last = (end - len(texts[m]) + edge for edge in spans[m])
-                counted[labels[m]] += range(first, last)
-            tokens += torch.tensor([len(own) for own in counted])
+                first, last = (end - len(texts[left[m]]) + edge for edge in spans[left[m]])
+                counted[labels[left[m]]] += range(first, last)
             index = {c: torch.tensor(own, device=lm.device) for c, own in enumerate(counted) if own}
-            _read(lm, block, site, sums, index)
+            with running.adding(left[m] for m, _, _ in places):
+                tokens += torch.tensor([len(own) for own in counted])
+                _read(lm, block, site, sums, index)
             bar.advance(len(places))
     return Statistics(tokens, *torch.stack([own.cpu() for own in sums], 2).unbind())
 
