@@ -1,7 +1,7 @@
 # `make` lists the verbs. Every verb sets up what it needs; the second call finds it done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow lint bench mutants clean
+.PHONY: help setup run test test-slow slurm-test lint bench mutants clean
 
 ARGS ?=
 # The first Python on the PATH that is new enough.
@@ -37,6 +37,9 @@ test: setup ## the tests that need seconds
 
 test-slow: setup ## the tests that need minutes or the real model
 	@$(PY) -m pytest -m slow $(ARGS)
+
+slurm-test: setup ## sweeps on a real SLURM, killed and cancelled, and every line of docs/cluster.md
+	@EMO_SLURM=1 $(PY) -m pytest -m slurm $(ARGS)
 
 lint: setup ## ruff and mypy
 	@$(PY) -m ruff check .
