@@ -30,7 +30,7 @@ TOP = {
         "languages",
     ),
     *("model", "dtype", "model_family", "model_commit", "directions", "budget", "parameters", "facts", "figures"),
-    *("clusters", "exploded", "shuffled", "files", "seal"),
+    *("clusters", "exploded", "shuffled", "files", "artifacts", "seal"),
 }
 ARMS = ["none", "prompt", "steer", "random", "shuffled"]
 METRICS = {
