@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
-from emo.assembly import total_budget
+from emo.choices import CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers, total_budget
 from emo.circuit_compare import find_circuit
 from emo.circuit_file import Circuit
 from emo.config import RUNTIME_KEYS, Config
@@ -20,9 +20,6 @@ from emo.data import Sample, load_splits, spread
 from emo.directions import shuffled_draws
 from emo.errors import UserError
 from emo.evaluators.classifier import classifier_address
-from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
-from emo.interventions.circuit_arms import scale_tuned, steers
-from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.labels import labeller_address
 from emo.layers import parse_layers
 from emo.models.lm import ModelSpec

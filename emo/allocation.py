@@ -21,7 +21,7 @@ from fractions import Fraction
 
 import numpy as np
 
-ALLOCATIONS = ("importance", "uniform", "deep_first", "random")
+from emo.choices import ALLOCATIONS
 
 
 def allocate(

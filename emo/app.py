@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emo import console, ranking_check, stopping, unjudged
+from emo.choices import CIRCUIT_KINDS, UNIT_KINDS
 from emo.config import Config
 from emo.console import format_estimate
 from emo.context_length import check_length
@@ -20,8 +21,6 @@ from emo.data import joined_line
 from emo.disk import DiskFullError, writing
 from emo.errors import UserError
 from emo.exploded import lines as exploded_lines
-from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
-from emo.interventions.unit_arms import KINDS
 from emo.jobs import AnyJob, make_job
 from emo.neurons.data import remarks
 from emo.neurons.job import ClassJob
@@ -201,9 +200,9 @@ def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
         ]
     elif kind in ("none", "prompt"):
         change = ["intervention=steer"]
-    elif kind in KINDS and config.evaluator.name == "projection":
+    elif kind in UNIT_KINDS and config.evaluator.name == "projection":
         change = ["evaluator=classifier"]
-    elif kind in KINDS:
+    elif kind in UNIT_KINDS:
         op, _, units = kind.partition("_")
         change = [f"intervention={'enhance' if op == 'ablate' else 'ablate'}_{units}"]
     elif kind == "circuit":

@@ -14,26 +14,13 @@ import torch
 from torch import Tensor
 
 from emo.allocation import quotas, split_budget
-from emo.circuit_file import KINDS, Circuit, Part, Shape
+from emo.choices import UNITS, total_budget
+from emo.circuit_file import Circuit, Part, Shape
 from emo.config import CircuitConfig
 from emo.directions import ATTN, MLP
-from emo.errors import UserError
 
 SUBLAYER = {"neurons": MLP, "heads": ATTN}
 DELTAS = {"neurons": "delta_mlp", "heads": "delta_attn"}
-
-
-def total_budget(budget: int | str, layers: int) -> int:
-    """Return K: a number of units, or ``10x``, ten times the two sublayers of so many blocks.
-
-    Raises:
-        UserError: neither form.
-    """
-    text = str(budget)
-    number = text.removesuffix("x")
-    if not number.isdecimal():
-        raise UserError(f"circuit.budget={budget}: type a number of units (560) or a multiple of the sublayers (10x)")
-    return int(number) * (2 * layers if text.endswith("x") else 1)
 
 
 def assemble(
@@ -62,11 +49,11 @@ def assemble(
     """
     at = list(layers)
     budget = total_budget(how.budget, len(at))
-    parts: dict[str, list[Part]] = {kind: [] for kind in KINDS}
+    parts: dict[str, list[Part]] = {kind: [] for kind in UNITS}
     for e in range(len(names)):
-        own = {kind: importance[e, at, SUBLAYER[kind]].tolist() for kind in KINDS}
-        held = dict(zip(KINDS, split_budget(budget, how.split, own["neurons"], own["heads"]), strict=True))
-        for kind, floor in zip(KINDS, how.floor, strict=True):
+        own = {kind: importance[e, at, SUBLAYER[kind]].tolist() for kind in UNITS}
+        held = dict(zip(UNITS, split_budget(budget, how.split, own["neurons"], own["heads"]), strict=True))
+        for kind, floor in zip(UNITS, how.floor, strict=True):
             capacity, width = shape.units(kind)
             counts = quotas(how.allocation, own[kind], held[kind], floor, how.cap, capacity, seed)
             order = found[kind][e].argsort(dim=-1, descending=True, stable=True)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from emo import console
-from emo.circuit_file import JSON, KINDS, Circuit, Part
+from emo.choices import UNITS
+from emo.circuit_file import JSON, Circuit, Part
 from emo.errors import UserError
 from emo.ranking import spearman
 from emo.stats import Estimate
@@ -64,7 +65,7 @@ def compare(a: Circuit, b: Circuit) -> list[dict[str, Any]]:
     if not shared:
         raise UserError(f"task=compare: no emotion in both; {', '.join(a.emotions)} and {', '.join(b.emotions)}")
     rows = []
-    for kind in KINDS:
+    for kind in UNITS:
         quotas = [circuit.quotas(kind) for circuit in (a, b)]
         for name in shared:
             e, f = a.emotions.index(name), b.emotions.index(name)
@@ -106,7 +107,7 @@ def show_comparison(first: Path, second: Path) -> None:
     rows = compare(a, b)
     console.say(f"A: {paths[0].parent}")
     console.say(f"B: {paths[1].parent}")
-    for kind in KINDS:
+    for kind in UNITS:
         own = [row for row in rows if row["kind"] == kind]
         named = [row["emotion"] for row in own]
         counts = [" / ".join(map(str, row["units"])) for row in own]

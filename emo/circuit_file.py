@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from emo.choices import UNITS
 from emo.errors import UserError, check_choice
 from emo.hooks import Edit
 from emo.interventions.ops import AddUnits
@@ -29,7 +30,6 @@ from emo.models.lm import LM
 from emo.sealed import DamagedError, seal, unseal
 from emo.types import Site, Tokens
 
-KINDS = ("neurons", "heads")
 SITES = {"neurons": Site.NEURON, "heads": Site.HEAD}
 FORMAT = 1  # of the files; another number is refused
 JSON, TENSORS = "circuit.json", "circuit.safetensors"
@@ -120,7 +120,7 @@ class Circuit:
     def __post_init__(self) -> None:
         if len(set(self.emotions)) < len(self.emotions) or not self.emotions:
             raise ValueError(f"emotions {list(self.emotions)}: at least one and none twice are needed")
-        for kind in KINDS:
+        for kind in UNITS:
             parts = getattr(self, kind)
             if len(parts) != len(self.emotions):
                 raise ValueError(f"{len(parts)} parts of {kind} for {len(self.emotions)} emotions")
@@ -139,25 +139,25 @@ class Circuit:
         for name in names:
             check_choice("emotions.names", name, self.emotions)
         at = [self.emotions.index(name) for name in names]
-        neurons, heads = (tuple(getattr(self, kind)[e] for e in at) for kind in KINDS)
+        neurons, heads = (tuple(getattr(self, kind)[e] for e in at) for kind in UNITS)
         return replace(self, emotions=tuple(names), neurons=neurons, heads=heads)
 
     def part(self, kind: str, emotion: int) -> Part:
-        """Return the units of one of `KINDS` for the emotion of an index."""
-        if kind not in KINDS:
-            raise ValueError(f"kind {kind!r}: not one of {', '.join(KINDS)}")
+        """Return the units of one of `UNITS` for the emotion of an index."""
+        if kind not in UNITS:
+            raise ValueError(f"kind {kind!r}: not one of {', '.join(UNITS)}")
         part: Part = getattr(self, kind)[emotion]
         return part
 
     def quotas(self, kind: str) -> list[list[int]]:
-        """Return how many units of one of `KINDS` each layer has, (e, l)."""
+        """Return how many units of one of `UNITS` each layer has, (e, l)."""
         parts = [self.part(kind, e) for e in range(len(self.emotions))]
         return [torch.bincount(part.layer, minlength=self.shape.n_layers).tolist() for part in parts]
 
     def digest(self) -> str:
         """Return the sha256 (64 hex digits) of what it does: neither provenance nor the order of units changes it."""
         known = hashlib.sha256(json.dumps([self.emotions, self.shape, self.weights]).encode())
-        for kind in KINDS:
+        for kind in UNITS:
             for part in getattr(self, kind):
                 order = (part.layer * self.shape.units(kind)[0] + part.unit).argsort()
                 known.update(json.dumps([kind, part.layer[order].tolist(), part.unit[order].tolist()]).encode())
@@ -180,7 +180,7 @@ class Circuit:
             check_choice("emotion", name, self.emotions)
         scales = [float(scale)] * len(names) if isinstance(scale, int | float) else list(scale)
         made = []
-        for kind in KINDS:
+        for kind in UNITS:
             parts = [self.part(kind, self.emotions.index(name)) for name in names]
             for layer in range(self.shape.n_layers):
                 columns, deltas = zip(*(part.at(layer) for part in parts), strict=True)
@@ -219,7 +219,7 @@ class Circuit:
             OSError: the folder cannot be written.
         """
         folder = Path(folder)
-        quotas = {kind: dict(zip(self.emotions, self.quotas(kind), strict=True)) for kind in KINDS}
+        quotas = {kind: dict(zip(self.emotions, self.quotas(kind), strict=True)) for kind in UNITS}
         described = {
             "format": FORMAT, "emotions": self.emotions, "shape": self.shape._asdict(), "weights": self.weights,
             "quotas": quotas, "digest": self.digest(), "provenance": self.provenance,
@@ -261,7 +261,7 @@ class Circuit:
             f"{kind}/{emotion}/{f.name}": getattr(part, f.name)
             .contiguous()
             .clone()  # parts may share memory, files may not
-            for kind in KINDS
+            for kind in UNITS
             for emotion, part in zip(self.emotions, getattr(self, kind), strict=True)
             for f in fields(Part)
         }
@@ -273,13 +273,13 @@ class Circuit:
         if described["format"] != FORMAT:
             raise ValueError(f"format {described['format']}; this version reads {FORMAT}")
         emotions = tuple(described["emotions"])
-        wanted = {f"{kind}/{emotion}/{f.name}" for kind in KINDS for emotion in emotions for f in fields(Part)}
+        wanted = {f"{kind}/{emotion}/{f.name}" for kind in UNITS for emotion in emotions for f in fields(Part)}
         if wanted != set(tensors):
             held = sorted({name.partition("/")[2].rpartition("/")[0] for name in tensors})
             raise ValueError(f"it names the emotions {', '.join(emotions)}, {TENSORS} holds {', '.join(held)}")
         parts = {
             kind: tuple(Part(**{f.name: tensors[f"{kind}/{e}/{f.name}"] for f in fields(Part)}) for e in emotions)
-            for kind in KINDS
+            for kind in UNITS
         }
         shape = Shape(**{key: int(size) for key, size in described["shape"].items()})
         made = cls(

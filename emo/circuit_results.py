@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from emo.choices import UNITS
 from emo.circuit_compare import off_diagonal, overlap
-from emo.circuit_file import KINDS
 from emo.importance import rank_stability
 from emo.pipeline import Job
 from emo.plots import (
@@ -76,7 +76,7 @@ def facts(job: Job) -> dict[str, str]:
             else f"dev, at ppl_ratio {equal[0]:.2f}: steering {equal[1]:.2f}, circuit {equal[2]:.2f} "
             f"({job.scale_selection.metric}, interpolated)"
         )
-    for kind in KINDS:
+    for kind in UNITS:
         per_layer = np.array(circuit.quotas(kind))
         capacity = circuit.shape.units(kind)[0]
         mean_j, sd = off_diagonal(overlap(circuit, kind))
@@ -108,7 +108,7 @@ def figures(job: Job, tests: list[dict[str, Any]], where: str, folder: Path) -> 
         title = f"Effect against damage: {where}, {len(job.dev_samples)} dev prompts x {len(names)} emotions"
         path = frontier_figure(tried, title, folder / "frontier.png", job.scale_selection.metric)
         out.append((path, CAPTIONS["frontier"]))
-    quotas = [np.array(circuit.quotas(kind)) for kind in KINDS]
+    quotas = [np.array(circuit.quotas(kind)) for kind in UNITS]
     path = circuit_map(quotas[0], quotas[1], circuit.shape.h, names, f"The circuits: {where}", folder / "circuit.png")
     out.append((path, CAPTIONS["circuit"]))
     plain, modulated = job.modulated.tensors["plain"], job.modulated.tensors["modulated"]
@@ -119,7 +119,7 @@ def figures(job: Job, tests: list[dict[str, Any]], where: str, folder: Path) -> 
         path = states_scatter(plain.numpy(), modulated.numpy(), names, blocks, title, folder / "states.png")
         out.append((path, CAPTIONS["states"]))
     if len(names) > 1:
-        maps = [overlap(circuit, kind).numpy() for kind in KINDS]
+        maps = [overlap(circuit, kind).numpy() for kind in UNITS]
         path = overlap_map(maps[0], maps[1], names, f"Units in common: {where}", folder / "overlap.png")
         out.append((path, CAPTIONS["overlap"]))
     if job.saved_circuit is None:

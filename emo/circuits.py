@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emo.allocation import ALLOCATIONS, allocate, quotas, split_budget
-from emo.circuit_file import KINDS, Circuit, Part, Shape
+from emo.allocation import allocate, quotas, split_budget
+from emo.choices import ALLOCATIONS
+from emo.choices import UNITS as KINDS
+from emo.circuit_file import Circuit, Part, Shape
 from emo.errors import check_choice
 from emo.generate import generate
 from emo.models.fingerprint import fingerprint

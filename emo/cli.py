@@ -6,6 +6,7 @@ Errors of Hydra and OmegaConf are recognised by class name and text, so that thi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import shlex
 import sys
@@ -115,6 +116,7 @@ def explain(error: BaseException) -> UserError:
     return UserError("; ".join(dict.fromkeys(lines)) or type(error).__name__)
 
 
+@functools.cache
 def known_keys(section: type = Config, prefix: str = "") -> list[str]:
     """List the dotted names of every key, as typed on the command line."""
     keys = []

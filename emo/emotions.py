@@ -9,9 +9,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from emo.choices import scale_tuned, steers
 from emo.config import Config
 from emo.errors import UserError, nearest
-from emo.interventions.circuit_arms import scale_tuned, steers
 from emo.types import NEUTRAL
 
 EKMAN6 = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")

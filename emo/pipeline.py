@@ -19,7 +19,7 @@ from torch import Tensor
 from emo import unjudged
 from emo.addresses import digest
 from emo.arm_addresses import ArmAddresses
-from emo.circuit_file import KINDS as UNITS
+from emo.choices import UNITS
 from emo.console import warn
 from emo.data import spread
 from emo.errors import UserError

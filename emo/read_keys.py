@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from emo.choices import CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers
 from emo.cli import GROUPS, known_keys, shown
 from emo.config import Config
 from emo.data import BUNDLES
 from emo.errors import UserError
-from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
-from emo.interventions.circuit_arms import scale_tuned, steers
-from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.neurons.kinds import ADDED, on_classes
 from emo.neurons.kinds import KINDS as CLASS_KINDS
 

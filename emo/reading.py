@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from emo.delimited import Layout, read_table, unique
 from emo.errors import UserError
 
@@ -176,6 +174,8 @@ def _array(path: Path, text: str) -> list[dict[str, Any]]:
 
 def _parquet(path: Path, key: str) -> list[dict[str, Any]]:
     try:
+        import pandas as pd  # a quarter of a second, and only a table in parquet needs it
+
         frame = pd.read_parquet(path)
     except ImportError:
         raise UserError(
@@ -190,6 +190,8 @@ def _parquet(path: Path, key: str) -> list[dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it: lists of arrays, None of what is missing."""
+    import pandas as pd
+
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):

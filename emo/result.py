@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from emo import circuit_results, ranking_check, remarks, unit_page, unit_results, unjudged
 from emo.accuracy import label_classes, off_target
 from emo.accuracy_page import accuracy_section
-from emo.assembly import total_budget
+from emo.choices import total_budget
 from emo.disk import writing
 from emo.evidence import Evidence
 from emo.exploded import exploded

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from emo.choices import UNIT_KINDS
 from emo.curves import Curve
-from emo.interventions.unit_arms import KINDS
 from emo.types import HEADLINE
 
 SAMPLE_ROWS = 300  # rows of a job's table of replies, drawn evenly from all arms
@@ -81,7 +81,7 @@ def point_run(folder: Path, result: Mapping[str, Any], directions: Path | None, 
     config = run_config(result)
     model, given = config["model"]["name"], config["intervention"]
     if not label and given["kind"] not in ("none", "prompt"):
-        strength = "k" if given["kind"] in KINDS else "alpha"
+        strength = "k" if given["kind"] in UNIT_KINDS else "alpha"
         label = f"{strength}={given[strength]} layers={given['layers']}"
     samples = _samples(folder / "samples.jsonl")
     return Run(

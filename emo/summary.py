@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emo.choices import DRAWN_CIRCUITS, DRAWN_UNITS, UNIT_KINDS
 from emo.interventions.arms import Arm
-from emo.interventions.circuit_arms import DRAWN as DRAWN_CIRCUITS
-from emo.interventions.unit_arms import KINDS
-from emo.interventions.units import DRAWN as DRAWN_UNITS
 from emo.labels import hits
 from emo.metric_keys import metric_key
 from emo.near import clusters_of
@@ -224,7 +222,7 @@ def _rivals(job: Job, arm: Arm, metric: str) -> list[Arm]:
     """
     if not is_target(job, arm) or not arm.steered:
         return []
-    strength, units = arm.name.partition("@")[2], arm.kind in KINDS
+    strength, units = arm.name.partition("@")[2], arm.kind in UNIT_KINDS
     unedited = [] if units and metric == "delta_s_last" else [arm.reference] if units else ["none", "prompt"]
     controls = [
         o for o in job.arms if o.steered and not is_target(job, o) and o.name.partition("@")[2] in ("", strength)

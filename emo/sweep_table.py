@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from emo.interventions.circuit_arms import VARIANTS as CIRCUIT_CONTROLS
-from emo.interventions.units import CONTROLS as UNIT_CONTROLS
+from emo.choices import UNIT_CONTROLS, VARIANTS
 from emo.stats import Estimate
 from emo.types import HEADLINE
 
@@ -24,7 +23,7 @@ HIGHER = ("clean_accuracy", "accuracy", "match", "logprob_margin", "delta_s_rel"
 # Largest damage of a setting that may be called the best; of degenerate replies beyond those of arm none.
 BOUNDS = {"degenerate": 0.2, "ppl_ratio": 3.0}
 REFERENCES = ("none", "prompt")  # arms that no strength or layer changes
-CONTROLS = ("random", "shuffled", "prompt_random", "prompt_shuffled", *UNIT_CONTROLS, *CIRCUIT_CONTROLS)
+CONTROLS = ("random", "shuffled", "prompt_random", "prompt_shuffled", *UNIT_CONTROLS, *VARIANTS)
 CONSOLE_METRICS = 5  # columns that fit a terminal beside the swept values
 
 Setting = tuple[str, ...]
@@ -86,8 +85,8 @@ class SweepTable:
 
     def controls(self, arm: str) -> list[str]:
         """Return the controls matched to an arm: those under the emotion prompt for an arm under that prompt."""
-        if arm.endswith("circuit") and arm not in CIRCUIT_CONTROLS:
-            return [name for name in CIRCUIT_CONTROLS if name in self.arms]
+        if arm.endswith("circuit") and arm not in VARIANTS:
+            return [name for name in VARIANTS if name in self.arms]
         prefix = "prompt_" if arm.startswith("prompt_") else ""
         return [name for name in (f"{prefix}random", f"{prefix}shuffled") if name in self.arms and name != arm]
 

@@ -11,18 +11,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from emo.allocation import ALLOCATIONS
-from emo.assembly import total_budget
-from emo.circuit_file import KINDS as UNITS
+from emo.choices import ALLOCATIONS, CIRCUIT_CONTROLS, CIRCUIT_KINDS, UNIT_CONTROLS, UNIT_KINDS, UNITS, total_budget
 from emo.cli import explain
 from emo.config import Config
 from emo.delimited import NAMES as DELIMITERS
 from emo.emotions import check_emotions
 from emo.errors import UserError, check_choice, nearest
-from emo.interventions.circuit_arms import CONTROLS as CIRCUIT_CONTROLS
-from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
-from emo.interventions.unit_arms import KINDS as UNIT_KINDS
-from emo.interventions.units import CONTROLS as UNIT_CONTROLS
 from emo.layers import check_layers
 from emo.neurons.kinds import KINDS as CLASS_KINDS
 from emo.neurons.kinds import SELECTORS, check_classes

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from emo.allocation import allocate
-from emo.assembly import assemble, total_budget
+from emo.assembly import assemble
+from emo.choices import total_budget
 from emo.circuit_file import Circuit, Shape
 from emo.config import CircuitConfig
 from emo.errors import UserError

@@ -13,13 +13,14 @@ from test_contract_units import PROMPTS, naive
 from torch import Tensor
 from twin import PROMPT, gap, observe
 
-from emo.circuit_file import KINDS, SITES, Shape
+from emo.choices import CIRCUIT_CONTROLS, STEERING, UNITS
+from emo.circuit_file import SITES, Shape
 from emo.config import Config
 from emo.dose import doses
 from emo.generate import generate
 from emo.hooks import Edit
 from emo.interventions.arms import Arm, Bank, Plan, plan
-from emo.interventions.circuit_arms import CONTROLS, STEERING, circuit_arms
+from emo.interventions.circuit_arms import circuit_arms
 from emo.interventions.circuits import CircuitArm, CircuitBank, parts_of, plan_circuits
 from emo.models.lm import LM
 from emo.passes import Row
@@ -38,7 +39,7 @@ def bank_of(lm: LM) -> CircuitBank:
     shape, draw = Shape.of(lm), torch.Generator().manual_seed(9)
     deltas = {
         kind: torch.randn(E, shape.n_layers, units * width, generator=draw)
-        for kind in KINDS
+        for kind in UNITS
         for units, width in [shape.units(kind)]
     }
 
@@ -56,7 +57,7 @@ def job(kind: str, head_tokens: str = "every_step") -> Config:
     """Return what `circuit_arms` reads of a job with every control."""
     made = Config()
     made.intervention.kind, made.intervention.tokens, made.circuit.head_tokens = kind, "every_step", head_tokens
-    made.control.seeds, made.control.score_seeds, made.control.circuits = 2, 3, list(CONTROLS)
+    made.control.seeds, made.control.score_seeds, made.control.circuits = 2, 3, list(CIRCUIT_CONTROLS)
     return made
 
 
@@ -87,10 +88,10 @@ def counts(arm: CircuitArm, bank: CircuitBank, emotion: int, seed: int) -> dict[
 def test_quotas_of_every_control(models: dict[str, LM]) -> None:
     """As many in every block; of another emotion's circuit that one's; of one kind alone nothing of the other."""
     bank = bank_of(models["llama"])
-    quotas = {kind: bank.circuit.quotas(kind) for kind in KINDS}
+    quotas = {kind: bank.circuit.quotas(kind) for kind in UNITS}
     for name in ("circuit", "random_circuit", "shuffled_circuit", "circuit_neurons", "circuit_heads", "prompt_circuit"):
         arm = made_by(name)
-        wanted = {"circuit_neurons": ("neurons",), "circuit_heads": ("heads",)}.get(name, KINDS)
+        wanted = {"circuit_neurons": ("neurons",), "circuit_heads": ("heads",)}.get(name, UNITS)
         for seed, e in arm.conditions(E, scored=True):
             assert counts(arm, bank, e or 0, seed) == {kind: quotas[kind][e or 0] for kind in wanted}, name
     other = made_by("other_circuit")
@@ -103,7 +104,7 @@ def test_quotas_of_every_control(models: dict[str, LM]) -> None:
 def test_every_control_of_a_job_is_one_of_these() -> None:
     """A name in control.circuits that makes no arm would be left out in silence."""
     kinds = {arm.kind for arm in circuit_arms(job("circuit"), (0,), E, 1.0, False)}
-    assert kinds == {"circuit", *CONTROLS} - set(STEERING)
+    assert kinds == {"circuit", *CIRCUIT_CONTROLS} - set(STEERING)
     ablated = circuit_arms(job("ablate_circuit"), (0,), E, 1.0, False)
     assert [arm.kind for arm in ablated] == ["ablate_circuit", "random_circuit", "other_circuit"]
     assert all(arm.op == "zero" and arm.prompted and arm.reference == "prompt" for arm in ablated)
@@ -124,7 +125,7 @@ def test_every_condition_adds_its_own_vectors(models: dict[str, LM]) -> None:
     assert sorted(made.cond.values()) == list(range(len(conds)))
     for arm, seed, e in conds:
         parts = parts_of(arm, bank, e or 0, seed, 0)
-        for kind in KINDS:
+        for kind in UNITS:
             units, width = bank.circuit.shape.units(kind)
             wanted = torch.zeros(lm.n_layers, units * width)
             if kind in parts:
@@ -167,7 +168,7 @@ def test_what_controls_are_made_of(models: dict[str, LM]) -> None:
     bank = bank_of(models["llama"])
     drawn = {seed: parts_of(made_by("random_circuit"), bank, 1, seed, 0) for seed in (0, 1)}
     mixed = parts_of(made_by("shuffled_circuit"), bank, 1, 0, 0)
-    for kind in KINDS:
+    for kind in UNITS:
         own, part, units = bank.circuit.part(kind, 1), drawn[0][kind], bank.circuit.shape.units(kind)
         assert not torch.equal(part.unit, own.unit) and not torch.equal(part.unit, drawn[1][kind].unit)
         part.check(bank.circuit.shape.n_layers, *units)  # none twice

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from hydra import compose, initialize_config_dir
 
+from emo.choices import CIRCUIT_KINDS, UNIT_KINDS
 from emo.cli import known_keys
 from emo.config import Config
 from emo.errors import UserError
-from emo.interventions.circuit_arms import KINDS as CIRCUIT_KINDS
-from emo.interventions.unit_arms import KINDS as UNIT_KINDS
 from emo.neurons.arms import arms_of
 from emo.neurons.kinds import KINDS as CLASS_KINDS
 from emo.read_keys import RULES, expand, refuse_unread, unread, without_effect

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from emo.choices import UNIT_CONTROLS
 from emo.interventions.ops import Zero
-from emo.interventions.units import CONTROLS, UnitArm, UnitBank, pick_units, plan_units
+from emo.interventions.units import UnitArm, UnitBank, pick_units, plan_units
 from emo.types import Site
 
 EMOTIONS, BLOCKS, UNITS, WIDTH = 3, 4, 12, 2
@@ -38,7 +39,7 @@ def picked(made: UnitArm, emotion: int = 0, seed: int = 0) -> list[list[int]]:
 
 
 @given(
-    pick=st.sampled_from(["top", *CONTROLS]), k=st.integers(0, UNITS), op=st.sampled_from(["ablate", "enhance"]),
+    pick=st.sampled_from(["top", *UNIT_CONTROLS]), k=st.integers(0, UNITS), op=st.sampled_from(["ablate", "enhance"]),
     pool=st.sampled_from(["per_layer", "global"]), emotion=st.integers(0, EMOTIONS - 1), seed=st.integers(0, 1),
 )  # fmt: skip
 def test_controls_have_as_many_units_in_every_layer(

@@ -4,32 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from emo.circuit_file import KINDS as UNITS
+from emo.choices import DRAWN_CIRCUITS, PARTS, STEERING, UNITS, VARIANTS
 from emo.config import Config
 from emo.interventions.arms import decoding_of
 from emo.interventions.circuits import CircuitArm
-from emo.interventions.unit_arms import KINDS as UNIT_KINDS
-
-KINDS = ("circuit", "prompt_circuit", "ablate_circuit")
-DRAWN = ("random_circuit", "shuffled_circuit")  # controls with seeds of their own
-VARIANTS = {"random_circuit": "random", "shuffled_circuit": "shuffled", "other_circuit": "other"}
-PARTS = {"circuit_neurons": ("neurons",), "circuit_heads": ("heads",)}
-STEERING = ("steer", "matched_steer")  # strength chosen on dev; the circuit's own dose
-CONTROLS = (*VARIANTS, *PARTS, *STEERING, "prompt_circuit")
-
-
-def steers(config: Config) -> bool:
-    """Return whether an arm adds directions to the residual stream, by itself or chosen beside a circuit."""
-    kind = config.intervention.kind
-    if kind in KINDS:
-        return kind != "ablate_circuit" and "steer" in config.control.circuits
-    return kind not in ("none", "prompt", *UNIT_KINDS)
-
-
-def scale_tuned(config: Config) -> bool:
-    """Return whether the scale of a circuit is chosen on dev; one that is zeroed has none."""
-    given = config.intervention
-    return given.kind in KINDS and given.kind != "ablate_circuit" and given.scale == "auto"
 
 
 def circuit_arms(
@@ -38,7 +16,7 @@ def circuit_arms(
     """Return the circuit's arms, then those of its controls that edit units; a list of scales gives one arm each.
 
     Args:
-        config: of the job; ``intervention.kind`` is one of `KINDS`.
+        config: of the job; ``intervention.kind`` is one of `CIRCUIT_KINDS`.
         layers: blocks that the circuit may have units in.
         emotions: how many.
         scale: lambda, one or (``listed``) several; not ``listed`` and a list: one per emotion.
@@ -60,10 +38,10 @@ def circuit_arms(
 def circuit_arm(
     config: Config, name: str, kind: str, layers: tuple[int, ...], emotions: int, scale: float | list[float]
 ) -> CircuitArm:
-    """Return one arm; ``kind`` is one of `KINDS` or of the `CONTROLS` that edit units."""
+    """Return one arm; ``kind`` is one of `CIRCUIT_KINDS` or of the `CIRCUIT_CONTROLS` that edit units."""
     given, control, c = config.intervention, config.control, config.circuit
     seeds, score_seeds = 1, 1
-    if kind in DRAWN:
+    if kind in DRAWN_CIRCUITS:
         seeds, score_seeds = control.seeds, control.score_seeds
     elif kind == "other_circuit":
         seeds, score_seeds = min(control.seeds, emotions - 1), emotions - 1

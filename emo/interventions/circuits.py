@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo.circuit_file import KINDS, SITES, Circuit, Part
+from emo.choices import UNITS
+from emo.circuit_file import SITES, Circuit, Part
 from emo.hooks import Edit
 from emo.interventions.arms import Arm, Plan
 from emo.interventions.ops import AddUnits, Zero
@@ -42,7 +43,7 @@ class CircuitArm(Arm):
     """
 
     variant: str = "own"
-    parts: tuple[str, ...] = KINDS
+    parts: tuple[str, ...] = UNITS
     op: str = "add"
     head_tokens: str = "every_step"
 
@@ -85,7 +86,7 @@ class CircuitBank:
     @property
     def blocks(self) -> tuple[int, ...]:
         """The blocks in which the circuit of some emotion has units."""
-        parts = [part for kind in KINDS for part in getattr(self.circuit, kind)]
+        parts = [part for kind in UNITS for part in getattr(self.circuit, kind)]
         return tuple(sorted({layer for part in parts for layer in part.layer.tolist()}))
 
     def pushes(self, part: Part, kind: str) -> Tensor:
@@ -116,7 +117,7 @@ class CircuitBank:
 
     def block_dose(self, emotion: int) -> float:
         """Return the mean over touched blocks of the length of both sublayers' changes together / |h|, at lambda 1."""
-        parts = {kind: self.circuit.part(kind, emotion) for kind in KINDS}
+        parts = {kind: self.circuit.part(kind, emotion) for kind in UNITS}
         blocks = sorted({layer for part in parts.values() for layer in part.layer.tolist()})
         lengths = [
             float(torch.stack([self.push(part, kind, layer) for kind, part in parts.items()]).sum(0).norm())
@@ -174,7 +175,7 @@ def before_rescaling(bank: CircuitBank, emotions: int, base_seed: int) -> float:
     """Return how far random units' own difference vectors push, as a share of the circuit's: mean over sublayers."""
     ratios = []
     for e in range(emotions):
-        for k, kind in enumerate(KINDS):
+        for k, kind in enumerate(UNITS):
             own = bank.circuit.part(kind, e)
             made = _random(bank, kind, e, own, (base_seed, 0, e, k))
             wanted, held = bank.pushes(own, kind), bank.pushes(made, kind)
@@ -204,7 +205,7 @@ def plan_circuits(arms: Sequence[CircuitArm], bank: CircuitBank, base_seed: int,
     some = next(iter(arms), None)
     for layer in range(bank.circuit.shape.n_layers) if some else ():
         assert some is not None
-        for kind in KINDS:
+        for kind in UNITS:
             at = [parts[kind].at(layer) if kind in parts and layer != skip_layer else _NOTHING for parts in held]
             if not any(len(columns) for columns, _ in at):
                 continue

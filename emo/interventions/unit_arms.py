@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from emo.choices import DRAWN_UNITS
 from emo.config import Config
 from emo.interventions.arms import decoding_of
-from emo.interventions.units import DRAWN, UnitArm
-
-KINDS = ("ablate_neurons", "ablate_heads", "enhance_neurons", "enhance_heads")
+from emo.interventions.units import UnitArm
 
 
 def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[UnitArm]:
     """Return the target's arms, then those of each control; a list of k or of scales gives one arm each.
 
     Args:
-        config: of the job; ``intervention.kind`` is one of `KINDS`.
+        config: of the job; ``intervention.kind`` is one of `UNIT_KINDS`.
         layers: blocks that may be edited.
         emotions: how many; ``other_emotion`` averages over the others (for replies over the first few).
     """
@@ -32,7 +31,7 @@ def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[Unit
                 own = {"k": f"{k}", "scale": f"{scale:g}"}
                 shown = ",".join(f"{key}={own[key]}" for key in own if several[key] and (key == "k" or op == "enhance"))
                 seeds, score_seeds = 1, 1
-                if pick in DRAWN:
+                if pick in DRAWN_UNITS:
                     seeds, score_seeds = control.seeds, control.score_seeds
                 elif pick == "other_emotion":
                     seeds, score_seeds = min(control.seeds, emotions - 1), emotions - 1

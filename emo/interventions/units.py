@@ -23,8 +23,6 @@ from emo.interventions.arms import Arm, Plan
 from emo.interventions.ops import AddUnits, Zero
 from emo.types import Site, Tokens
 
-CONTROLS = ("random", "other_emotion", "bottom", "magnitude")
-DRAWN = ("random", "magnitude")  # controls with seeds of their own
 NEIGHBOURS = 16  # units of like magnitude among which a matched one is drawn
 
 
