@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from emo.delimited import Layout, read_table, unique
 from emo.errors import UserError
+from emo.frames import pd
 
 TABLES = (".csv", ".tsv")
 SUFFIXES = (".jsonl", ".json", *TABLES, ".parquet")

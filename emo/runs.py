@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from emo.curves import Curve
+from emo.frames import pd
 from emo.interventions.unit_arms import KINDS
 from emo.types import HEADLINE
 

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from emo.frames import pd
 from emo.interventions.arms import Arm
 from emo.interventions.circuit_arms import DRAWN as DRAWN_CIRCUITS
 from emo.interventions.unit_arms import KINDS

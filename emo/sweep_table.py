@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import pandas as pd
-
+from emo.frames import pd
 from emo.interventions.circuit_arms import VARIANTS as CIRCUIT_CONTROLS
 from emo.interventions.units import CONTROLS as UNIT_CONTROLS
 from emo.stats import Estimate
