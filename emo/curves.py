@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
-import pandas as pd
+from emo.frames import pd
 
 LABELS = ("seed",)  # numbers that are only names: nothing is a function of them
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from emo import page
+from emo.frames import pd
 from emo.stats import Estimate
 from emo.sweep_table import number, short_names
 from emo.table import BUDGET

@@ -174,7 +174,7 @@ def _array(path: Path, text: str) -> list[dict[str, Any]]:
 
 def _parquet(path: Path, key: str) -> list[dict[str, Any]]:
     try:
-        import pandas as pd  # a quarter of a second, and only a table in parquet needs it
+        from emo.frames import pd  # a quarter of a second, and only a table in parquet needs it
 
         frame = pd.read_parquet(path)
     except ImportError:
@@ -190,7 +190,7 @@ def _parquet(path: Path, key: str) -> list[dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it: lists of arrays, None of what is missing."""
-    import pandas as pd
+    from emo.frames import pd
 
     if hasattr(value, "tolist"):
         value = value.tolist()

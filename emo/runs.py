@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from emo.choices import UNIT_KINDS
 from emo.curves import Curve
+from emo.frames import pd
 from emo.types import HEADLINE
 
 SAMPLE_ROWS = 300  # rows of a job's table of replies, drawn evenly from all arms

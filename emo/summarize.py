@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from emo import console, min_budget, tracking, unjudged
 from emo.config import Config, TrackerConfig
 from emo.disk import writing
+from emo.frames import pd
 from emo.job_sections import job_sections, linked, read_figures
 from emo.neurons.summary import class_summary
 from emo.plots.min_budget import min_budget_figure

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from emo.choices import DRAWN_CIRCUITS, DRAWN_UNITS, UNIT_KINDS
+from emo.frames import pd
 from emo.interventions.arms import Arm
 from emo.labels import hits
 from emo.metric_keys import metric_key

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-import pandas as pd
-
 from emo import page
 from emo.console import format_estimate
+from emo.frames import pd
 from emo.sweep_table import HIGHER, Best, Setting, SweepTable, bounds_text, read_table, short_names
 
 SHORT = 24  # rows of a table that may stand before the figures

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import pandas as pd
-
 from emo.choices import UNIT_CONTROLS, VARIANTS
+from emo.frames import pd
 from emo.stats import Estimate
 from emo.types import HEADLINE
 

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from emo import console
 from emo.config import RUNTIME_KEYS
 from emo.errors import UserError
+from emo.frames import pd
 from emo.sealed import DamagedError, changed, read_sealed
 from emo.table_files import read_table
 

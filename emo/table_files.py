@@ -11,9 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from emo import console
+from emo.frames import pd
 from emo.sealed import DamagedError, changed, file_digest, read_sealed
 
 STATES = ".table.json"  # of what, and how, the files of a table were made

@@ -26,12 +26,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from emo import console
 from emo.config import TrackerConfig
 from emo.curves import curves
 from emo.errors import UserError
+from emo.frames import pd
 from emo.runs import Configs, Run, compare_run, curve_run, point_run
 from emo.sealed import DamagedError, read_sealed, seal
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from emo import ranking_check
 from emo.attribution import stability
 from emo.evidence import Evidence
+from emo.frames import pd
 from emo.interventions.units import UnitArm, pick_units
 from emo.longtail import reach
 from emo.metric_keys import metric_key

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
+from emo.frames import pd
 from emo.metric_keys import metric_key, metric_parts
 from emo.near import joined
 from emo.neurons.asking import named

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
+from emo.frames import pd
 from emo.plots.sweep_cells import sweep_dots, sweep_heat
 from emo.plots.sweep_curves import SIDE_BY_SIDE, clean, sweep_curves
 from emo.sweep_table import SweepTable, read_table, short_names

@@ -8,12 +8,12 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from emo.frames import pd
 from emo.metric_keys import metric_parts
 from emo.plots.sweep_curves import (
     BOUND,
