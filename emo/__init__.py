@@ -29,14 +29,14 @@ def load_evaluator(name: str = "classifier", store: str | Path | None = None) ->
     Raises:
         UserError: another name, or the sentence encoder is not installed.
     """
+    from emo import home
     from emo.emotions import EKMAN6
     from emo.errors import check_choice
     from emo.evaluators.classifier import load_classifier
     from emo.store import Store
-    from emo.validate import REPOSITORY
 
     check_choice("load_evaluator", name, ("classifier",))
-    return load_classifier(Store(store or REPOSITORY / "outputs" / "store"), EKMAN6)
+    return load_classifier(Store(store or home.folder() / "outputs" / "store"), EKMAN6)
 
 
 def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LM:

@@ -13,17 +13,14 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
-from emo import stopping
+from emo import home, stopping
 from emo.config import Config
 from emo.disk import DiskFullError
 from emo.errors import UserError, nearest
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130  # exit codes; 0: done
-GROUPS = tuple(
-    sorted(path.name for path in (Path(__file__).resolve().parent.parent / "conf").glob("*") if path.is_dir())
-)
+GROUPS = tuple(sorted(path.name for path in home.CONF.glob("*") if path.is_dir()))
 TYPES = {
     "Integer": "a whole number",
     "Float": "a number",
@@ -79,7 +76,7 @@ def _stopped(stop: stopping.Stopped) -> SystemExit:
 
 def command(overrides: Iterable[str]) -> str:
     """Return the line that starts the same job again."""
-    return shlex.join(["python", "run.py", *overrides])
+    return shlex.join([*home.PROGRAM, *overrides])
 
 
 def combine(codes: list[int]) -> int:

@@ -19,18 +19,17 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from emo import cli, console, validate
+from emo import cli, console, home, validate
 from emo.composing import Composer
 from emo.config import Config
 from emo.errors import UserError, refuse
 from emo.read_keys import refuse_unread
 from emo.sweep_jobs import key_of, read_jobs
 
-PRESETS = validate.REPOSITORY / "sweeps"
 MANY = 20  # jobs whose checking takes long enough to be shown
 
 
-def register_presets(folder: Path = PRESETS) -> None:
+def register_presets(folder: Path = home.PRESETS) -> None:
     """Make ``folder/*.yaml`` the options of the config group ``sweeps``, from whatever directory one starts.
 
     Raises:

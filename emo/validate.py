@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from emo import home
 from emo.choices import ALLOCATIONS, CIRCUIT_CONTROLS, CIRCUIT_KINDS, UNIT_CONTROLS, UNIT_KINDS, UNITS, total_budget
 from emo.cli import explain
 from emo.config import Config
@@ -111,7 +112,7 @@ def _of_size(small: Any, full: Any, *, _root_: DictConfig) -> Any:
     return full if _root_.size == "full" else small
 
 
-OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
+OmegaConf.register_new_resolver("repository", lambda: str(home.folder()), replace=True)
 OmegaConf.register_new_resolver("size", _of_size, replace=True)
 
 
@@ -153,7 +154,7 @@ def _missing(key: str) -> None:
     if key == "model.id":
         raise UserError("model=hub needs model.id=OWNER/NAME, e.g. model.id=Qwen/Qwen2.5-0.5B-Instruct")
     group = key.partition(".")[0]
-    options = sorted(path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml"))
+    options = sorted(path.stem for path in (home.CONF / group).glob("*.yaml"))
     if options:
         raise UserError(f"{group}: nothing chosen ({key} has no value); type {group}= one of {', '.join(options)}")
     raise UserError(f"{key}: has no value; type {key}=VALUE")
