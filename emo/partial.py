@@ -17,9 +17,11 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from emo.console import say, warn
+from emo.disk import is_full
 from emo.errors import UserError
 from emo.partial_log import Log, Sums, named
 from emo.stopping import Stopped, check, held
@@ -91,8 +93,9 @@ class Work:
                         logs[running.log.key] = running.log
                 for key, log in logs.items():
                     log.append(lines.get(key, []), start - self._last)
-            except OSError as error:
-                warn(f"{error.filename}: what is finished could not be kept ({error.strerror}); the work goes on")
+            except (OSError, SafetensorError) as error:  # the writer of tensors tells a full disk in its own way
+                place = getattr(error, "filename", None) or next(iter(self.logs.values())).folder
+                warn(f"{place}: what is finished could not be kept ({error}); the work goes on")
             self._last = monotonic()
             self._next = self._last + max(EVERY_S, SHARE * (self._last - start))
 
@@ -110,7 +113,8 @@ def work(logs: Mapping[str, Log]) -> Iterator[None]:
     except UserError:  # the request was wrong: nothing is left behind
         raise
     except BaseException as error:
-        own.flush()
+        if not is_full(error):  # nothing more can be written there, and its line names the place
+            own.flush()
         if isinstance(error, Stopped):
             error.kept = error.kept or own.told
         raise

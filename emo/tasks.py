@@ -124,9 +124,7 @@ def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
         told = f"{state}, {left_out} replies unjudged" if left_out else state
         rows.append([settings or "(not of this sweep)", told, seconds, (result or {}).get("error") or name])
     counts = ", ".join(f"{n} {state}" for state, n in states.items() if n or state in ALWAYS_SAID)
-    console.table(
-        f"{root}: {len(jobs)} jobs: {counts}", ["job", "state", "took", "folder, error, or who is at it"], rows
-    )
+    console.table(f"{root}: {len(jobs)} jobs: {counts}", ["job", "state", "took", "folder or error"], rows)
     took = [result["wall_s"] for result in results.values() if result is not None and result["status"] == "done"]
     if left := time_left(took, len(open_jobs), states["running"]):
         console.say(left)

@@ -50,6 +50,13 @@ def lm(request: pytest.FixtureRequest, models: dict[str, LM]) -> LM:
     return models[request.param]
 
 
+@pytest.fixture(autouse=True)
+def _console() -> Iterator[None]:
+    """Let no test leave the console as another one does not expect it."""
+    yield
+    console.setup("rich")
+
+
 @pytest.fixture
 def quiet() -> Iterator[None]:
     """Keep progress lines off stdout for one test."""

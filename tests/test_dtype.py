@@ -188,6 +188,11 @@ def test_replies_that_left_the_store_are_read_from_the_run(
     assert {row["label"] for row in read_rows(judged)} == {"sadness"}
 
 
+def files_of(folder: Path) -> set[Path]:
+    """Return all files below a folder but the lists of what running processes use."""
+    return {path for path in folder.rglob("*") if path.is_file() and path.parent.name != ".in-use"}
+
+
 def test_what_is_missing_is_named_before_anything_is_labelled(
     tmp_path: Path, server: FakeJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,12 +200,12 @@ def test_what_is_missing_is_named_before_anything_is_labelled(
     assert run_job(config(tmp_path)) == 0
     [run] = (tmp_path / "run").iterdir()
     shutil.rmtree(tmp_path / "store" / "margins")
-    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    before = files_of(tmp_path)
     judge = ("evaluator=openai_judge", f"evaluator.base_url={server.url}", "task=judge", f"runs={tmp_path / 'run'}")
     with pytest.raises(UserError, match="stage 'margins' of arm none is not in .*judging loads no language model") as e:
         run_task(config(tmp_path, *judge))
     assert str(run) in str(e.value) and "paths.store=FOLDER" in str(e.value)
-    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before and not server.requests
+    assert files_of(tmp_path) == before and not server.requests
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps(seal({key: x for key, x in result.items() if key != "model"})))
     with pytest.raises(UserError, match="written by an earlier version.*run it again"):

@@ -17,7 +17,7 @@ def made_by(spec: ModelSpec) -> dict[str, Any]:
 
 def machine(spec: ModelSpec) -> str:
     """Return the kind of machine that a model runs on: the GPU's name, or processor and threads."""
-    if spec.device.startswith("cuda") and torch.cuda.is_available():
+    if spec.device.startswith("cuda") and torch.cuda.device_count():
         count = torch.cuda.device_count() if spec.device_map else 1
         return torch.cuda.get_device_name(0) + (f" x {count}" if count > 1 else "")
     return f"{spec.device} ({platform.machine()}, {torch.get_num_threads()} threads)"

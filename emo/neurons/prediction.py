@@ -196,7 +196,8 @@ def parsed_answers(
         for k in asking[i]:
             done(k, said)
 
-    written = generate(lm, prompts, unique, edits, ANSWER_TOKENS, batch_size, "answers", done=finished)
+    told = ignore if done is ignore else finished
+    written = generate(lm, prompts, unique, edits, ANSWER_TOKENS, batch_size, "answers", done=told)
     found = [read(ids) for ids in written]
     return [found[i] for i in which]
 
