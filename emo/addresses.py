@@ -6,8 +6,6 @@ digests of data and texts; never where or how fast the job runs.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -26,6 +24,7 @@ from emo.models.lm import ModelSpec
 from emo.models.load import describe
 from emo.models.machine import made_by
 from emo.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, without_effect
+from emo.sealed import digest
 from emo.store import Store, address
 from emo.texts import digest_of, words_digest
 
@@ -310,11 +309,6 @@ def _directions(config: Config) -> dict[str, Any]:
     """Return the section directions as it stands in addresses: ``last`` only where it is not what it always was."""
     given = asdict(config.directions)
     return given if given["last"] != "resid" else {key: value for key, value in given.items() if key != "last"}
-
-
-def digest(value: object) -> str:
-    """Return the sha256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
 
 
 def _drop(config: dict[str, Any], key: str) -> None:

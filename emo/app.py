@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emo import console, ranking_check, stopping, unjudged
+from emo.check_job import check_job
 from emo.choices import CIRCUIT_KINDS, UNIT_KINDS
 from emo.config import Config
 from emo.console import format_estimate
@@ -21,6 +22,7 @@ from emo.data import joined_line
 from emo.disk import DiskFullError, writing
 from emo.errors import UserError
 from emo.exploded import lines as exploded_lines
+from emo.job_page import write_result
 from emo.jobs import AnyJob, make_job
 from emo.neurons.data import remarks
 from emo.neurons.job import ClassJob
@@ -28,7 +30,7 @@ from emo.neurons.kinds import on_classes
 from emo.neurons.page import write_result as write_classes
 from emo.plan import place
 from emo.remarks import language_line, stand_in_line
-from emo.result import comparison_line, find_result, write_failed, write_result
+from emo.result import comparison_line, find_result, write_failed
 from emo.stats import Estimate
 from emo.summarize import track_point
 from emo.table import base, read_result
@@ -57,7 +59,7 @@ def run_job(
     logging.getLogger("transformers").setLevel(logging.ERROR)
     start = time.perf_counter()
     job = job or make_job(config)
-    job.check()
+    check_job(job)
     outputs = Path(config.paths.outputs)
     folder = outputs / config.name / job.result_address[:16]
     if in_sweep:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from emo.addresses import digest
 from emo.extracted import Extracted
 from emo.interventions.arms import Arm
 from emo.interventions.circuits import CircuitArm
 from emo.interventions.units import UnitArm
+from emo.sealed import digest
 
 
 class ArmAddresses(Extracted):

@@ -20,6 +20,12 @@ PARTS = {"circuit_neurons": ("neurons",), "circuit_heads": ("heads",)}
 STEERING = ("steer", "matched_steer")  # strength chosen on dev; the circuit's own dose
 CIRCUIT_CONTROLS = (*VARIANTS, *PARTS, *STEERING, "prompt_circuit")
 
+BUNDLES = {"sev": "sev_test", "open_prompts": "open_prompts"}  # shipped: extraction and dev on sev, test on this
+DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}  # as they may be typed
+TABLES = (".csv", ".tsv")
+SUFFIXES = (".jsonl", ".json", *TABLES, ".parquet")  # of files of data
+READABLE = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file (all but the last also as .gz), or a folder of one kind"
+
 ALLOCATIONS = ("importance", "uniform", "deep_first", "random")
 
 

@@ -21,7 +21,7 @@ from emo import console
 from emo.choices import UNITS
 from emo.circuit_file import JSON, Circuit, Part
 from emo.errors import UserError
-from emo.ranking import spearman
+from emo.rank_correlation import spearman
 from emo.stats import Estimate
 
 Unit = tuple[int, int]  # block, index within it

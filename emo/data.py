@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emo import splitting
+from emo.choices import BUNDLES
 from emo.config import DatasetConfig
 from emo.delimited import Layout
 from emo.errors import UserError, nearest
@@ -24,7 +25,6 @@ from emo.splitting import SHARES, folded
 from emo.texts import TEXTS, emotion_words
 
 VALENCES = ("positive", "neutral", "negative")
-BUNDLES = {"sev": "sev_test", "open_prompts": "open_prompts"}  # shipped: extraction and dev on sev, test on this
 OPEN = "open"  # the "valence" of a prompt that tells no outcome
 EXAMPLE = "such a record is needed: " + json.dumps(
     {

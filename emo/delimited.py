@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from emo.choices import DELIMITER_NAMES
 from emo.errors import UserError
 
 DELIMITERS = (",", ";", "\t", "|")  # tried where none is given
-NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}  # as they may be typed
 SNIFFED = 50  # rows without a header that are looked at
 LIMIT = 1 << 27  # characters of one cell
 
@@ -20,7 +20,7 @@ LIMIT = 1 << 27  # characters of one cell
 class Layout(NamedTuple):
     """How delimited text is laid out; `columns` are those that are needed, `label` the one of classes."""
 
-    delimiter: str | None = None  # a character or a name of `NAMES`; None: sniffed
+    delimiter: str | None = None  # a character or a name of `DELIMITER_NAMES`; None: sniffed
     header: bool = True  # False: columns are called 0, 1, 2 ...
     columns: tuple[str, ...] = ()
     label: str | None = None
@@ -42,7 +42,7 @@ def read_table(path: Path, text: str, layout: Layout) -> tuple[list[tuple[int, d
     Raises:
         UserError: it names the line.
     """
-    delimiter = NAMES.get(layout.delimiter or "", layout.delimiter) or _sniff(path, text, layout)
+    delimiter = DELIMITER_NAMES.get(layout.delimiter or "", layout.delimiter) or _sniff(path, text, layout)
     start = text.lstrip("\r\n")[:1]
     quoted = delimiter != "\t" or (layout.header and start == '"' and _all_quoted(text.lstrip("\r\n"), delimiter))
     lines = list(_lines(path, text, delimiter, quoted))

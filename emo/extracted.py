@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from emo import tracking
 from emo.addresses import Addresses
 from emo.assembly import DELTAS, assemble
 from emo.attribution import attribute
@@ -28,7 +27,6 @@ from emo.models.fingerprint import fingerprint
 from emo.models.lm import LM
 from emo.models.load import load
 from emo.models.size import count_parameters
-from emo.places import check_places
 from emo.prompts import prompt_ids
 from emo.read_keys import ASSEMBLY_KEYS, IMPORTANCE_KEYS
 from emo.reference import Reference, reference
@@ -43,13 +41,11 @@ class Extracted(Addresses):
         """Check what the job needs from this machine beyond the model, before anything runs.
 
         Raises:
-            UserError: the sentence encoder is not installed, a folder cannot be written, W&B cannot be used.
+            UserError: the sentence encoder is not installed, or what labels replies is not there.
         """
-        check_places(self.config, self.result_address)
         if self.config.evaluator.name != "projection":
             encoder_folder()
         check_labels(self.config, self.store)
-        tracking.check(self.config.tracker)
         if self.saved_circuit is not None:
             self._check_saved(self.saved_circuit)
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from emo import circuit_results, unit_results
 from emo.accuracy import label_classes, off_target
-from emo.addresses import digest
 from emo.directions import MLP
 from emo.evaluators.classifier import load_classifier
 from emo.pipeline import Job
@@ -27,6 +26,7 @@ from emo.plots import (
     probe_figure,
     selection_figure,
 )
+from emo.sealed import digest
 from emo.stats import Estimate
 from emo.summary import layer_bands
 

@@ -39,7 +39,7 @@ from emo.models.lm import LM
 from emo.models.precise import in_float32
 from emo.partial import Running
 from emo.passes import NO_EDIT, Grove, Row, in_passes
-from emo.ranking import spearman
+from emo.rank_correlation import spearman
 from emo.reference import Reference
 from emo.types import Site, Tokens
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from emo.addresses import digest
 from emo.config import Config
 from emo.data import Sample, spread
 from emo.dose import doses as measured_doses
@@ -29,6 +28,7 @@ from emo.partial import Done, Owner, fill
 from emo.passes import NO_EDIT, Row, once
 from emo.prompts import prompt_ids
 from emo.scoring import projections
+from emo.sealed import digest
 
 AT_ONCE = 512  # replies that are embedded together: a second or two
 DOSE_SAMPLES = 8  # test samples on which doses are measured: they hardly differ between samples

@@ -17,7 +17,6 @@ from typing import Any
 from torch import Tensor
 
 from emo import unjudged
-from emo.addresses import digest
 from emo.arm_addresses import ArmAddresses
 from emo.choices import UNITS
 from emo.console import warn
@@ -31,6 +30,7 @@ from emo.interventions.circuits import before_rescaling
 from emo.interventions.unit_arms import unit_arms
 from emo.labels import label_all, labeller_address
 from emo.measure import Measure
+from emo.sealed import digest
 from emo.selection import Choice, Maker, choose
 from emo.store import Artifact
 from emo.texts import digest_of, words_digest

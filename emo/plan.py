@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emo import cli, console, unjudged
+from emo.check_job import check_job
 from emo.config import Config
 from emo.context_length import check_length, length_key
 from emo.errors import UserError, refuse
@@ -101,7 +102,7 @@ def make(configs: Sequence[tuple[list[str], Config]], command: str, keys: Sequen
     for words, config in configs:
         try:
             job = make_job(config)
-            job.check()
+            check_job(job)
             address = job.result_address
         except UserError as error:
             wrong.setdefault(str(error), []).append(" ".join(words))

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from emo.hooks import Edit
@@ -27,6 +26,7 @@ from emo.interventions.units import UnitBank
 from emo.models.lm import LM
 from emo.partial import Done, fill
 from emo.passes import NO_EDIT, Row
+from emo.rank_correlation import spearman
 from emo.scoring import projections
 from emo.types import Tokens
 
@@ -138,14 +138,6 @@ def _edits(bank: UnitBank, units: Sequence[int], width: int) -> list[Edit]:
         ]
         edits.append(Edit(bank.site, block, Zero.of(columns), Tokens.PROMPT_LAST))
     return edits
-
-
-def spearman(a: Array, b: Array) -> Array:
-    """Return Spearman's rank correlation along the last axis, ties sharing their mean rank; nan where one is flat."""
-    x, y = (rankdata(values, axis=-1) for values in (a, b))
-    x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (x, y))
-    size = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
-    return np.divide((x * y).sum(-1), size, out=np.full(size.shape, np.nan), where=size > 0)
 
 
 def table(units: Sequence[Unit], names: Sequence[str], samples: int, draws: int, seed: int) -> list[dict[str, Any]]:

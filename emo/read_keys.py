@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from emo.choices import CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers
+from emo.choices import BUNDLES, CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers
 from emo.cli import GROUPS, known_keys, shown
 from emo.config import Config
-from emo.data import BUNDLES
 from emo.errors import UserError
 from emo.neurons.kinds import ADDED, on_classes
 from emo.neurons.kinds import KINDS as CLASS_KINDS

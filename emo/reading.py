@@ -15,13 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from emo.choices import READABLE, SUFFIXES, TABLES
 from emo.delimited import Layout, read_table, unique
 from emo.errors import UserError
 
-TABLES = (".csv", ".tsv")
-SUFFIXES = (".jsonl", ".json", *TABLES, ".parquet")
 PACKED = ".gz"
-READABLE = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file (all but the last also as .gz), or a folder of one kind"
 NO_DATA = ("readme", "license", ".", "_")  # begins the name of a file that a folder of data holds beside them
 LONGEST = 160  # characters of a record in a message
 

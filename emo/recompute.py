@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from emo import console
+from emo.check_job import check_job
 from emo.config import Config
 from emo.errors import UserError
+from emo.job_page import write_result
 from emo.jobs import make_job
 from emo.neurons.job import ClassJob
 from emo.neurons.page import write_result as write_classes
 from emo.places import first_store
-from emo.result import write_result
 from emo.sealed import DamagedError, changed
 from emo.store import Store, read_artifact
 from emo.table import job_folders, read_any, read_sweep
@@ -117,7 +118,7 @@ def _again(result: Mapping[str, Any], config: Config, scratch: Path) -> dict[str
     if answers.is_dir():  # each has been paid for
         shutil.copytree(answers, scratch / "store" / "judge")
     job = make_job(made)
-    job.check()
+    check_job(job)
     if job.result_address != result["address"]:
         raise UserError("its data, its model or a stage of the program is another now: its line gives another result")
     folder = scratch / "outputs" / "run" / job.result_address[:16]

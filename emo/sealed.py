@@ -80,6 +80,11 @@ def changed(folder: Path, files: Mapping[str, str]) -> list[str]:
     return [name for name, digest in files.items() if not same(name, digest)]
 
 
+def digest(value: object) -> str:
+    """Return the sha256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
+
+
 def _digest(value: dict[str, Any]) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -12,16 +12,24 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from emo import home
-from emo.choices import ALLOCATIONS, CIRCUIT_CONTROLS, CIRCUIT_KINDS, UNIT_CONTROLS, UNIT_KINDS, UNITS, total_budget
+from emo.choices import (
+    ALLOCATIONS,
+    CIRCUIT_CONTROLS,
+    CIRCUIT_KINDS,
+    DELIMITER_NAMES,
+    READABLE,
+    UNIT_CONTROLS,
+    UNIT_KINDS,
+    UNITS,
+    total_budget,
+)
 from emo.cli import explain
 from emo.config import Config
-from emo.delimited import NAMES as DELIMITERS
 from emo.emotions import check_emotions
 from emo.errors import UserError, check_choice, nearest
 from emo.layers import check_layers
 from emo.neurons.kinds import KINDS as CLASS_KINDS
 from emo.neurons.kinds import SELECTORS, check_classes
-from emo.reading import READABLE
 from emo.store_paths import absolute, stores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -333,8 +341,8 @@ def _files(config: Config) -> None:
     if given.multilabel is not None:
         check_choice("dataset.multilabel", given.multilabel, ("skip", "first"))
     mark = given.delimiter
-    if mark is not None and mark not in DELIMITERS and (len(mark) != 1 or mark.isalnum() or mark in "\"'\r\n"):
-        raise UserError(f"dataset.delimiter={mark}: type one character, or {', '.join(DELIMITERS)}")
+    if mark is not None and mark not in DELIMITER_NAMES and (len(mark) != 1 or mark.isalnum() or mark in "\"'\r\n"):
+        raise UserError(f"dataset.delimiter={mark}: type one character, or {', '.join(DELIMITER_NAMES)}")
 
 
 def _show(value: object) -> str:

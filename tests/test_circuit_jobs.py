@@ -36,7 +36,7 @@ PROJECTED = ("evaluator=projection", "control.circuits=[]", "control.score_seeds
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures, where a test is about numbers."""
-    monkeypatch.setattr("emo.result.draw", lambda *_: [])
+    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
 
 
 def results(folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:

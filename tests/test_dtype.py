@@ -138,7 +138,7 @@ def test_judging_loads_no_language_model(
 ) -> None:
     """Also where the model is in no cache, and device and dtype are others."""
     # Nothing is drawn, but what a figure is drawn from is there.
-    monkeypatch.setattr("emo.result.draw", lambda job, *_: [] if job.has_circuit and not job.modulated else [])
+    monkeypatch.setattr("emo.job_page.draw", lambda job, *_: [] if job.has_circuit and not job.modulated else [])
     folder = hub.model("model", dtype=torch.bfloat16, max_position_embeddings=2048)
     words = ("model=hub", "model.id=owner/model", "device=auto", *kind)
     assert run_job(config(tmp_path, *words)) == 0
@@ -172,7 +172,7 @@ def test_judging_loads_no_language_model(
 def test_replies_that_left_the_store_are_read_from_the_run(
     tmp_path: Path, server: FakeJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emo.result.draw", lambda *_: [])
+    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
     assert run_job(config(tmp_path)) == 0
     [samples] = (tmp_path / "run").glob("*/samples.jsonl")
     for stage in ("replies", "damage"):
@@ -196,7 +196,7 @@ def files_of(folder: Path) -> set[Path]:
 def test_what_is_missing_is_named_before_anything_is_labelled(
     tmp_path: Path, server: FakeJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emo.result.draw", lambda *_: [])
+    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
     assert run_job(config(tmp_path)) == 0
     [run] = (tmp_path / "run").iterdir()
     shutil.rmtree(tmp_path / "store" / "margins")

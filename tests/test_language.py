@@ -134,7 +134,7 @@ def write_german(_: object, __: object, rows: object, *more: object) -> list[lis
 def test_a_job_says_which_language_its_replies_are_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("emo.result.draw", lambda *_: [])
+    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
     monkeypatch.setattr("emo.measure.generate", write_german)
     monkeypatch.setattr("transformers.PreTrainedTokenizerBase.decode", lambda _, ids, **__: bytes(ids).decode())
     assert run_job(config(tmp_path, "console=rich", "control.arms=[]")) == 0

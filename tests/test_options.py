@@ -36,7 +36,7 @@ def _own_model() -> Iterator[None]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures, where a test is about numbers."""
-    monkeypatch.setattr("emo.result.draw", lambda *_: [])
+    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
 
 
 def run(made: Config) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def test_a_failure_is_recorded_and_the_same_call_goes_on(
 def test_a_failure_while_writing_leaves_no_half_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is complete or says failed; scratch folders are removed."""
     made = config(tmp_path, *LITTLE, "evaluator=projection")
-    monkeypatch.setattr("emo.result.draw", lambda *_: 1 / 0)
+    monkeypatch.setattr("emo.job_page.draw", lambda *_: 1 / 0)
     assert run_job(made) == 1
     [folder] = (tmp_path / "run").iterdir()
     assert [path.name for path in folder.iterdir()] == ["result.json"]

@@ -21,7 +21,8 @@ from emo.hooks import Edit
 from emo.interventions.ops import Scale
 from emo.models.lm import LM
 from emo.pipeline import Job
-from emo.ranking import Unit, choose, measure, spearman, table
+from emo.rank_correlation import spearman
+from emo.ranking import Unit, choose, measure, table
 from emo.types import Site
 
 pytestmark = pytest.mark.usefixtures("quiet")

@@ -22,7 +22,7 @@ SMALL = (
 
 
 def test_all_readings_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emo.result.draw", lambda *_: [])
+    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
     made = config(tmp_path, "experiment=released_code", *SMALL)
     c = made.circuit
     assert (made.attribution.score_at, made.directions.last) == ("mlp_input", "normed")

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emo.addresses import digest
 from emo.config import Config
 from emo.models.lm import LM
 from emo.models.load import describe, load
@@ -24,6 +23,7 @@ from emo.neurons.direct import direct_effects
 from emo.neurons.prediction import content_span, question_ids
 from emo.neurons.selectors import Selection
 from emo.neurons.statistics import Statistics, collect
+from emo.sealed import digest
 from emo.store import Artifact, Store, address
 from emo.types import Site
 

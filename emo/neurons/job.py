@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emo import tracking
-from emo.addresses import digest
 from emo.circuit_compare import find_circuit
 from emo.circuit_file import Circuit, Shape
 from emo.config import Config
@@ -40,8 +38,8 @@ from emo.neurons.prediction import Asked
 from emo.neurons.selectors import Selection
 from emo.partial import Done, Owner, computing, fill
 from emo.passes import NO_EDIT, Row
-from emo.places import check_places
 from emo.prompts import user_ids
+from emo.sealed import digest
 from emo.store import Artifact, Store, address
 
 VERSIONS = {"predictions": 3, "prior": 2, "written": 3, "result": 3}
@@ -76,8 +74,6 @@ class ClassJob:
 
     def check(self) -> None:
         """Check what the job needs from this machine beyond the model; raises `UserError`."""
-        check_places(self.config, self.result_address)
-        tracking.check(self.config.tracker)
         if self.circuit is not None:
             allowed = self.config.circuit.allow_other_weights
             self.circuit.check(Shape.of(self.lm), fingerprint(self.lm), allowed)
