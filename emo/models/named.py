@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from emo import home
 from emo.config import ModelConfig
 from emo.errors import UserError, nearest
 from emo.models.lm import LM
 from emo.models.load import describe, load
 
-OPTIONS = Path(__file__).resolve().parents[2] / "conf" / "model"
+OPTIONS = home.CONF / "model"
 
 
 def load_named(name: str, device: str = "auto", dtype: str = "auto") -> LM:
