@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from emo import stopping
+from emo.core import stopping
 
 stopping.install()  # before what takes seconds to load
 
 import sys
 
-from emo.command import main
+from emo.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The package brings the files of ``conf/`` and ``sweeps/`` along, inside (`emo.home`)."""
+"""The package brings the files of ``conf/`` and ``sweeps/`` along, inside (`emo.core.home`)."""
 
 from setuptools import find_packages, setup
 

@@ -21,21 +21,21 @@ from bench.inputs import (
     typical,
     unit_vectors,
 )
-from emo import importance
-from emo.capture import activations, states
-from emo.contributions import head_contributions
-from emo.directions import MLP
-from emo.generate import generate
-from emo.hooks import Edit
-from emo.importance import Importance
-from emo.interventions.arms import Arm, Bank, plan
-from emo.interventions.units import UnitArm, UnitBank, pick_units, plan_units
-from emo.models.lm import LM
-from emo.passes import NO_EDIT, Row
-from emo.prefixes import Text
-from emo.reference import reference
-from emo.scoring import projections
-from emo.types import Site
+from emo.core.types import Site
+from emo.edit.base import Arm, Bank, plan
+from emo.edit.units import UnitArm, UnitBank, pick_units, plan_units
+from emo.find import sublayer_importance as importance
+from emo.find.contributions import head_contributions
+from emo.find.directions import MLP
+from emo.find.reference import reference
+from emo.find.sublayer_importance import Importance
+from emo.measure.projections import projections
+from emo.model.capture import activations, states
+from emo.model.generate import generate
+from emo.model.hooks import Edit
+from emo.model.lm import LM
+from emo.model.passes import NO_EDIT, Row
+from emo.model.prefixes import Text
 
 BATCH = 64  # the default batch_size of a job
 KS = (0, 2, 4, 8, 16, 32, 64, 128)

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emo.capture import states
-from emo.config import DatasetConfig, ElicitationConfig, ModelConfig
-from emo.data import Sample, load_splits
-from emo.directions import Moments
-from emo.models.lm import LM
-from emo.models.load import describe, load
-from emo.prefixes import Text
-from emo.prompts import prompt_ids
+from emo.config.schema import DatasetConfig, ElicitationConfig, ModelConfig
+from emo.data.scenarios import Sample, load_splits
+from emo.find.directions import Moments
+from emo.model.capture import states
+from emo.model.lm import LM
+from emo.model.load import describe, load
+from emo.model.prefixes import Text
+from emo.model.prompts import prompt_ids
 
 EMOTIONS = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
 DEFAULT, TINY = "smollm2_135m", "tiny"

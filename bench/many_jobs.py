@@ -22,12 +22,12 @@ from typing import Any
 import pandas as pd
 from hydra import compose, initialize_config_dir
 
-from emo.app import run_job
-from emo.config import Config
-from emo.jobs import make_job
-from emo.result import RESULT, write_json
-from emo.table import load_results, to_table
-from emo.validate import REPOSITORY, to_config
+from emo.cli.run import run_job
+from emo.config.check import REPOSITORY, to_config
+from emo.config.schema import Config
+from emo.pipeline.jobs import make_job
+from emo.results.result_file import RESULT, write_json
+from emo.results.table import load_results, to_table
 
 MODELS = ("tiny_llama", "tiny_gpt2", "tiny_qwen3")
 JOBS = 300

@@ -7,9 +7,9 @@ import sys
 
 from bench.inputs import EMOTIONS, model, samples, unit_vectors
 from bench.meters import peak_mib, reset_peak
-from emo import console
-from emo.attribution import attribute
-from emo.config import Config, ElicitationConfig, EmotionsConfig
+from emo.config.schema import Config, ElicitationConfig, EmotionsConfig
+from emo.core import console
+from emo.find.attribution import attribute
 
 BATCH = 16  # small: few samples must fill a forward pass, or its own growth would be measured
 

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from emo.models.lm import LM
+from emo.model.lm import LM
 
 
 def seconds(lm: LM, run: Callable[[], Any]) -> float:

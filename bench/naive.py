@@ -14,8 +14,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from emo.models.lm import LM
-from emo.types import Site
+from emo.core.types import Site
+from emo.model.lm import LM
 
 Change = Callable[[Tensor], Tensor | None]
 BARE_BATCH = 32  # prompts of one bare forward pass

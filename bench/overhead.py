@@ -21,9 +21,9 @@ from torch import Tensor
 from bench.cases import BATCH, steered
 from bench.inputs import EMOTIONS, Size
 from bench.meters import hook_seconds, seconds
-from emo.generate import generate
-from emo.hooks import Op
-from emo.models.lm import LM
+from emo.model.generate import generate
+from emo.model.hooks import Op
+from emo.model.lm import LM
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMES = 10  # more samples
@@ -47,7 +47,7 @@ class Timed:
     spent: list[float]
 
     def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
-        """See `emo.hooks.Op`."""
+        """See `emo.model.hooks.Op`."""
         start = time.perf_counter()
         out = self.op(x, cond, gain)
         self.spent.append(time.perf_counter() - start)

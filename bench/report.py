@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from emo.models.lm import LM
-from emo.store import versions
+from emo.core.store import versions
+from emo.model.lm import LM
 
 
 class Measured(NamedTuple):

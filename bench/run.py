@@ -22,8 +22,8 @@ from bench.cases import CASES, PEERS, Case  # noqa: E402
 from bench.inputs import DEFAULT, MODELS, SIZES, model  # noqa: E402
 from bench.meters import counted, seconds  # noqa: E402
 from bench.report import Measured  # noqa: E402
-from emo import console  # noqa: E402
-from emo.models.lm import LM  # noqa: E402
+from emo.core import console  # noqa: E402
+from emo.model.lm import LM  # noqa: E402
 
 ROUNDS = 3
 TOLERANCE = 1e-5

@@ -23,11 +23,11 @@ from pathlib import Path
 import pandas as pd
 
 import emo
-from emo import console
-from emo.sealed import DamagedError, file_digest, read_sealed
-from emo.store import Store
-from emo.table import read_any, read_result
-from emo.validate import REPOSITORY
+from emo.config.check import REPOSITORY
+from emo.core import console
+from emo.core.sealed import DamagedError, file_digest, read_sealed
+from emo.core.store import Store
+from emo.results.table import read_any, read_result
 
 WORDS = (
     *("model=tiny_llama", "intervention=steer", "evaluator=margin", "dataset.limit=3", "intervention.layers=1-2"),

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from emo.evaluators.classifier import Classifier
-    from emo.models.lm import LM
+    from emo.measure.classifier import Classifier
+    from emo.model.lm import LM
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
-    """Return the finished results below ``folder`` as a table: `emo.table.load_results`."""
-    from emo.table import load_results as load  # pandas only where it is needed
+    """Return the finished results below ``folder`` as a table: `emo.results.table.load_results`."""
+    from emo.results.table import load_results as load  # pandas only where it is needed
 
     return load(folder)
 
@@ -29,18 +29,18 @@ def load_evaluator(name: str = "classifier", store: str | Path | None = None) ->
     Raises:
         UserError: another name, or the sentence encoder is not installed.
     """
-    from emo import home
-    from emo.emotions import EKMAN6
-    from emo.errors import check_choice
-    from emo.evaluators.classifier import load_classifier
-    from emo.store import Store
+    from emo.config.emotions import EKMAN6
+    from emo.core import home
+    from emo.core.errors import check_choice
+    from emo.core.store import Store
+    from emo.measure.classifier import load_classifier
 
     check_choice("load_evaluator", name, ("classifier",))
     return load_classifier(Store(store or home.folder() / "outputs" / "store"), EKMAN6)
 
 
 def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LM:
-    """Return a model by its option of ``model=``, or as OWNER/NAME on the hub: `emo.models.named.load_named`."""
-    from emo.models.named import load_named  # torch only where it is needed
+    """Return a model by its option of ``model=``, or as OWNER/NAME on the hub: `emo.model.named.load_named`."""
+    from emo.model.named import load_named  # torch only where it is needed
 
     return load_named(name, device, dtype)

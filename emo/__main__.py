@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from emo import stopping
+from emo.core import stopping
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
     stopping.install()  # before what takes seconds to load
-    from emo.command import main as run
+    from emo.cli.command import main as run
 
     return run()
 

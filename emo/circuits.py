@@ -8,23 +8,23 @@ A circuit found on one machine is applied on another with
     lm = emo.load_model("llama32_3b")
     print(emo.circuits.write(circuit, lm, ["My train leaves in ten minutes."], "anger", scale=0.8))
 
-This is the public name of what `emo.allocation` and `emo.circuit_file` define.
+This is the public name of what `emo.find.allocation` and `emo.find.circuit` define.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emo.allocation import allocate, quotas, split_budget
-from emo.choices import ALLOCATIONS
-from emo.choices import UNITS as KINDS
-from emo.circuit_file import Circuit, Part, Shape
-from emo.errors import check_choice
-from emo.generate import generate
-from emo.models.fingerprint import fingerprint
-from emo.models.lm import LM
-from emo.passes import Row
-from emo.prompts import user_ids
+from emo.config.choices import ALLOCATIONS
+from emo.config.choices import UNITS as KINDS
+from emo.core.errors import check_choice
+from emo.find.allocation import allocate, quotas, split_budget
+from emo.find.circuit import Circuit, Part, Shape
+from emo.model.fingerprint import fingerprint
+from emo.model.generate import generate
+from emo.model.lm import LM
+from emo.model.passes import Row
+from emo.model.prompts import user_ids
 
 __all__ = [
     "ALLOCATIONS", "KINDS", "Circuit", "Part", "Shape", "allocate", "quotas", "split_budget", "write",

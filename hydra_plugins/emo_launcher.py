@@ -1,4 +1,4 @@
-"""Hydra finds launchers only here: the keys of ``cluster=joblib`` and ``cluster=gpus``, which `emo.launch` reads."""
+"""Hydra finds launchers only here: the keys of ``cluster=joblib`` and ``cluster=gpus``, read by `emo.cli.launch`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hydra.plugins.launcher import Launcher
 
 
 class ProcessLauncher(Launcher):
-    """Jobs in several processes of this machine; the sweeper starts them (`emo.launch.processes`)."""
+    """Jobs in several processes of this machine; the sweeper starts them (`emo.cli.launch.processes`)."""
 
     def __init__(self, n_jobs: int | None, gpus: bool) -> None:
         """Take the number of processes (None: one for each GPU), and whether each has a GPU of its own."""

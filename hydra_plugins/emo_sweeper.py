@@ -1,4 +1,4 @@
-"""Hydra finds sweepers only here: one thin class over `emo.sweeps`."""
+"""Hydra finds sweepers only here: one thin class over `emo.cli.sweeper`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EmoSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the jobs that ``arguments`` (``KEY=VALUE,VALUE``) stand for."""
-        from emo.sweeps import sweep
+        from emo.cli.sweeper import sweep
 
         params = [f"{key}={value}" for key, value in (self.params or {}).items()]
         return sweep(self.hydra_context.config_loader, self.config, self.launcher, params, arguments, self.jobs)

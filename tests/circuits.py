@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emo.circuit_file import Circuit, Part, Shape
+from emo.find.circuit import Circuit, Part, Shape
 
 EMOTIONS = ("anger", "fear", "sadness")
 SHAPE = Shape(4, 32, 48, 4, 8)  # of tiny_llama

@@ -14,11 +14,11 @@ typechecked.install()  # before anything of the package is imported
 
 from hub_cache import HubCache  # noqa: E402
 
-from emo import console  # noqa: E402
-from emo.config import ModelConfig  # noqa: E402
-from emo.models.lm import LM  # noqa: E402
-from emo.models.load import describe, load  # noqa: E402
-from emo.models.tiny import FAMILY_NAMES  # noqa: E402
+from emo.config.schema import ModelConfig  # noqa: E402
+from emo.core import console  # noqa: E402
+from emo.model.lm import LM  # noqa: E402
+from emo.model.load import describe, load  # noqa: E402
+from emo.model.tiny import FAMILY_NAMES  # noqa: E402
 
 torch.set_num_threads(1)  # tiny products: a second thread costs more than it brings
 

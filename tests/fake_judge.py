@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emo.evaluators.openai_judge import Judge, JudgeSettings, Question
+from emo.measure.judge import Judge, JudgeSettings, Question
 
 KEY = "sk-test-4f9a8e77b2c14d53"
 SIX = ("anger", "sadness", "fear", "happiness", "surprise", "disgust")

@@ -14,11 +14,11 @@ import transformers
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from emo.config import ModelConfig
-from emo.errors import UserError
-from emo.models.lm import LM
-from emo.models.load import describe, load
-from emo.models.tiny import FFN, HEADS, KV_HEADS, WIDTH, tiny_tokenizer
+from emo.config.schema import ModelConfig
+from emo.core.errors import UserError
+from emo.model.lm import LM
+from emo.model.load import describe, load
+from emo.model.tiny import FFN, HEADS, KV_HEADS, WIDTH, tiny_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BLOCKS = 3

@@ -8,8 +8,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from emo.config import Config, ModelConfig
-from emo.validate import REPOSITORY, to_config
+from emo.config.check import REPOSITORY, to_config
+from emo.config.schema import Config, ModelConfig
 
 SMOL = ModelConfig(name="smollm2_135m", source="embedded", id="HuggingFaceTB/SmolLM2-135M-Instruct")
 SMALL = (

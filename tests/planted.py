@@ -12,8 +12,8 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from emo.models.lm import LM, ModelSpec
-from emo.models.tiny import tiny_tokenizer
+from emo.model.lm import LM, ModelSpec
+from emo.model.tiny import tiny_tokenizer
 
 WORDS = {  # the name that a prompt asks with, and the word that answers it
     "anger": "furious",

@@ -15,9 +15,9 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from emo.models.lm import LM, ModelSpec
-from emo.models.tiny import tiny_tokenizer
-from emo.neurons.selectors import Ranked
+from emo.find.selectors import Ranked
+from emo.model.lm import LM, ModelSpec
+from emo.model.tiny import tiny_tokenizer
 
 WORDS = {  # the name of a class, and the words that its texts are made of
     "anger": "slam shout fist glare insult argue blame kick yell rage bark growl snap curse fume threat",

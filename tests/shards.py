@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from emo.models.lm import LM
+from emo.model.lm import LM
 
 KIND = "maia"  # a type of device that torch knows by name only: nothing has to be initialised
 PICKS = ("aten.index.Tensor", "aten.index_put_.default", "aten.index_put.default", "aten._index_put_impl_.default")

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emo.accuracy import AccuracyRow, accuracy_table, off_target
-from emo.accuracy_page import accuracy_section
-from emo.paper import TABLES, paper_value
-from emo.plots import accuracy_figure, calibration_figure, confusion_figure, off_target_figure
-from emo.stats import Estimate
-from emo.texts import TEXTS
+from emo.core.stats import Estimate
+from emo.data.published import TABLES, paper_value
+from emo.data.texts import TEXTS
+from emo.measure.accuracy import AccuracyRow, accuracy_table, off_target
+from emo.report.accuracy_page import accuracy_section
+from emo.report.plots import accuracy_figure, calibration_figure, confusion_figure, off_target_figure
 
 TWO = ["anger", "sadness"]
 SIX = ["anger", "sadness", "happiness", "fear", "surprise", "disgust"]

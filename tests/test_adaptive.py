@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from emo.neurons.adaptive import Adaptive, Round, adapt, core
-from emo.neurons.masks import Mask
-from emo.neurons.selectors import Ranked
-from emo.neurons.statistics import Statistics
+from emo.edit.adaptive import Adaptive, Round, adapt, core
+from emo.edit.masks import Mask
+from emo.find.activation_stats import Statistics
+from emo.find.selectors import Ranked
 
 BASE = torch.tensor([80.0, 60.0, 70.0])
 TARGET = 1

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from jobs import config
 
-from emo import extracted, measure
-from emo.cli import known_keys
-from emo.config import Config
-from emo.models.load import load
-from emo.pipeline import Job
-from emo.store import Artifact
-from emo.texts import TEXTS
+from emo.config.error_text import known_keys
+from emo.config.schema import Config
+from emo.core.store import Artifact
+from emo.data.texts import TEXTS
+from emo.measure import batch as measure
+from emo.model.load import load
+from emo.pipeline import extracted
+from emo.pipeline.scenario import Job
 
 pytestmark = pytest.mark.usefixtures("quiet")
 OTHER: dict[str, Any] = {  # a second valid value of every key that is not a number

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from emo.hooks import Edit
-from emo.interventions.arms import Arm, Bank, plan, random_directions
-from emo.interventions.ops import Add
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.edit.base import Arm, Bank, plan, random_directions
+from emo.model.hooks import Edit
+from emo.model.ops import Add
 
 EMOTIONS, BLOCKS, WIDTH, SEEDS = 3, 5, 8, 2
 

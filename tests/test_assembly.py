@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from emo.allocation import allocate
-from emo.assembly import assemble
-from emo.choices import total_budget
-from emo.circuit_file import Circuit, Shape
-from emo.config import CircuitConfig
-from emo.errors import UserError
+from emo.config.choices import total_budget
+from emo.config.schema import CircuitConfig
+from emo.core.errors import UserError
+from emo.find.allocation import allocate
+from emo.find.assembly import assemble
+from emo.find.circuit import Circuit, Shape
 
 SHAPE = Shape(5, 16, 40, 6, 3)
 EMOTIONS = ("anger", "fear")

@@ -14,9 +14,10 @@ import pytest
 from jobs import config, overrides
 from test_cli_errors import run
 
-from emo import app, store
-from emo.errors import UserError
-from emo.validate import REPOSITORY
+from emo.cli import run as app
+from emo.config.check import REPOSITORY
+from emo.core import store
+from emo.core.errors import UserError
 
 VALENCES = ("positive", "neutral", "negative")
 
@@ -170,7 +171,7 @@ def test_wandb_online_without_a_key(tmp_path: Path) -> None:
 
 
 def test_a_preset_that_is_no_yaml_is_named(tmp_path: Path) -> None:
-    from emo.sweeps import register_presets
+    from emo.cli.sweeper import register_presets
 
     (tmp_path / "mine.yaml").write_text("a: [1,\n")
     with pytest.raises(UserError, match=r"mine\.yaml: no valid YAML"):

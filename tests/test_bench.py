@@ -14,11 +14,11 @@ from bench.cases import CASES, PEERS
 from bench.inputs import SIZES, emotion_prompts, typical
 from bench.meters import counted, hook_seconds, peak_mib, reset_peak
 from bench.run import NAMES, ROOT, TOLERANCE, main
-from emo.generate import generate
-from emo.hooks import reading
-from emo.models.lm import LM
-from emo.passes import Row
-from emo.types import Site
+from emo.core.types import Site
+from emo.model.generate import generate
+from emo.model.hooks import reading
+from emo.model.lm import LM
+from emo.model.passes import Row
 
 KEYS = ["case", "peer", "ours_s", "peer_s", "ratio", "token_ratio", "max_rel_diff", "error"]
 

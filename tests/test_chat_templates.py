@@ -11,14 +11,14 @@ import transformers
 from transformers import AddedToken
 from transformers.utils import chat_template_utils
 
-from emo.config import ElicitationConfig
-from emo.data import Sample
-from emo.errors import UserError
-from emo.extraction import extract
-from emo.models.chat import NOW, has_template, opens_thinking
-from emo.models.lm import LM
-from emo.models.tiny import tiny_tokenizer
-from emo.prompts import check_prompts, messages, prompt_ids, reply_ids, tokenize, user_ids
+from emo.config.schema import ElicitationConfig
+from emo.core.errors import UserError
+from emo.data.scenarios import Sample
+from emo.find.extraction import extract
+from emo.model.chat import NOW, has_template, opens_thinking
+from emo.model.lm import LM
+from emo.model.prompts import check_prompts, messages, prompt_ids, reply_ids, tokenize, user_ids
+from emo.model.tiny import tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("quiet")
 TURN = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -143,8 +143,8 @@ def test_refused_before_anything_is_read(
 ) -> None:
     """No state is captured and nothing is generated with prompts that are alike."""
     lm = with_template(models, NO_SYSTEM)
-    monkeypatch.setattr("emo.extraction.states", lambda *_: pytest.fail("read"))
-    monkeypatch.setattr("emo.extraction.generate", lambda *_: pytest.fail("written"))
+    monkeypatch.setattr("emo.find.extraction.states", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("emo.find.extraction.generate", lambda *_: pytest.fail("written"))
     with pytest.raises(UserError, match="system turn"):
         extract(lm, jobs.config(tmp_path), [SAMPLE])
 
@@ -154,7 +154,9 @@ def test_a_contrast_of_nothing_is_refused(
 ) -> None:
     """States that do not differ: delta_s would be 0.00 [0.00, 0.00]."""
     lm = models["llama"]
-    monkeypatch.setattr("emo.extraction.prompt_ids", lambda lm, how, samples, _: prompt_ids(lm, how, samples, "fear"))
+    monkeypatch.setattr(
+        "emo.find.extraction.prompt_ids", lambda lm, how, samples, _: prompt_ids(lm, how, samples, "fear")
+    )
     with pytest.raises(UserError, match=r"elicitation=\w+: its states under anger do not differ") as refused:
         extract(lm, jobs.config(tmp_path), [SAMPLE, SAMPLE._replace(id="w2", scenario="The list is long.")])
     assert "\n" not in str(refused.value)

@@ -11,7 +11,7 @@ import torch
 import transformers
 from hub_cache import BLOCKS, HubCache, change_json, change_weights, own_code, read, refusal
 
-from emo.forest import Forest, plain_block
+from emo.model.prefix_tree import Forest, plain_block
 
 pytestmark = pytest.mark.usefixtures("quiet", "hub")
 IDS = [5 + 7 * i % 250 for i in range(40)]  # longer than the sliding windows

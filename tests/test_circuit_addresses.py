@@ -10,8 +10,8 @@ from circuits import SHAPE, circuit
 from jobs import config
 from test_addresses import changed
 
-from emo.config import CircuitConfig
-from emo.pipeline import Job
+from emo.config.schema import CircuitConfig
+from emo.pipeline.scenario import Job
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

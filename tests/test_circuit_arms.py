@@ -13,19 +13,19 @@ from test_contract_units import PROMPTS, naive
 from torch import Tensor
 from twin import PROMPT, gap, observe
 
-from emo.choices import CIRCUIT_CONTROLS, STEERING, UNITS
-from emo.circuit_file import SITES, Shape
-from emo.config import Config
-from emo.dose import doses
-from emo.generate import generate
-from emo.hooks import Edit
-from emo.interventions.arms import Arm, Bank, Plan, plan
-from emo.interventions.circuit_arms import circuit_arms
-from emo.interventions.circuits import CircuitArm, CircuitBank, parts_of, plan_circuits
-from emo.models.lm import LM
-from emo.passes import Row
-from emo.scoring import projections
-from emo.types import Site, Tokens
+from emo.config.choices import CIRCUIT_CONTROLS, STEERING, UNITS
+from emo.config.schema import Config
+from emo.core.types import Site, Tokens
+from emo.edit.base import Arm, Bank, Plan, plan
+from emo.edit.circuit_arms import circuit_arms
+from emo.edit.circuits import CircuitArm, CircuitBank, parts_of, plan_circuits
+from emo.find.circuit import SITES, Shape
+from emo.measure.dose import doses
+from emo.measure.projections import projections
+from emo.model.generate import generate
+from emo.model.hooks import Edit
+from emo.model.lm import LM
+from emo.model.passes import Row
 
 pytestmark = pytest.mark.usefixtures("quiet")
 FAMILIES = pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"])

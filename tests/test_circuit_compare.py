@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_cli_errors import run
 
-from emo.circuit_compare import compare, find_circuit, off_diagonal, overlap
-from emo.circuit_file import Circuit
-from emo.errors import UserError
+from emo.core.errors import UserError
+from emo.find.circuit import Circuit
+from emo.find.circuit_similarity import compare, find_circuit, off_diagonal, overlap
 
 NONE = units([], [], torch.zeros(0, 8))
 

@@ -20,18 +20,18 @@ from safetensors.torch import load_file, save_file
 
 import emo
 from emo import circuits
-from emo.circuit_file import JSON, TENSORS, Circuit, Part, Shape
-from emo.config import ModelConfig
-from emo.errors import UserError
-from emo.models import tiny
-from emo.models.fingerprint import fingerprint
-from emo.models.lm import LM
-from emo.models.load import describe, load
-from emo.models.named import OPTIONS, model_config
-from emo.prompts import user_ids
-from emo.sealed import seal
-from emo.types import Site, Tokens
-from emo.validate import REPOSITORY, to_config
+from emo.config.check import REPOSITORY, to_config
+from emo.config.schema import ModelConfig
+from emo.core.errors import UserError
+from emo.core.sealed import seal
+from emo.core.types import Site, Tokens
+from emo.find.circuit import JSON, TENSORS, Circuit, Part, Shape
+from emo.model import tiny
+from emo.model.fingerprint import fingerprint
+from emo.model.lm import LM
+from emo.model.load import describe, load
+from emo.model.named import OPTIONS, model_config
+from emo.model.prompts import user_ids
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = ["My train leaves in ten minutes.", "I found the old letters."]

@@ -13,16 +13,16 @@ from jobs import config, overrides, read_rows
 from planted import BLOCK, NAMES, planted_lm
 from test_bad_input import refused_here
 
-from emo import addresses, extracted
-from emo.app import run_job
-from emo.circuit_file import Circuit
-from emo.errors import UserError
-from emo.models.lm import LM
-from emo.models.load import load
-from emo.models.tiny import tiny_model
-from emo.pipeline import Job
-from emo.summary import estimates, long_table
-from emo.validate import REPOSITORY
+from emo.cli.run import run_job
+from emo.config.check import REPOSITORY
+from emo.core.errors import UserError
+from emo.find.circuit import Circuit
+from emo.model.lm import LM
+from emo.model.load import load
+from emo.model.tiny import tiny_model
+from emo.pipeline import addresses, extracted
+from emo.pipeline.scenario import Job
+from emo.results.estimates import estimates, long_table
 
 pytestmark = pytest.mark.usefixtures("quiet")
 SMALL = (
@@ -36,7 +36,7 @@ PROJECTED = ("evaluator=projection", "control.circuits=[]", "control.score_seeds
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures, where a test is about numbers."""
-    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
+    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
 
 
 def results(folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:

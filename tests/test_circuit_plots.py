@@ -9,16 +9,8 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from emo.plots import (
-    circuit_map,
-    claims,
-    importance_curves,
-    overlap_map,
-    similarity_map,
-    states_scatter,
-    theme,
-)
-from emo.plots.circuit import ALL_HEADS, HEADS, NEURONS, PLAIN
+from emo.report.plots import circuit_map, claims, importance_curves, overlap_map, similarity_map, states_scatter, theme
+from emo.report.plots.circuit import ALL_HEADS, HEADS, NEURONS, PLAIN
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -39,7 +31,7 @@ def figure(monkeypatch):
         assert path.read_bytes().startswith(b"\x89PNG")
 
     for module in ("importance", "circuit", "comparisons"):
-        monkeypatch.setattr(f"emo.plots.{module}.drawing", keeping)
+        monkeypatch.setattr(f"emo.report.plots.{module}.drawing", keeping)
     return drawn
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emo.circuits import ALLOCATIONS, allocate, quotas, split_budget
-from emo.validate import REPOSITORY
+from emo.config.check import REPOSITORY
 
 GOLDEN = REPOSITORY.parent / "shared" / "golden" / "published_anger_allocation.csv"
 

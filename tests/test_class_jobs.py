@@ -13,13 +13,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from jobs import read_rows
 
-from emo.app import run_job
-from emo.config import Config
-from emo.errors import UserError
-from emo.jobs import make_job
-from emo.neurons import results
-from emo.neurons.job import ClassJob
-from emo.validate import REPOSITORY, to_config
+from emo.cli.run import run_job
+from emo.config.check import REPOSITORY, to_config
+from emo.config.schema import Config
+from emo.core.errors import UserError
+from emo.pipeline.jobs import make_job
+from emo.pipeline.labelled import ClassJob
+from emo.results import class_results as results
 
 pytestmark = pytest.mark.usefixtures("quiet")
 SMALL = (

@@ -10,10 +10,10 @@ import pytest
 import torch
 from test_class_jobs import done
 
-from emo.neurons import job as jobs
-from emo.neurons.arms import ClassArm
-from emo.neurons.data import ClassSplits, load_items
-from emo.store import Artifact
+from emo.core.store import Artifact
+from emo.data.labelled import ClassSplits, load_items
+from emo.edit.class_arms import ClassArm
+from emo.pipeline import labelled as jobs
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
-from emo.plots import (
+from emo.report.plots import (
     LoopLine,
     arm_colours,
     change_figure,
@@ -23,7 +23,7 @@ from emo.plots import (
     strength_figure,
     theme,
 )
-from emo.plots.class_curves import _apart
+from emo.report.plots.class_curves import _apart
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -45,7 +45,7 @@ def figure(monkeypatch):
         assert path.read_bytes().startswith(b"\x89PNG")
 
     for module in ("classes", "class_curves"):
-        monkeypatch.setattr(f"emo.plots.{module}.drawing", keeping)
+        monkeypatch.setattr(f"emo.report.plots.{module}.drawing", keeping)
     return drawn
 
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from test_class_jobs import done, made, pairs
 
-from emo.circuit_file import Circuit, Part, Shape
-from emo.errors import UserError
-from emo.jobs import make_job
-from emo.models.fingerprint import fingerprint
-from emo.neurons.asking import named
-from emo.neurons.data import parts
-from emo.neurons.finding import PARTS
-from emo.neurons.job import ClassJob
-from emo.neurons.prediction import content_span, question_ids
-from emo.neurons.statistics import collect
-from emo.types import Site
+from emo.core.errors import UserError
+from emo.core.types import Site
+from emo.data.labelled import parts
+from emo.find.activation_stats import collect
+from emo.find.circuit import Circuit, Part, Shape
+from emo.measure.asking import named
+from emo.measure.class_prediction import content_span, question_ids
+from emo.model.fingerprint import fingerprint
+from emo.pipeline.finding import PARTS
+from emo.pipeline.jobs import make_job
+from emo.pipeline.labelled import ClassJob
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

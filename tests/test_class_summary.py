@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from test_class_jobs import done
 
-from emo.neurons import summary
-from emo.neurons.summary import class_summary, comparisons, loop_rows, selections
-from emo.plots.classes import tenths
-from emo.summarize import summarize_sweep
+from emo.report import class_summary as summary
+from emo.report.class_summary import class_summary, comparisons, loop_rows, selections
+from emo.report.plots.classes import tenths
+from emo.report.sweep_files import summarize_sweep
 
 SETS = [
     {"class": "anger", "count": 2, "depth": 0.5, "per_block": [0, 0, 2, 0], "stability": [0.5, 0.1]},

@@ -15,8 +15,8 @@ import transformers
 from hub_cache import COMMIT, HubCache, change_json, change_weights
 
 import emo
-from emo.errors import UserError
-from emo.evaluators import hf_classifier
+from emo.core.errors import UserError
+from emo.measure import hf_classifier
 
 pytestmark = pytest.mark.usefixtures("quiet")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]

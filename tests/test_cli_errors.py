@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from emo import cli
-from emo.errors import UserError
-from emo.validate import REPOSITORY
+from emo.config import error_text as cli
+from emo.config.check import REPOSITORY
+from emo.core.errors import UserError
 
 
 def run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:

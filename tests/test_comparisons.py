@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import config
 
-from emo.data import VALENCES, Sample, load_splits, spread
-from emo.evaluators.margin import stand_ins
-from emo.pipeline import Job
-from emo.prompts import example_set
-from emo.stats import paired
-from emo.summary import comparisons, long_table
+from emo.core.stats import paired
+from emo.data.scenarios import VALENCES, Sample, load_splits, spread
+from emo.measure.margin import stand_ins
+from emo.model.prompts import example_set
+from emo.pipeline.scenario import Job
+from emo.results.estimates import comparisons, long_table
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -50,7 +50,7 @@ def test_example_sets_do_not_follow_the_outcome() -> None:
 
 
 def test_comparisons_are_paired_on_the_rows_of_the_table(tmp_path: Path) -> None:
-    """Steer against none and each control of its own strength, with the sign-flip p of `emo.stats`."""
+    """Steer against none and each control of its own strength, with the sign-flip p of `emo.core.stats`."""
     job = Job(config(tmp_path, "intervention.alpha=[0.5,1]", "dataset.limit=5"))
     frame = long_table(job)
     rows = comparisons(job, frame)

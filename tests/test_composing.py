@@ -13,11 +13,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from emo import cli
-from emo.composing import Composer
-from emo.sweep_jobs import read_jobs
-from emo.sweeps import combine, register_presets
-from emo.validate import REPOSITORY, to_config
+from emo.cli.composing import Composer
+from emo.cli.job_lists import read_jobs
+from emo.cli.sweeper import combine, register_presets
+from emo.config import error_text as cli
+from emo.config.check import REPOSITORY, to_config
 
 PRESETS = [f"sweeps={path.stem}" for path in sorted((REPOSITORY / "sweeps").glob("*.yaml"))]
 EXPERIMENTS = [f"experiment={path.stem}" for path in sorted((REPOSITORY / "conf" / "experiment").glob("*.yaml"))]

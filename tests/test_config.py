@@ -9,10 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from emo.cli import GROUPS, known_keys, unknown_key
-from emo.config import Config
-from emo.errors import UserError
-from emo.validate import GIVEN, REPOSITORY, to_config
+from emo.config.check import GIVEN, REPOSITORY, to_config
+from emo.config.error_text import GROUPS, known_keys, unknown_key
+from emo.config.schema import Config
+from emo.core.errors import UserError
 
 CONF = REPOSITORY / "conf"
 LABELLED = [p.stem for p in sorted(CONF.glob("dataset/*.yaml")) if "kind: labelled" in p.read_text(encoding="utf-8")]

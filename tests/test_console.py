@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from emo import console
-from emo.errors import UserError
-from emo.stats import Estimate
+from emo.core import console
+from emo.core.errors import UserError
+from emo.core.stats import Estimate
 
 
 @pytest.fixture(autouse=True)

@@ -12,14 +12,14 @@ import pytest
 import transformers
 from jobs import config
 
-from emo import plan
-from emo.app import run_job
-from emo.context_length import check_length
-from emo.errors import UserError
-from emo.jobs import make_job
-from emo.models.context import context_of
-from emo.neurons.prediction import choice_ids
-from emo.prompts import prompt_ids
+from emo.cli import plan
+from emo.cli.run import run_job
+from emo.core.errors import UserError
+from emo.measure.class_prediction import choice_ids
+from emo.model.context import context_of
+from emo.model.prompts import prompt_ids
+from emo.pipeline.context_length import check_length
+from emo.pipeline.jobs import make_job
 
 CONTEXT = 2048  # tokens that the tiny models read
 CLASSES = ("anger", "fear")
@@ -34,7 +34,7 @@ def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any) -> Any:
         raise AssertionError("a language model was asked for")
 
-    for name in ("emo.extracted.load", "emo.neurons.job.load", "emo.neurons.finding.load"):
+    for name in ("emo.pipeline.extracted.load", "emo.pipeline.labelled.load", "emo.pipeline.finding.load"):
         monkeypatch.setattr(name, refused)
 
 
@@ -81,9 +81,9 @@ def test_the_longest_text_that_fits(tmp_path: Path, answer: str) -> None:
     """To the token: question and longest name, or question and what is read of an answer."""
     words = ("model=tiny_llama", f"evaluator.answer={answer}")
     job = make_job(of_classes(tmp_path, *words, f"dataset.path={texts(tmp_path / 'a.jsonl', {})}"))
-    from emo.context_length import Reader
-    from emo.models.load import read_vocabulary
-    from emo.neurons.prediction import ANSWER_TOKENS, question_ids
+    from emo.measure.class_prediction import ANSWER_TOKENS, question_ids
+    from emo.model.load import read_vocabulary
+    from emo.pipeline.context_length import Reader
 
     reader: Any = Reader(read_vocabulary(job.spec), job.spec)
     item: Any = job.splits.train[0]
@@ -143,9 +143,9 @@ def test_the_length_that_is_advised_fits(tmp_path: Path) -> None:
 def test_held_out_replies_are_counted(tmp_path: Path) -> None:
     """They stand behind every prompt, however short the replies are."""
     job = make_job(config(tmp_path, "generation.max_new_tokens=1"))
-    from emo.context_length import Reader
-    from emo.evaluators.margin import replies_for
-    from emo.models.load import read_vocabulary
+    from emo.measure.margin import replies_for
+    from emo.model.load import read_vocabulary
+    from emo.pipeline.context_length import Reader
 
     reader: Any = Reader(read_vocabulary(job.spec), job.spec)
     test = job.splits.test
@@ -184,7 +184,7 @@ def test_a_sweep_starts_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_text_that_is_short_is_not_tokenized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emo.context_length.read_vocabulary", lambda _: pytest.fail("a tokenizer was read"))
+    monkeypatch.setattr("emo.pipeline.context_length.read_vocabulary", lambda _: pytest.fail("a tokenizer was read"))
     check_length(make_job(config(tmp_path)))
     file = texts(tmp_path / "own.jsonl", {})
     check_length(make_job(of_classes(tmp_path, f"dataset.path={file}")))

@@ -14,21 +14,21 @@ from jobs import config
 from torch import Tensor, nn
 from twin import TOLERANCE, gap, steps, unit
 
-from emo.attribution import attribute, stability
-from emo.capture import activations
-from emo.config import Config
-from emo.contributions import head_contributions, neuron_contributions
-from emo.data import DatasetConfig, load_splits
-from emo.directions import ATTN, MLP
-from emo.extraction import accepted, extract
-from emo.hooks import Edit, edited, reading
-from emo.interventions.ops import Zero
-from emo.models.lm import LM
-from emo.pipeline import Job
-from emo.prefixes import Text
-from emo.prompts import prompt_ids
-from emo.store import Artifact
-from emo.types import Site, Tokens
+from emo.config.schema import Config
+from emo.core.store import Artifact
+from emo.core.types import Site, Tokens
+from emo.data.scenarios import DatasetConfig, load_splits
+from emo.find.attribution import attribute, stability
+from emo.find.contributions import head_contributions, neuron_contributions
+from emo.find.directions import ATTN, MLP
+from emo.find.extraction import accepted, extract
+from emo.model.capture import activations
+from emo.model.hooks import Edit, edited, reading
+from emo.model.lm import LM
+from emo.model.ops import Zero
+from emo.model.prefixes import Text
+from emo.model.prompts import prompt_ids
+from emo.pipeline.scenario import Job
 
 pytestmark = pytest.mark.usefixtures("quiet")
 NAMES = ("anger", "fear", "sadness")

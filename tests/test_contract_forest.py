@@ -10,10 +10,10 @@ import twin
 from torch import Tensor
 from twin import TOLERANCE, WINDOW, edits_at, gap, prompt, scores
 
-from emo.forest import PADDING, TRUNK, Block, Forest, plain_block
-from emo.hooks import Cursor, edited
-from emo.models.lm import LM
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.model.hooks import Cursor, edited
+from emo.model.lm import LM
+from emo.model.prefix_tree import PADDING, TRUNK, Block, Forest, plain_block
 
 pytestmark = pytest.mark.usefixtures("quiet")
 LENGTHS = (41, 5, 1, WINDOW, WINDOW + 1, 30)  # longer than the sliding window, exactly it, far below

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from twin import EDITED_SITES, OPS, TOLERANCE, edits_at, gap, prompt
 
-from emo.forest import Block
-from emo.generate import generate, teacher_forced
-from emo.models.lm import LM
-from emo.passes import ROWS_PER_PROMPT, TOKENS_PER_PROMPT, Row, groves
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.model.generate import generate, teacher_forced
+from emo.model.lm import LM
+from emo.model.passes import ROWS_PER_PROMPT, TOKENS_PER_PROMPT, Row, groves
+from emo.model.prefix_tree import Block
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = [prompt(30), prompt(7)]  # one longer than the sliding window

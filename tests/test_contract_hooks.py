@@ -25,11 +25,11 @@ from twin import (
     width,
 )
 
-from emo.errors import UserError
-from emo.hooks import Edit, edited, reading
-from emo.interventions.ops import Add, Scale, Zero
-from emo.models.lm import LM
-from emo.types import Site, Tokens
+from emo.core.errors import UserError
+from emo.core.types import Site, Tokens
+from emo.model.hooks import Edit, edited, reading
+from emo.model.lm import LM
+from emo.model.ops import Add, Scale, Zero
 
 pytestmark = pytest.mark.usefixtures("quiet")
 CHOSEN = {

@@ -12,14 +12,14 @@ import twin
 from torch import Tensor
 from twin import TOLERANCE, gap, hooks_left, prompt, steps, unit
 
-from emo import passes
-from emo.forest import Block, Forest, plain_block
-from emo.hooks import Edit, edited, reading
-from emo.importance import FINALS, SIGMAS, Importance, rank_stability, sublayer_importance
-from emo.interventions.ops import Add
-from emo.models.lm import LM
-from emo.reference import Reference
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.find.reference import Reference
+from emo.find.sublayer_importance import FINALS, SIGMAS, Importance, rank_stability, sublayer_importance
+from emo.model import passes
+from emo.model.hooks import Edit, edited, reading
+from emo.model.lm import LM
+from emo.model.ops import Add
+from emo.model.prefix_tree import Block, Forest, plain_block
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = [prompt(30, 1), prompt(30, 1)[:-3] + prompt(4, 2), prompt(9, 3), prompt(1, 4)]  # two begin alike

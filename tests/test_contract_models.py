@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from twin import TOLERANCE, gap, prompt, width
 
-from emo.errors import UserError
-from emo.forest import Forest, plain_block
-from emo.hooks import reading
-from emo.models.families import FAMILIES, LLAMA, Family, family_of
-from emo.models.lm import LM
-from emo.models.tiny import BLOCKS, FFN, HEADS, WIDTH
-from emo.models.verify import verify
-from emo.types import Site
+from emo.core.errors import UserError
+from emo.core.types import Site
+from emo.model.families import FAMILIES, LLAMA, Family, family_of
+from emo.model.hooks import reading
+from emo.model.lm import LM
+from emo.model.prefix_tree import Forest, plain_block
+from emo.model.tiny import BLOCKS, FFN, HEADS, WIDTH
+from emo.model.verify import verify
 
 pytestmark = pytest.mark.usefixtures("quiet")
 IDS = prompt(40)  # longer than the sliding windows
@@ -179,7 +179,7 @@ def test_verify_names_a_missing_module(lm: LM, site: Site) -> None:
     """A user whose architecture is missing must learn which site fails and what to add."""
     with pytest.raises(UserError) as error:
         verify(with_row(lm, **{site: ("no.such_module", "in")}))
-    for part in (f"site '{site}'", "'no.such_module'", f"'{lm.config.model_type}'", "emo/models/families.py"):
+    for part in (f"site '{site}'", "'no.such_module'", f"'{lm.config.model_type}'", "emo/model/families.py"):
         assert part in str(error.value)
 
 
@@ -223,7 +223,7 @@ def test_unknown_model_type(models: dict[str, LM], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(gpt2.config, "model_type", "nothing_like_it")
     with pytest.raises(UserError) as error:
         LM(gpt2.model, gpt2.tokenizer, gpt2.spec)
-    for part in ("tiny_gpt2", "'nothing_like_it'", "'model.layers'", "FAMILIES in emo/models/families.py"):
+    for part in ("tiny_gpt2", "'nothing_like_it'", "'model.layers'", "FAMILIES in emo/model/families.py"):
         assert part in str(error.value)
 
 

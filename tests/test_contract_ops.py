@@ -23,10 +23,10 @@ from twin import (
     width,
 )
 
-from emo.hooks import Edit, reading
-from emo.interventions.ops import Add, AddUnits, Put, Zero
-from emo.models.lm import LM
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.model.hooks import Edit, reading
+from emo.model.lm import LM
+from emo.model.ops import Add, AddUnits, Put, Zero
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -11,13 +11,13 @@ import twin
 from torch import Tensor
 from twin import TOLERANCE, edits_at, gap, prompt, scores
 
-from emo import trunks
-from emo.forest import Block, Forest
-from emo.generate import generate, teacher_forced
-from emo.hooks import Cursor
-from emo.models.lm import LM
-from emo.passes import Row
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.model import prefix_cache as trunks
+from emo.model.generate import generate, teacher_forced
+from emo.model.hooks import Cursor
+from emo.model.lm import LM
+from emo.model.passes import Row
+from emo.model.prefix_tree import Block, Forest
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = [prompt(n) for n in (30, 7, 1, 41, 30)] + [prompt(30, 5)]

@@ -8,13 +8,13 @@ import twin
 from torch import Tensor
 from twin import TOLERANCE, gap, prompt, steps
 
-from emo.generate import generate
-from emo.hooks import Edit, edited, reading
-from emo.interventions.units import UnitArm, UnitBank, plan_units
-from emo.models.lm import LM
-from emo.passes import Row
-from emo.scoring import projections
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.edit.units import UnitArm, UnitBank, plan_units
+from emo.measure.projections import projections
+from emo.model.generate import generate
+from emo.model.hooks import Edit, edited, reading
+from emo.model.lm import LM
+from emo.model.passes import Row
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

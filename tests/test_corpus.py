@@ -1,4 +1,4 @@
-"""Rules of the training corpus of the offline emotion classifier: emo/texts/corpus/*.jsonl."""
+"""Rules of the training corpus of the offline emotion classifier: emo/data/texts/corpus/*.jsonl."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from emo.evaluators.encoder import PACKAGE, embed
+from emo.measure.encoder import PACKAGE, embed
 
-FILES = sorted((Path(__file__).parents[1] / "emo" / "texts" / "corpus").glob("*.jsonl"))
+FILES = sorted((Path(__file__).parents[1] / "emo" / "data" / "texts" / "corpus").glob("*.jsonl"))
 FIELDS = {"id", "scenario_id", "theme", "valence", "prompt", "emotion", "text"}
 EMOTIONS = ("anger", "sadness", "happiness", "fear", "surprise", "disgust", "neutral")
 VALENCES = ("positive", "neutral", "negative")

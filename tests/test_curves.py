@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from emo.curves import curves
-from emo.table import axes_of, to_table
+from emo.results.curves import curves
+from emo.results.table import axes_of, to_table
 
 AXES = ("model", "intervention.alpha", "intervention.layers")
 

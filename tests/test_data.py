@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emo.config import DatasetConfig, ElicitationConfig
-from emo.data import OPEN, VALENCES, Sample, Splits, load_splits
-from emo.errors import UserError
-from emo.prompts import messages
+from emo.config.schema import DatasetConfig, ElicitationConfig
+from emo.core.errors import UserError
+from emo.data.scenarios import OPEN, VALENCES, Sample, Splits, load_splits
+from emo.model.prompts import messages
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "golden" / "published_sev.jsonl"
 THEMES = ("Work/Job", "School", "Housing", "Travel")

@@ -13,19 +13,19 @@ import twin
 from jobs import config
 from torch import Tensor
 
-from emo import extraction
-from emo.capture import SITES, states
-from emo.config import ElicitationConfig
-from emo.data import DatasetConfig, Sample, load_splits
-from emo.directions import Moments, cosines
-from emo.extraction import extract, probe_states
-from emo.generate import generate
-from emo.hooks import reading
-from emo.models.lm import LM
-from emo.passes import Row
-from emo.prefixes import Text
-from emo.prompts import prompt_ids
-from emo.types import Site
+from emo.config.schema import ElicitationConfig
+from emo.core.types import Site
+from emo.data.scenarios import DatasetConfig, Sample, load_splits
+from emo.find import extraction
+from emo.find.directions import Moments, cosines
+from emo.find.extraction import extract, probe_states
+from emo.model.capture import SITES, states
+from emo.model.generate import generate
+from emo.model.hooks import reading
+from emo.model.lm import LM
+from emo.model.passes import Row
+from emo.model.prefixes import Text
+from emo.model.prompts import prompt_ids
 
 pytestmark = pytest.mark.usefixtures("quiet")
 EMOTIONS, BLOCKS, WIDTH, SHUFFLES = 4, 3, 5, 3

@@ -9,13 +9,13 @@ from test_contract_attribution import run_plain
 from test_contract_units import PROMPTS, arms_of, bank_of
 from twin import gap, steps
 
-from emo.dose import doses
-from emo.hooks import edited, reading
-from emo.interventions.arms import Arm, Bank, plan
-from emo.interventions.units import plan_units
-from emo.models.lm import LM
-from emo.passes import Row
-from emo.types import Site
+from emo.core.types import Site
+from emo.edit.base import Arm, Bank, plan
+from emo.edit.units import plan_units
+from emo.measure.dose import doses
+from emo.model.hooks import edited, reading
+from emo.model.lm import LM
+from emo.model.passes import Row
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -14,17 +14,17 @@ from fake_judge import FakeJudge, completion
 from hub_cache import HubCache
 from jobs import config, read_rows
 
-from emo.app import run_job
-from emo.config import ModelConfig
-from emo.errors import UserError
-from emo.models import load as loading
-from emo.models.load import describe, load
-from emo.models.named import load_named
-from emo.models.size import count_parameters
-from emo.models.tiny import FAMILY_NAMES
-from emo.pipeline import Job
-from emo.sealed import seal
-from emo.tasks import run_task
+from emo.cli.run import run_job
+from emo.cli.tasks import run_task
+from emo.config.schema import ModelConfig
+from emo.core.errors import UserError
+from emo.core.sealed import seal
+from emo.model import load as loading
+from emo.model.load import describe, load
+from emo.model.named import load_named
+from emo.model.size import count_parameters
+from emo.model.tiny import FAMILY_NAMES
+from emo.pipeline.scenario import Job
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_judging_loads_no_language_model(
 ) -> None:
     """Also where the model is in no cache, and device and dtype are others."""
     # Nothing is drawn, but what a figure is drawn from is there.
-    monkeypatch.setattr("emo.job_page.draw", lambda job, *_: [] if job.has_circuit and not job.modulated else [])
+    monkeypatch.setattr("emo.report.job_page.draw", lambda job, *_: [] if job.has_circuit and not job.modulated else [])
     folder = hub.model("model", dtype=torch.bfloat16, max_position_embeddings=2048)
     words = ("model=hub", "model.id=owner/model", "device=auto", *kind)
     assert run_job(config(tmp_path, *words)) == 0
@@ -153,7 +153,11 @@ def test_judging_loads_no_language_model(
     def refused(*_: Any) -> Any:
         raise AssertionError("a language model was asked for")
 
-    for name in ("emo.extracted.load", "emo.addresses.describe", "emo.extracted.count_parameters"):
+    for name in (
+        "emo.pipeline.extracted.load",
+        "emo.pipeline.addresses.describe",
+        "emo.pipeline.extracted.count_parameters",
+    ):
         monkeypatch.setattr(name, refused)
     stored = {path for path in (tmp_path / "store").rglob("manifest.json") if path.parent.parent.name != "labels"}
     judge = ("evaluator=openai_judge", f"evaluator.base_url={server.url}", "task=judge", f"runs={tmp_path / 'run'}")
@@ -172,12 +176,12 @@ def test_judging_loads_no_language_model(
 def test_replies_that_left_the_store_are_read_from_the_run(
     tmp_path: Path, server: FakeJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
+    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
     assert run_job(config(tmp_path)) == 0
     [samples] = (tmp_path / "run").glob("*/samples.jsonl")
     for stage in ("replies", "damage"):
         shutil.rmtree(tmp_path / "store" / stage)
-    monkeypatch.setattr("emo.extracted.load", lambda _: pytest.fail("a language model was asked for"))
+    monkeypatch.setattr("emo.pipeline.extracted.load", lambda _: pytest.fail("a language model was asked for"))
     judge = ("evaluator=openai_judge", f"evaluator.base_url={server.url}", "task=judge", f"runs={tmp_path / 'run'}")
     assert run_task(config(tmp_path, *judge)) == 0
     assert not (tmp_path / "store" / "replies").exists()
@@ -196,7 +200,7 @@ def files_of(folder: Path) -> set[Path]:
 def test_what_is_missing_is_named_before_anything_is_labelled(
     tmp_path: Path, server: FakeJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
+    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
     assert run_job(config(tmp_path)) == 0
     [run] = (tmp_path / "run").iterdir()
     shutil.rmtree(tmp_path / "store" / "margins")

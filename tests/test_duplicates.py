@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from emo.evaluators.encoder import PACKAGE, embed
+from emo.measure.encoder import PACKAGE, embed
 
-TEXTS = Path(__file__).parents[1] / "emo" / "texts"
+TEXTS = Path(__file__).parents[1] / "emo" / "data" / "texts"
 SETS = ("sev", "sev_test")
 PAIRS = (("sev", "sev"), ("sev_test", "sev_test"), ("sev", "sev_test"))
 MAX_COSINE = 0.9

@@ -10,15 +10,15 @@ import pytest
 from fake_judge import FakeJudge, completion
 from jobs import config, read_result
 
-from emo import addresses
-from emo.app import run_job
-from emo.errors import UserError
-from emo.evaluators.judge_questions import Question, digest, messages
-from emo.evaluators.margin import without_replies
-from emo.labels import labeller_address
-from emo.pipeline import Job
-from emo.prompts import prompt_ids
-from emo.tasks import _prefetch_labeller
+from emo.cli.run import run_job
+from emo.cli.tasks import _prefetch_labeller
+from emo.core.errors import UserError
+from emo.measure.judge_questions import Question, digest, messages
+from emo.measure.labels import labeller_address
+from emo.measure.margin import without_replies
+from emo.model.prompts import prompt_ids
+from emo.pipeline import addresses
+from emo.pipeline.scenario import Job
 
 pytestmark = pytest.mark.usefixtures("quiet")
 OWN = ("emotions.names=[awe,boredom]", "elicitation=paper", "elicitation.judge=classifier", "evaluator=projection")

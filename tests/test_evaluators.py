@@ -11,18 +11,18 @@ import twin
 from torch import Tensor
 from twin import edits_at, prompt, scores
 
-from emo.config import EvaluatorConfig
-from emo.data import Sample
-from emo.evaluators.damage import kl_per_token, reply_nll
-from emo.evaluators.encoder import PACKAGE, embed, vocabulary
-from emo.evaluators.fluency import fluency
-from emo.evaluators.margin import Question, margins, replies_for
-from emo.hooks import Edit
-from emo.interventions.ops import Add
-from emo.models.lm import LM
-from emo.prompts import reply_ids
-from emo.texts import held_out_replies, read_jsonl
-from emo.types import Site, Tokens
+from emo.config.schema import EvaluatorConfig
+from emo.core.types import Site, Tokens
+from emo.data.scenarios import Sample
+from emo.data.texts import held_out_replies, read_jsonl
+from emo.measure.damage import kl_per_token, reply_nll
+from emo.measure.encoder import PACKAGE, embed, vocabulary
+from emo.measure.fluency import fluency
+from emo.measure.margin import Question, margins, replies_for
+from emo.model.hooks import Edit
+from emo.model.lm import LM
+from emo.model.ops import Add
+from emo.model.prompts import reply_ids
 
 pytestmark = pytest.mark.usefixtures("quiet")
 encoder = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")

@@ -14,16 +14,17 @@ import torch
 from jobs import config, read_result, read_rows
 from torch import Tensor
 
-from emo import extracted, validate
-from emo import generate as generating
-from emo.app import run_job
-from emo.generate import generate, teacher_forced
-from emo.hooks import Edit
-from emo.interventions.ops import Add
-from emo.models.lm import LM
-from emo.passes import Row
-from emo.scoring import projections
-from emo.types import Site
+from emo.cli.run import run_job
+from emo.config import check as validate
+from emo.core.types import Site
+from emo.measure.projections import projections
+from emo.model import generate as generating
+from emo.model.generate import generate, teacher_forced
+from emo.model.hooks import Edit
+from emo.model.lm import LM
+from emo.model.ops import Add
+from emo.model.passes import Row
+from emo.pipeline import extracted
 
 pytestmark = pytest.mark.usefixtures("quiet")
 KEYS = ("sample", "emotion", "seed")

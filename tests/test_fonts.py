@@ -12,10 +12,10 @@ from fontTools.ttLib.tables._g_l_y_f import Glyph
 from jobs import config, read_result
 from matplotlib.font_manager import fontManager
 
-from emo.app import run_job
-from emo.emotions import check_emotions, is_name
-from emo.errors import UserError
-from emo.plots import fonts, off_target_figure
+from emo.cli.run import run_job
+from emo.config.emotions import check_emotions, is_name
+from emo.core.errors import UserError
+from emo.report.plots import fonts, off_target_figure
 
 NAMES = ["喜び", "怒り"]
 

@@ -9,13 +9,14 @@ import pytest
 from jobs import config
 from test_class_jobs import made as class_config
 
-from emo import console, plan
-from emo.app import run_job
-from emo.config import Config
-from emo.forecast import look, show, stages
-from emo.models.demand import demand_lines
-from emo.rates import Rate, Rates, duration, size
-from emo.store import Store
+from emo.cli import plan
+from emo.cli.forecast import look, show, stages
+from emo.cli.rates import Rate, Rates, duration, size
+from emo.cli.run import run_job
+from emo.config.schema import Config
+from emo.core import console
+from emo.core.store import Store
+from emo.model.demand import demand_lines
 
 PROJECTION = "evaluator=projection"
 KINDS = {
@@ -111,7 +112,7 @@ def test_memory_against_what_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_time_is_a_range_where_replies_end_is_not_known() -> None:
-    from emo.forecast import Work
+    from emo.cli.forecast import Work
 
     rates = Rates("cpu", True, {"replies": Rate(10, 20.0, 100, 1000), "labels": Rate(10, 5.0, 0, 100)})
     work = [Work("replies", "a", False, 30, 40), Work("labels", "b", False, 30, 0)]

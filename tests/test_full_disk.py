@@ -11,10 +11,12 @@ import pytest
 from jobs import config
 from test_sweep_folder import FAST, make, strengths, work
 
-from emo import cli, console, plan, store
-from emo.app import run_job
-from emo.disk import DiskFullError, is_full
-from emo.errors import UserError
+from emo.cli import plan
+from emo.cli.run import run_job
+from emo.config import error_text as cli
+from emo.core import console, store
+from emo.core.disk import DiskFullError, is_full
+from emo.core.errors import UserError
 
 ADVICE = "is not written, what is finished is kept; make room (python run.py task=gc shows what can go) and type"
 

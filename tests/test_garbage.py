@@ -15,18 +15,19 @@ import pytest
 from fake_judge import FakeJudge, completion
 from jobs import config
 
-from emo import extracted, garbage
-from emo.app import run_job
-from emo.errors import UserError
-from emo.sealed import seal
-from emo.store import Artifact, Store, address
-from emo.tasks import run_task
-from emo.validate import REPOSITORY
+from emo.cli import garbage
+from emo.cli.run import run_job
+from emo.cli.tasks import run_task
+from emo.config.check import REPOSITORY
+from emo.core.errors import UserError
+from emo.core.sealed import seal
+from emo.core.store import Artifact, Store, address
+from emo.pipeline import extracted
 
 pytestmark = pytest.mark.usefixtures("quiet")
 OLD = time.time() - 3 * 24 * 3600
 USER = (
-    "import sys, time; from emo.store import Store\n"
+    "import sys, time; from emo.core.store import Store\n"
     "store = Store(sys.argv[1]); assert store.get('capture', sys.argv[2]) is not None\n"
     "print('held', flush=True); time.sleep(60)"
 )

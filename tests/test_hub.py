@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emo.models.tiny import tiny_model, tiny_tokenizer
+from emo.model.tiny import tiny_model, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -32,11 +32,11 @@ from fake_judge import (
     number,
 )
 
-from emo import console
-from emo.errors import UserError
-from emo.evaluators import openai_judge
-from emo.evaluators.judge_questions import messages
-from emo.evaluators.openai_judge import Judge, JudgeSettings
+from emo.core import console
+from emo.core.errors import UserError
+from emo.measure import judge as openai_judge
+from emo.measure.judge import Judge, JudgeSettings
+from emo.measure.judge_questions import messages
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_three_in_ten_requests_fail(tmp_path):
 
 def test_a_killed_run_asks_only_for_what_is_missing(tmp_path):
     script = (
-        "import sys; from emo.evaluators.openai_judge import *\n"
+        "import sys; from emo.measure.judge import *\n"
         f"questions = [Question('match', {SIX}[n % 6], f'Reply #{{n}} .', {SIX}) for n in range(60)]\n"
         "Judge(JudgeSettings(model='fake', base_url=sys.argv[1], concurrency=3), sys.argv[2]).ask(questions)\n"
     )

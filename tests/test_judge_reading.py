@@ -7,9 +7,9 @@ import json
 import pytest
 from fake_judge import SEVEN, SIX, blind, match
 
-from emo.errors import UserError
-from emo.evaluators.judge_questions import Question, messages, names, read, schema
-from emo.evaluators.openai_judge import Judge, JudgeSettings
+from emo.core.errors import UserError
+from emo.measure.judge import Judge, JudgeSettings
+from emo.measure.judge_questions import Question, messages, names, read, schema
 
 
 def test_match_is_asked_as_printed():

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from jobs import config, read_result
 
-from emo.accuracy import label_classes, off_target
-from emo.app import run_job
-from emo.errors import UserError
-from emo.evaluators import hf_classifier
-from emo.labels import check_labels, label_all
-from emo.plots import off_target_figure
-from emo.store import Store
+from emo.cli.run import run_job
+from emo.core.errors import UserError
+from emo.core.store import Store
+from emo.measure import hf_classifier
+from emo.measure.accuracy import label_classes, off_target
+from emo.measure.labels import check_labels, label_all
+from emo.report.plots import off_target_figure
 
 # Chances of (joy, rage, gloom, dread, calm, odd) by the first letter of a reply.
 CHANCES = {

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from jobs import config
 
-from emo.config import DatasetConfig
-from emo.data import load_splits
-from emo.errors import UserError
-from emo.neurons.data import ClassSplits, Item, load_items
-from emo.pipeline import Job
-from emo.texts import read_jsonl
+from emo.config.schema import DatasetConfig
+from emo.core.errors import UserError
+from emo.data.labelled import ClassSplits, Item, load_items
+from emo.data.scenarios import load_splits
+from emo.data.texts import read_jsonl
+from emo.pipeline.scenario import Job
 
 EMOTIONS = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")
 N = 10  # rows of each value in an invented file

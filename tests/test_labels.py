@@ -13,17 +13,16 @@ import transformers
 from fake_judge import FakeJudge, completion
 from jobs import config, read_result, read_rows
 
-from emo import labels
-from emo.app import run_job
-from emo.errors import UserError
-from emo.evaluators import classifier, hf_classifier
-from emo.extraction import accepted
-from emo.labels import hits, label_all, labeller_address
-from emo.models.lm import ModelSpec
-from emo.pipeline import Job
-from emo.store import Store
-from emo.tasks import prefetch, run_task
-from emo.texts import read_jsonl
+from emo.cli.run import run_job
+from emo.cli.tasks import prefetch, run_task
+from emo.core.errors import UserError
+from emo.core.store import Store
+from emo.data.texts import read_jsonl
+from emo.find.extraction import accepted
+from emo.measure import classifier, hf_classifier, labels
+from emo.measure.labels import hits, label_all, labeller_address
+from emo.model.lm import ModelSpec
+from emo.pipeline.scenario import Job
 
 EMOTIONS = ["anger", "sadness", "fear"]
 LABELLED = ("evaluator=classifier", "elicitation.judge=classifier")
@@ -39,7 +38,7 @@ def _small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
+    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
 
 
 def test_accuracies_of_one_reply() -> None:
@@ -74,7 +73,7 @@ def test_a_change_of_evaluator_writes_no_reply_again(tmp_path: Path, monkeypatch
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a reply was written again")
 
-    monkeypatch.setattr("emo.measure.generate", never)
+    monkeypatch.setattr("emo.measure.batch.generate", never)
     made = config(tmp_path, "evaluator=classifier")
     assert run_job(made) == 0
     result = json.loads((tmp_path / "run" / Job(made).result_address[:16] / "result.json").read_text())
@@ -136,8 +135,8 @@ def test_one_strength_per_emotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             for r in replies
         ]
 
-    monkeypatch.setattr("emo.extracted.label_rows", per_candidate)
-    monkeypatch.setattr("emo.selection.hits", lambda row, target, _: hits(row, target, degenerate=False))
+    monkeypatch.setattr("emo.pipeline.extracted.label_rows", per_candidate)
+    monkeypatch.setattr("emo.measure.strength_tuning.hits", lambda row, target, _: hits(row, target, degenerate=False))
     job = Job(config(tmp_path, *AUTO, "intervention.select.per=emotion"))
     assert job.selection is not None and job.selection.alpha == [0.5, 2.0, 2.0]
     steer = next(arm for arm in job.arms if arm.kind == "steer")
@@ -158,7 +157,7 @@ def test_only_accepted_replies_feed_the_directions(tmp_path: Path, monkeypatch: 
         ]
 
     every = Job(config(tmp_path))
-    monkeypatch.setattr("emo.extracted.label_rows", accept)
+    monkeypatch.setattr("emo.pipeline.extracted.label_rows", accept)
     job = Job(config(tmp_path, "elicitation.accept=judged", "elicitation.judge=classifier"))
     assert job.directions_address != every.directions_address
     meta = job.directions.meta
@@ -239,9 +238,9 @@ def test_prefetch_brings_every_model_of_one_option(tmp_path: Path, monkeypatch: 
     """model=hub is one option and many models."""
     brought: list[str] = []
     monkeypatch.setattr(
-        "emo.tasks.describe", lambda model, *_: ModelSpec("hub", "hub", model.id, "c", "", 1, *[""] * 4)
+        "emo.cli.tasks.describe", lambda model, *_: ModelSpec("hub", "hub", model.id, "c", "", 1, *[""] * 4)
     )
-    monkeypatch.setattr("emo.tasks.fetch", lambda spec: brought.append(spec.id))
+    monkeypatch.setattr("emo.cli.tasks.fetch", lambda spec: brought.append(spec.id))
     made = [config(tmp_path, "model=hub", f"model.id={name}") for name in ("a/one", "a/two", "a/one")]
     prefetch(made)
     assert brought == ["a/one", "a/two"]

@@ -11,13 +11,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from jobs import read_rows
 
-from emo.app import run_job
-from emo.jobs import make_job
-from emo.metric_keys import MetricParts, metric_key, metric_parts
-from emo.neurons.job import ClassJob
-from emo.plots.theme import metric_label
-from emo.table import load_results
-from emo.validate import REPOSITORY, to_config
+from emo.cli.run import run_job
+from emo.config.check import REPOSITORY, to_config
+from emo.core.metric_keys import MetricParts, metric_key, metric_parts
+from emo.pipeline.jobs import make_job
+from emo.pipeline.labelled import ClassJob
+from emo.report.plots.theme import metric_label
+from emo.results.table import load_results
 
 NAMES = ("joy/happy", "rage@work=100%", "50%2F50/positive")
 SMALL = (

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from jobs import config, read_result, read_rows
 
-from emo.app import run_job
-from emo.config import EvaluatorConfig
-from emo.evaluators.encoder import PACKAGE, vocabulary
-from emo.evaluators.fluency import fluency
-from emo.evaluators.language import ENGLISH, common_language, language, small_words, words_of
-from emo.labels import hits
-from emo.texts import CORPUS, read_jsonl, shipped_words
+from emo.cli.run import run_job
+from emo.config.schema import EvaluatorConfig
+from emo.data.texts import CORPUS, read_jsonl, shipped_words
+from emo.measure.encoder import PACKAGE, vocabulary
+from emo.measure.fluency import fluency
+from emo.measure.labels import hits
+from emo.measure.language import ENGLISH, common_language, language, small_words, words_of
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
 BOUNDS = EvaluatorConfig(name="margin")
@@ -122,7 +122,7 @@ def test_small_words_are_lists_without_repeats() -> None:
 
 
 def write_german(_: object, __: object, rows: object, *more: object) -> list[list[int]]:
-    """Stand in for `emo.generate.generate`: the bytes of a German reply, whatever was asked."""
+    """Stand in for `emo.model.generate.generate`: the bytes of a German reply, whatever was asked."""
     texts = replies("German")
     written = [list(texts[i % 10].encode()) for i, _ in enumerate(rows)]  # type: ignore[arg-type]
     if len(more) > 5:
@@ -134,8 +134,8 @@ def write_german(_: object, __: object, rows: object, *more: object) -> list[lis
 def test_a_job_says_which_language_its_replies_are_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
-    monkeypatch.setattr("emo.measure.generate", write_german)
+    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
+    monkeypatch.setattr("emo.measure.batch.generate", write_german)
     monkeypatch.setattr("transformers.PreTrainedTokenizerBase.decode", lambda _, ids, **__: bytes(ids).decode())
     assert run_job(config(tmp_path, "console=rich", "control.arms=[]")) == 0
     out, result = capsys.readouterr().out, read_result(tmp_path)
@@ -147,7 +147,7 @@ def test_a_job_says_which_language_its_replies_are_in(
     assert result["arms"]["steer"]["degenerate"]["value"] == 0.0
     rows = read_rows(next(tmp_path.glob("run/*/samples.jsonl")))
     assert {row["nonwords"] for row in rows} == {None}
-    monkeypatch.setattr("emo.measure.generate", None)  # rules of what is degenerate touch no reply
+    monkeypatch.setattr("emo.measure.batch.generate", None)  # rules of what is degenerate touch no reply
     assert run_job(config(tmp_path, "control.arms=[]", "evaluator.min_distinct4=1", "evaluator.max_nonwords=0.1")) == 0
     stricter = [json.loads(path.read_text()) for path in tmp_path.glob("run/*/result.json")]
     assert len({one["arms"]["steer"]["degenerate"]["value"] for one in stricter}) == 2
@@ -156,9 +156,9 @@ def test_a_job_says_which_language_its_replies_are_in(
 def test_a_strength_is_feasible_for_replies_of_another_language(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emo.pipeline import Job
+    from emo.pipeline.scenario import Job
 
-    monkeypatch.setattr("emo.measure.generate", write_german)
+    monkeypatch.setattr("emo.measure.batch.generate", write_german)
     monkeypatch.setattr("transformers.PreTrainedTokenizerBase.decode", lambda _, ids, **__: bytes(ids).decode())
     words = ("intervention.alpha=auto", "intervention.select.alpha=[0.5]", "intervention.select.max_ppl_ratio=1e9")
     choice = Job(config(tmp_path, *words)).selection

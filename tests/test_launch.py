@@ -16,16 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import config
 
-from emo import app, cli
-from emo.config import Config
-from emo.errors import UserError
-from emo.launch import claims, processes, status, tasks_file, worker
-from emo.launch.groups import MOST, SETTING, grouped
-from emo.launch.jobs_file import read_jobs, write_jobs
-from emo.launch.tasks_file import Submitted
-from emo.launch.watch import Watch
-from emo.plan import Plan, Planned
-from emo.sealed import seal
+from emo.cli import run as app
+from emo.cli.launch import claims, processes, status, tasks_file, worker
+from emo.cli.launch.groups import MOST, SETTING, grouped
+from emo.cli.launch.jobs_file import read_jobs, write_jobs
+from emo.cli.launch.tasks_file import Submitted
+from emo.cli.launch.watch import Watch
+from emo.cli.plan import Plan, Planned
+from emo.config import error_text as cli
+from emo.config.schema import Config
+from emo.core.errors import UserError
+from emo.core.sealed import seal
 
 
 def job(made: Config, number: int, model: str = "tiny_llama") -> Planned:
@@ -258,7 +259,7 @@ def test_a_killed_worker_and_a_killed_head(tmp_path: Path) -> None:
         *("intervention.alpha=0.5,1,2,3", "intervention.layers=1-2", "control.seeds=2", "elicitation.judge=none"),
         f"paths.outputs={tmp_path}",
     ]
-    line = [sys.executable, str(app.__file__).replace("emo/app.py", "run.py"), *words]
+    line = [sys.executable, str(app.__file__).replace("emo/cli/run.py", "run.py"), *words]
     head = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     running = tmp_path / "run" / claims.FOLDER / "running"
     held = wait_for(lambda: sorted(running.glob("*.json")) if len(list(running.glob("*.json"))) == 2 else None)

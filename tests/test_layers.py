@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from emo.errors import UserError
-from emo.layers import THIRDS, check_layers, parse_layers
+from emo.config.layers import THIRDS, check_layers, parse_layers
+from emo.core.errors import UserError
 
 depths = st.integers(1, 200)
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from jobs import config
 
-from emo.config import DatasetConfig
-from emo.delimited import Layout, read_table
-from emo.errors import UserError
-from emo.neurons.data import ClassSplits, load_items, remarks
+from emo.config.schema import DatasetConfig
+from emo.core.errors import UserError
+from emo.data.delimited import Layout, read_table
+from emo.data.labelled import ClassSplits, load_items, remarks
 
 NAMES = ("anger", "sadness", "fear")
 N = 10  # texts of each class

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from emo.validate import REPOSITORY
+from emo.config.check import REPOSITORY
 
 HEAVY = ("torch", "transformers", "pandas", "scipy", "sklearn", "matplotlib", "wandb", "openai", "submitit")
 

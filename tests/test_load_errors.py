@@ -19,11 +19,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from emo.config import ModelConfig
-from emo.errors import UserError
-from emo.models import hub
-from emo.models.load import describe, load
-from emo.models.load_errors import HubUnreachableError, load_errors
+from emo.config.schema import ModelConfig
+from emo.core.errors import UserError
+from emo.model import hub
+from emo.model.load import describe, load
+from emo.model.load_errors import HubUnreachableError, load_errors
 
 httpx: Any = importlib.import_module(HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
 WRAPPED = (
@@ -111,7 +111,7 @@ def test_not_the_network(name: str) -> None:
 
 def test_out_of_memory_while_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the loader itself, not only through the translation."""
-    monkeypatch.setattr("emo.models.tiny.tiny_model", Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory.")))
+    monkeypatch.setattr("emo.model.tiny.tiny_model", Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory.")))
     load.cache_clear()
     with pytest.raises(UserError, match=r"^model\.id=llama: does not fit into memory"):
         load(describe(ModelConfig(name="tiny_llama", source="tiny", id="llama"), "cpu", "float32"))

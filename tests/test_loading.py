@@ -13,13 +13,13 @@ from huggingface_hub.errors import IncompleteSnapshotError
 from jobs import config
 
 import emo
-from emo import console
-from emo.app import run_job
-from emo.cli import guard
-from emo.config import ModelConfig
-from emo.errors import UserError
-from emo.models import embedded
-from emo.models.load import describe
+from emo.cli.run import run_job
+from emo.config.error_text import guard
+from emo.config.schema import ModelConfig
+from emo.core import console
+from emo.core.errors import UserError
+from emo.model import embedded
+from emo.model.load import describe
 
 pytestmark = pytest.mark.usefixtures("quiet", "hub")
 

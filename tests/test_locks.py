@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from emo import console, locks
-from emo.errors import UserError
-from emo.store import Artifact, Store, address
-from emo.validate import REPOSITORY
+from emo.config.check import REPOSITORY
+from emo.core import console, locks
+from emo.core.errors import UserError
+from emo.core.store import Artifact, Store, address
 
 KEY = address("capture", 1, a=1)
 HOLDER = (
-    "import sys, time; from pathlib import Path; from emo.locks import held\n"
+    "import sys, time; from pathlib import Path; from emo.core.locks import held\n"
     "with held(Path(sys.argv[1]), 'stage capture'): print('held', flush=True); time.sleep(60)"
 )
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from twin import LENGTH, observe
 
-from emo.hooks import Edit
-from emo.models.lm import LM
-from emo.neurons.masks import Mask, injected, plan_masks
-from emo.neurons.selectors import Ranked
-from emo.neurons.statistics import Statistics
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.edit.masks import Mask, injected, plan_masks
+from emo.find.activation_stats import Statistics
+from emo.find.selectors import Ranked
+from emo.model.hooks import Edit
+from emo.model.lm import LM
 
 pytestmark = pytest.mark.usefixtures("quiet")
 CLASSES, BLOCKS, WIDTH = 3, 4, 48

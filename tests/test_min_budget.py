@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emo.min_budget import BUDGET, SHARE, smallest_budget, table
-from emo.plots.min_budget import count, min_budget_figure
-from emo.summarize import _budgets
-from emo.table import to_table
+from emo.report.min_budget import BUDGET, SHARE, smallest_budget, table
+from emo.report.plots.min_budget import count, min_budget_figure
+from emo.report.sweep_files import _budgets
+from emo.results.table import to_table
 
 SIZES = {"small": 135_000_000, "large": 7_600_000_000}
 

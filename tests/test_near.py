@@ -14,15 +14,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from jobs import config
 
-from emo.app import run_job
-from emo.data import DatasetConfig, load_splits
-from emo.evidence import Evidence
-from emo.near import clusters, clusters_of, joined, normalised
-from emo.neurons.data import Item
-from emo.pipeline import Job
-from emo.summary import long_table
-from emo.texts import TEXTS
-from emo.validate import REPOSITORY, to_config
+from emo.cli.run import run_job
+from emo.config.check import REPOSITORY, to_config
+from emo.data.labelled import Item
+from emo.data.near import clusters, clusters_of, joined, normalised
+from emo.data.scenarios import DatasetConfig, load_splits
+from emo.data.texts import TEXTS
+from emo.pipeline.scenario import Job
+from emo.results.estimates import long_table
+from emo.results.evidence import Evidence
 
 pytestmark = pytest.mark.usefixtures("quiet")
 LONG = "the bus was late again and nobody at the stop said a word"
@@ -159,7 +159,7 @@ def test_copies_of_a_few_sentences_prove_nothing(tmp_path: Path, monkeypatch: py
     rows = result["comparisons"]
     assert rows and all(row["ci"] is None and row["p"] is None and row["p_holm"] is None for row in rows)
     assert all(row["value"] is not None for row in rows)
-    monkeypatch.setattr("emo.neurons.results.joined", lambda groups, _: numbered(list(groups)))
+    monkeypatch.setattr("emo.results.class_results.joined", lambda groups, _: numbered(list(groups)))
     before = on_copies(tmp_path / "before", 22)["comparisons"]
     assert min(row["p_holm"] for row in before) < 0.02  # what copies seemed to show
     assert [row["value"] for row in before] == [row["value"] for row in rows]

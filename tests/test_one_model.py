@@ -10,16 +10,16 @@ import pytest
 import torch
 from jobs import config
 
-from emo import store
-from emo.app import run_job
-from emo.config import ModelConfig
-from emo.errors import UserError
-from emo.models import load as loading
-from emo.models import tiny
-from emo.models.keep import KeepOne
-from emo.models.lm import LM
-from emo.models.load import describe, load
-from emo.store import peak_mb
+from emo.cli.run import run_job
+from emo.config.schema import ModelConfig
+from emo.core import store
+from emo.core.errors import UserError
+from emo.core.store import peak_mb
+from emo.model import load as loading
+from emo.model import tiny
+from emo.model.keep import KeepOne
+from emo.model.lm import LM
+from emo.model.load import describe, load
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

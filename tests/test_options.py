@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from jobs import config, read_result, read_rows
 
-from emo import console, extracted
-from emo.app import run_job
-from emo.config import Config
-from emo.errors import UserError
-from emo.measure import Measure
-from emo.models.load import load
-from emo.models.tiny import FAMILY_NAMES
-from emo.texts import TEXTS
+from emo.cli.run import run_job
+from emo.config.schema import Config
+from emo.core import console
+from emo.core.errors import UserError
+from emo.data.texts import TEXTS
+from emo.measure.batch import Measure
+from emo.model.load import load
+from emo.model.tiny import FAMILY_NAMES
+from emo.pipeline import extracted
 
 LITTLE = ("emotions.names=[anger,fear]", "dataset.valences=[positive]", "generation.max_new_tokens=3")
 PUBLISHED = Path(__file__).parents[2] / "shared" / "golden" / "published_sev.jsonl"
@@ -36,7 +37,7 @@ def _own_model() -> Iterator[None]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures, where a test is about numbers."""
-    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
+    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
 
 
 def run(made: Config) -> dict[str, Any]:
@@ -196,7 +197,7 @@ def test_a_failure_is_recorded_and_the_same_call_goes_on(
 def test_a_failure_while_writing_leaves_no_half_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is complete or says failed; scratch folders are removed."""
     made = config(tmp_path, *LITTLE, "evaluator=projection")
-    monkeypatch.setattr("emo.job_page.draw", lambda *_: 1 / 0)
+    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: 1 / 0)
     assert run_job(made) == 1
     [folder] = (tmp_path / "run").iterdir()
     assert [path.name for path in folder.iterdir()] == ["result.json"]

@@ -14,10 +14,10 @@ from test_presets import run
 from test_tracking import seen
 
 import emo
-from emo.config import Config
-from emo.errors import UserError
-from emo.sweep_jobs import read_jobs
-from emo.validate import REPOSITORY, to_config
+from emo.cli.job_lists import read_jobs
+from emo.config.check import REPOSITORY, to_config
+from emo.config.schema import Config
+from emo.core.errors import UserError
 
 EXPERIMENT = "experiment=paper_circuits"
 JOBS = ["circuit", "ablate_neurons", "ablate_heads", "enhance_neurons", "enhance_heads"]

@@ -18,16 +18,20 @@ from hydra import compose, initialize_config_dir
 from jobs import config
 from torch import Tensor
 
-from emo import cli, extraction, labels, partial, ranking_check, stopping
-from emo.app import run_job
-from emo.forest import Forest
-from emo.jobs import make_job
-from emo.partial import Running, fill, work
-from emo.partial_log import Log
-from emo.pipeline import Job
-from emo.stopping import Stopped
-from emo.store import Artifact, Store
-from emo.validate import REPOSITORY, to_config
+from emo.cli.run import run_job
+from emo.config import error_text as cli
+from emo.config.check import REPOSITORY, to_config
+from emo.core import partial, stopping
+from emo.core.partial import Running, fill, work
+from emo.core.partial_log import Log
+from emo.core.stopping import Stopped
+from emo.core.store import Artifact, Store
+from emo.find import extraction
+from emo.measure import labels
+from emo.model.prefix_tree import Forest
+from emo.pipeline import ranking_check
+from emo.pipeline.jobs import make_job
+from emo.pipeline.scenario import Job
 
 CLOSE = 1e-5  # batches of another composition: the last digits of float32
 Stages = dict[str, Any]

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emo.partial_log import Log, Sums, named
+from emo.core.partial_log import Log, Sums, named
 
 KEY = "a" * 64
 Rows = list[tuple[str, object]]

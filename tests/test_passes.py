@@ -7,13 +7,13 @@ import torch
 import twin
 from twin import TOLERANCE, gap, prompt
 
-from emo.errors import UserError
-from emo.forest import Forest
-from emo.generate import generate, teacher_forced
-from emo.models.lm import LM
-from emo.passes import Grove, Row, groves, in_passes
-from emo.scoring import projections
-from emo.types import Site, Tokens
+from emo.core.errors import UserError
+from emo.core.types import Site, Tokens
+from emo.measure.projections import projections
+from emo.model.generate import generate, teacher_forced
+from emo.model.lm import LM
+from emo.model.passes import Grove, Row, groves, in_passes
+from emo.model.prefix_tree import Forest
 
 PROMPTS = [prompt(12, n) for n in range(3)]
 ROWS = [Row(p, cond) for p in range(3) for cond in (-1, 0, 1)]

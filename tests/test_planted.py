@@ -12,21 +12,22 @@ from jobs import config
 from planted import BLOCK, LAYERS, NAMES, WIDTH, WORDS, contrast, directions, planted_lm, word_ids
 from torch import Tensor
 
-from emo import extracted, pipeline
-from emo.config import Config
-from emo.data import DatasetConfig, load_splits
-from emo.directions import ATTN, MLP
-from emo.extraction import extract
-from emo.generate import generate, teacher_forced
-from emo.interventions.arms import Arm, Bank, plan, random_directions
-from emo.measure import Measure
-from emo.models.lm import LM
-from emo.models.verify import verify
-from emo.passes import Row
-from emo.pipeline import Job
-from emo.prompts import prompt_ids
-from emo.selection import Choice, choose
-from emo.summary import estimates, long_table
+from emo.config.schema import Config
+from emo.data.scenarios import DatasetConfig, load_splits
+from emo.edit.base import Arm, Bank, plan, random_directions
+from emo.find.directions import ATTN, MLP
+from emo.find.extraction import extract
+from emo.measure.batch import Measure
+from emo.measure.strength_tuning import Choice, choose
+from emo.model.generate import generate, teacher_forced
+from emo.model.lm import LM
+from emo.model.passes import Row
+from emo.model.prompts import prompt_ids
+from emo.model.verify import verify
+from emo.pipeline import extracted
+from emo.pipeline import scenario as pipeline
+from emo.pipeline.scenario import Job
+from emo.results.estimates import estimates, long_table
 
 pytestmark = pytest.mark.usefixtures("quiet")
 SAMPLES = load_splits(DatasetConfig(name="sev", limit=2), 0)
@@ -143,7 +144,7 @@ def test_tokens_decide_how_long_an_edit_lasts(lm: LM, prompts: list[list[int]], 
 @pytest.fixture
 def job_model(lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every job of a test run on the planted model."""
-    monkeypatch.setattr("emo.addresses.describe", lambda *_: planted.SPEC)
+    monkeypatch.setattr("emo.pipeline.addresses.describe", lambda *_: planted.SPEC)
     monkeypatch.setattr(extracted, "load", lambda _: lm)
 
 
@@ -185,7 +186,7 @@ def test_strength_and_layers_are_chosen_on_dev(tmp_path: Path, monkeypatch: pyte
     texts = WORDS | {"neutral": "an ordinary day"}
     themes = {s.theme for part in SAMPLES[:3] for s in part}
     held_out = {(theme, name): f"{text} {text}" for theme in themes for name, text in texts.items()}
-    monkeypatch.setattr("emo.evaluators.margin.held_out_replies", lambda _: held_out)
+    monkeypatch.setattr("emo.measure.margin.held_out_replies", lambda _: held_out)
     bounds = ("intervention.select.alpha=[0.2,1,-1]", "intervention.select.layers=[0-0,3-4]", EXTEND)
     free = ("intervention.select.max_degenerate=1", "intervention.select.max_ppl_ratio=1e9")
     auto = ("intervention.alpha=auto", "intervention.layers=auto")

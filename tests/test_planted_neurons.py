@@ -11,17 +11,17 @@ import torch
 from planted_neurons import CLASSES, FFN, LAYERS, PLANTED, SPEC, neurons, planted_lm, texts
 from torch import Tensor
 
-from emo.capture import states
-from emo.forest import Forest, plain_block
-from emo.hooks import Edit, edited
-from emo.interventions.ops import Zero
-from emo.models.lm import LM
-from emo.models.verify import verify
-from emo.neurons import selectors
-from emo.neurons.selectors import Ranked, Selection
-from emo.neurons.statistics import Statistics, collect
-from emo.prefixes import Text
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.find import selectors
+from emo.find.activation_stats import Statistics, collect
+from emo.find.selectors import Ranked, Selection
+from emo.model.capture import states
+from emo.model.hooks import Edit, edited
+from emo.model.lm import LM
+from emo.model.ops import Zero
+from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prefixes import Text
+from emo.model.verify import verify
 
 pytestmark = pytest.mark.usefixtures("quiet")
 BEFORE = "Is what follows anger, sadness or happiness? Answer with one of these names and with nothing else.\n"

@@ -8,10 +8,10 @@ import pytest
 import torch
 from twin import TOLERANCE, gap, prompt, unit
 
-from emo.importance import Importance, rank_stability, sublayer_importance
-from emo.models.lm import LM
-from emo.models.precise import in_float32
-from emo.reference import Reference
+from emo.find.reference import Reference
+from emo.find.sublayer_importance import Importance, rank_stability, sublayer_importance
+from emo.model.lm import LM
+from emo.model.precise import in_float32
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = [prompt(30, 1), prompt(30, 1)[:-3] + prompt(4, 2), prompt(9, 3)]

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 from twin import edits_at, prompt, reply
 
-from emo.forest import Forest, plain_block
-from emo.hooks import Edit, edited
-from emo.models.lm import LM
-from emo.neurons import prediction
-from emo.neurons.data import Item
-from emo.neurons.prediction import (
+from emo.core.types import Site, Tokens
+from emo.data.labelled import Item
+from emo.measure import class_prediction as prediction
+from emo.measure.class_prediction import (
     ANSWER_TOKENS,
     Asked,
     choice_ids,
@@ -26,8 +24,10 @@ from emo.neurons.prediction import (
     question_ids,
     table,
 )
-from emo.passes import Row
-from emo.types import Site, Tokens
+from emo.model.hooks import Edit, edited
+from emo.model.lm import LM
+from emo.model.passes import Row
+from emo.model.prefix_tree import Forest, plain_block
 
 pytestmark = pytest.mark.usefixtures("quiet")
 FAMILIES = ("llama", "qwen2", "gemma3", "gpt2")

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emo.forest import TRUNK
-from emo.prefixes import WORTH_SHARING, Text, batches, layout, shared_prefixes
+from emo.model.prefix_tree import TRUNK
+from emo.model.prefixes import WORTH_SHARING, Text, batches, layout, shared_prefixes
 
 
 @st.composite

@@ -11,7 +11,7 @@ import pytest
 from jobs import overrides
 
 import emo
-from emo.validate import REPOSITORY
+from emo.config.check import REPOSITORY
 
 KINDS = {
     "sweeps=neuron_ablation": ["ablate_neurons"],

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from emo.config import ElicitationConfig
-from emo.data import Sample
-from emo.models.chat import DATE, Message
-from emo.models.lm import LM
-from emo.models.tiny import tiny_tokenizer
-from emo.prompts import example_set, messages, plain_text, prompt_ids, reply_ids, tokenize
-from emo.texts import emotion_words, read_jsonl
+from emo.config.schema import ElicitationConfig
+from emo.data.scenarios import Sample
+from emo.data.texts import emotion_words, read_jsonl
+from emo.model.chat import DATE, Message
+from emo.model.lm import LM
+from emo.model.prompts import example_set, messages, plain_text, prompt_ids, reply_ids, tokenize
+from emo.model.tiny import tiny_tokenizer
 
 TEMPLATES = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "elicitation").glob("*.yaml"))
 EMOTIONS = ("anger", "sadness", "happiness", "fear", "surprise", "disgust")

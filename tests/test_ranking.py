@@ -16,14 +16,14 @@ from test_contract_units import bank_of, naive
 from test_run import start
 from twin import TOLERANCE, prompt
 
-from emo import ranking_check
-from emo.hooks import Edit
-from emo.interventions.ops import Scale
-from emo.models.lm import LM
-from emo.pipeline import Job
-from emo.rank_correlation import spearman
-from emo.ranking import Unit, choose, measure, table
-from emo.types import Site
+from emo.core.types import Site
+from emo.find.rank_correlation import spearman
+from emo.measure.unit_ablation import Unit, choose, measure, table
+from emo.model.hooks import Edit
+from emo.model.lm import LM
+from emo.model.ops import Scale
+from emo.pipeline import ranking_check
+from emo.pipeline.scenario import Job
 
 pytestmark = pytest.mark.usefixtures("quiet")
 NAMES = ["anger", "fear"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from hydra import compose, initialize_config_dir
 
-from emo.choices import CIRCUIT_KINDS, UNIT_KINDS
-from emo.cli import known_keys
-from emo.config import Config
-from emo.errors import UserError
-from emo.neurons.arms import arms_of
-from emo.neurons.kinds import KINDS as CLASS_KINDS
-from emo.read_keys import RULES, expand, refuse_unread, unread, without_effect
-from emo.validate import CHOICES, REPOSITORY, to_config
+from emo.config.check import CHOICES, REPOSITORY, to_config
+from emo.config.choices import CIRCUIT_KINDS, UNIT_KINDS
+from emo.config.error_text import known_keys
+from emo.config.kinds import KINDS as CLASS_KINDS
+from emo.config.read_keys import RULES, expand, refuse_unread, unread, without_effect
+from emo.config.schema import Config
+from emo.core.errors import UserError
+from emo.edit.class_arms import arms_of
 
 ALWAYS = "batch_size console device dtype evaluator.bootstrap evaluator.name name seed size task intervention.kind"
 ALWAYS += " cluster.attempts cluster.jobs_per_task cluster.wait"

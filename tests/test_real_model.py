@@ -12,19 +12,19 @@ from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from twin import gap, scores, unit
 
-from emo.config import DatasetConfig, ElicitationConfig
-from emo.data import load_splits
-from emo.forest import Forest, plain_block
-from emo.generate import generate, teacher_forced
-from emo.hooks import Edit, edited
-from emo.interventions.ops import Add, Scale
-from emo.models.embedded import PACKAGE
-from emo.models.lm import LM
-from emo.models.load import describe, load
-from emo.models.verify import verify
-from emo.passes import Row
-from emo.prompts import messages, prompt_ids, tokenize
-from emo.types import Site, Tokens
+from emo.config.schema import DatasetConfig, ElicitationConfig
+from emo.core.types import Site, Tokens
+from emo.data.scenarios import load_splits
+from emo.model.embedded import PACKAGE
+from emo.model.generate import generate, teacher_forced
+from emo.model.hooks import Edit, edited
+from emo.model.lm import LM
+from emo.model.load import describe, load
+from emo.model.ops import Add, Scale
+from emo.model.passes import Row
+from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prompts import messages, prompt_ids, tokenize
+from emo.model.verify import verify
 
 pytestmark = [
     pytest.mark.usefixtures("quiet"),

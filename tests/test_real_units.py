@@ -13,19 +13,19 @@ from test_contract_units import bank_of, naive
 from torch import Tensor
 from twin import TOLERANCE, gap
 
-from emo.capture import activations
-from emo.config import DatasetConfig, ElicitationConfig
-from emo.contributions import head_contributions
-from emo.data import load_splits
-from emo.interventions.units import UnitArm, plan_units
-from emo.models.embedded import PACKAGE
-from emo.models.lm import LM
-from emo.models.load import describe, load
-from emo.passes import Row
-from emo.prefixes import Text
-from emo.prompts import prompt_ids
-from emo.scoring import projections
-from emo.types import Site
+from emo.config.schema import DatasetConfig, ElicitationConfig
+from emo.core.types import Site
+from emo.data.scenarios import load_splits
+from emo.edit.units import UnitArm, plan_units
+from emo.find.contributions import head_contributions
+from emo.measure.projections import projections
+from emo.model.capture import activations
+from emo.model.embedded import PACKAGE
+from emo.model.lm import LM
+from emo.model.load import describe, load
+from emo.model.passes import Row
+from emo.model.prefixes import Text
+from emo.model.prompts import prompt_ids
 
 pytestmark = [
     pytest.mark.usefixtures("quiet"),

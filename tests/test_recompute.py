@@ -11,13 +11,14 @@ from jobs import config
 from test_class_jobs import done as class_job
 from test_sweep_folder import make, work
 
-from emo import extracted, plan
-from emo.app import run_job
-from emo.errors import UserError
-from emo.recompute import compare
-from emo.sealed import seal
-from emo.store import Store
-from emo.tasks import run_task
+from emo.cli import plan
+from emo.cli.recompute import compare
+from emo.cli.run import run_job
+from emo.cli.tasks import run_task
+from emo.core.errors import UserError
+from emo.core.sealed import seal
+from emo.core.store import Store
+from emo.pipeline import extracted
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emo.reference import reference, similarity, stable_cosines
+from emo.find.reference import reference, similarity, stable_cosines
 
 
 def plane(*degrees: float) -> Tensor:

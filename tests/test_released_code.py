@@ -9,9 +9,9 @@ import pytest
 import torch
 from jobs import config
 
-from emo.addresses import Addresses
-from emo.app import run_job
-from emo.pipeline import Job
+from emo.cli.run import run_job
+from emo.pipeline.addresses import Addresses
+from emo.pipeline.scenario import Job
 
 pytestmark = pytest.mark.usefixtures("quiet")
 SMALL = (
@@ -22,7 +22,7 @@ SMALL = (
 
 
 def test_all_readings_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
+    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
     made = config(tmp_path, "experiment=released_code", *SMALL)
     c = made.circuit
     assert (made.attribution.score_at, made.directions.last) == ("mlp_input", "normed")

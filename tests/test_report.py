@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emo.errors import UserError
-from emo.plots import (
+from emo.core.errors import UserError
+from emo.core.stats import Estimate
+from emo.report.html import write_report
+from emo.report.plots import (
     arm_colours,
     arms_figure,
     cosine_figure,
@@ -21,9 +23,7 @@ from emo.plots import (
     selection_figure,
     sort_arms,
 )
-from emo.plots.theme import emotion_shapes
-from emo.report import write_report
-from emo.stats import Estimate
+from emo.report.plots.theme import emotion_shapes
 
 EVIL = "<script>alert('x')</script> \"& \ud83d"  # with half a surrogate pair
 FULL, BARE, NOTHING = Estimate(0.4, 0.3, 0.5, 48), Estimate(0.4, None, None, 3), Estimate(None, None, None, 0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from jobs import overrides, read_result, read_rows
 
-from emo.validate import REPOSITORY
+from emo.config.check import REPOSITORY
 
 TOP = {
     *(

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import config
 
-from emo import console
-from emo.app import run_job
-from emo.sealed import DamagedError, changed, file_digests, read_sealed, seal, unseal
-from emo.store import Artifact, Store
-from emo.table import read_any, read_result, read_sweep
+from emo.cli.run import run_job
+from emo.core import console
+from emo.core.sealed import DamagedError, changed, file_digests, read_sealed, seal, unseal
+from emo.core.store import Artifact, Store
+from emo.results.table import read_any, read_result, read_sweep
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from emo.config import SelectConfig
-from emo.data import Sample
-from emo.interventions.arms import Arm, decoding_of
-from emo.selection import Choice, choose
-from emo.stats import Estimate
-from emo.terms import at_equal_damage, terms, terms_line, verdict
+from emo.config.schema import SelectConfig
+from emo.core.stats import Estimate
+from emo.data.scenarios import Sample
+from emo.edit.base import Arm, decoding_of
+from emo.measure.strength_tuning import Choice, choose
+from emo.results.terms import at_equal_damage, terms, terms_line, verdict
 
 pytestmark = pytest.mark.usefixtures("quiet")
 SAMPLES = [Sample(f"s{i}/neutral", f"s{i}", "work", "neutral", "A scene.", "An event.") for i in range(10)]

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from emo.errors import UserError
-from emo.neurons import selectors
-from emo.neurons.selectors import Ranked, Selection
-from emo.neurons.statistics import Statistics
+from emo.core.errors import UserError
+from emo.find import selectors
+from emo.find.activation_stats import Statistics
+from emo.find.selectors import Ranked, Selection
 
 Units = list[tuple[int, int]]
 # 12 neurons (3 blocks of 4) x 3 classes. 36 values: the percentile is the round(0.95 * 36) = 34th smallest = 0.7.

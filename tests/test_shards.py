@@ -13,24 +13,24 @@ from test_contract_importance import vectors
 from torch import Tensor, nn
 from twin import gap, prompt, unit, width
 
-from emo.capture import activations
-from emo.contributions import head_contributions, neuron_contributions
-from emo.errors import UserError
-from emo.forest import Forest, plain_block
-from emo.generate import generate, teacher_forced
-from emo.hooks import Edit, edited
-from emo.importance import sublayer_importance
-from emo.interventions.ops import Add, Zero
-from emo.models.fingerprint import fingerprint
-from emo.models.lm import LM
-from emo.models.load import check_held
-from emo.models.verify import verify
-from emo.neurons.prediction import Asked, choice_scores
-from emo.neurons.statistics import collect
-from emo.passes import Row
-from emo.prefixes import Text
-from emo.scoring import projections
-from emo.types import Site, Tokens
+from emo.core.errors import UserError
+from emo.core.types import Site, Tokens
+from emo.find.activation_stats import collect
+from emo.find.contributions import head_contributions, neuron_contributions
+from emo.find.sublayer_importance import sublayer_importance
+from emo.measure.class_prediction import Asked, choice_scores
+from emo.measure.projections import projections
+from emo.model.capture import activations
+from emo.model.fingerprint import fingerprint
+from emo.model.generate import generate, teacher_forced
+from emo.model.hooks import Edit, edited
+from emo.model.lm import LM
+from emo.model.load import check_held
+from emo.model.ops import Add, Zero
+from emo.model.passes import Row
+from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prefixes import Text
+from emo.model.verify import verify
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = [prompt(30, 1), prompt(30, 1)[:-3] + prompt(4, 2), prompt(9, 3)]

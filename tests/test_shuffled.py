@@ -14,10 +14,10 @@ import torch
 from jobs import config, read_result
 from torch import Tensor
 
-from emo.app import run_job
-from emo.directions import MLP, Moments, shuffled_draws
-from emo.errors import UserError
-from emo.pipeline import Job
+from emo.cli.run import run_job
+from emo.core.errors import UserError
+from emo.find.directions import MLP, Moments, shuffled_draws
+from emo.pipeline.scenario import Job
 
 pytestmark = pytest.mark.usefixtures("quiet")
 BLOCKS, WIDTH, DRAWS = 2, 24, 5

@@ -12,10 +12,10 @@ import pytest
 from jobs import config
 from test_launch import finish, job
 
-from emo.errors import UserError
-from emo.launch import slurm, status, tasks_file
-from emo.launch.jobs_file import folder_of, read_jobs
-from emo.plan import Plan
+from emo.cli.launch import slurm, status, tasks_file
+from emo.cli.launch.jobs_file import folder_of, read_jobs
+from emo.cli.plan import Plan
+from emo.core.errors import UserError
 
 pytest.importorskip("submitit")
 

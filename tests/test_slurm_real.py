@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 
 import emo
-from emo.validate import REPOSITORY
+from emo.config.check import REPOSITORY
 
 pytestmark = [
     pytest.mark.slurm,

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from jobs import config
 
-from emo.config import DatasetConfig
-from emo.data import joined_line, load_splits
-from emo.errors import UserError
-from emo.neurons.data import BESIDE, ClassSplits, load_items, remarks
-from emo.pipeline import Job
-from emo.remarks import notes
-from emo.splitting import SHARES, divide, drop_shared, folded, join
+from emo.config.schema import DatasetConfig
+from emo.core.errors import UserError
+from emo.data.labelled import BESIDE, ClassSplits, load_items, remarks
+from emo.data.scenarios import joined_line, load_splits
+from emo.data.splitting import SHARES, divide, drop_shared, folded, join
+from emo.pipeline.scenario import Job
+from emo.report.remarks import notes
 
 VALENCES = ("positive", "neutral", "negative")
 

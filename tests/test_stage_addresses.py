@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from jobs import config
 
-from emo import extracted
-from emo.app import run_job
-from emo.config import Config, EvaluatorConfig
-from emo.interventions.arms import Arm
-from emo.interventions.circuit_arms import circuit_arm
-from emo.models.load import load
-from emo.pipeline import Job
+from emo.cli.run import run_job
+from emo.config.schema import Config, EvaluatorConfig
+from emo.edit.base import Arm
+from emo.edit.circuit_arms import circuit_arm
+from emo.model.load import load
+from emo.pipeline import extracted
+from emo.pipeline.scenario import Job
 
 pytestmark = pytest.mark.usefixtures("quiet")
 # Labels, degenerate rules, judges, intervals, figures and where things are shown: (key, another value).

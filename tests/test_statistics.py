@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from emo.errors import UserError
-from emo.forest import PADDING, Block, Forest
-from emo.models.lm import LM
-from emo.neurons.statistics import Statistics, collect
-from emo.store import Artifact, Store
-from emo.types import Site
+from emo.core.errors import UserError
+from emo.core.store import Artifact, Store
+from emo.core.types import Site
+from emo.find.activation_stats import Statistics, collect
+from emo.model.lm import LM
+from emo.model.prefix_tree import PADDING, Block, Forest
 
 pytestmark = pytest.mark.usefixtures("quiet")
 CLASSES = 3

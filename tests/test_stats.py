@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from emo.stats import FEWEST, Estimate, Repeats, estimate, estimate_ratio, holm, paired, smallest_p, too_few
+from emo.core.stats import FEWEST, Estimate, Repeats, estimate, estimate_ratio, holm, paired, smallest_p, too_few
 
 
 def clustered(seed: int, c: int = 30, each: int = 6, mean: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +142,7 @@ def test_memory_bound_does_not_change_the_draws(monkeypatch):
     values, clusters = clustered(2)
     whole = estimate(values, clusters.tolist())
     test = paired(values, values * 0.9, clusters.tolist())
-    monkeypatch.setattr("emo.stats.CHUNK", 1000)
+    monkeypatch.setattr("emo.core.stats.CHUNK", 1000)
     assert estimate(values, clusters.tolist()) == whole
     assert paired(values, values * 0.9, clusters.tolist()) == test
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from emo import store as store_module
-from emo.disk import DiskFullError
-from emo.store import Artifact, Store, address
+from emo.core import store as store_module
+from emo.core.disk import DiskFullError
+from emo.core.store import Artifact, Store, address
 
 pytestmark = pytest.mark.usefixtures("quiet")
 KEY = address("stage", 1, a=1)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from emo import summary
-from emo.data import Sample
-from emo.interventions.arms import Arm
+from emo.data.scenarios import Sample
+from emo.edit.base import Arm
+from emo.results import estimates as summary
 
 
 def a_job() -> Any:

@@ -10,10 +10,11 @@ from jobs import config
 from test_sweeps import _environment, command
 
 import emo
-from emo import console, plan, tasks
-from emo.app import run_job
-from emo.plan import Plan
-from emo.table import EARLIER
+from emo.cli import plan, tasks
+from emo.cli.plan import Plan
+from emo.cli.run import run_job
+from emo.core import console
+from emo.results.table import EARLIER
 
 FAST = "evaluator=projection"
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from jobs import overrides
 
 import emo
-from emo.errors import UserError
-from emo.job_sections import job_sections, linked, read_figures
-from emo.page import write_page
-from emo.sweep_jobs import read_jobs, split
-from emo.validate import REPOSITORY
+from emo.cli.job_lists import read_jobs, split
+from emo.config.check import REPOSITORY
+from emo.core.errors import UserError
+from emo.report.elements import write_page
+from emo.report.job_sections import job_sections, linked, read_figures
 
 STEER, ABLATE = "intervention=steer evaluator=margin", "intervention=ablate_neurons evaluator=projection"
 LIST = f'["{STEER}", "{ABLATE} intervention.k=[0, 2]"]'

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emo.plots.sweep import draw_sweep, sweep_curves, sweep_dots, sweep_heat
-from emo.stats import Estimate
-from emo.sweep_report import Row, write_sweep_report
-from emo.sweep_table import console_rows, number, read_table, short_names
+from emo.core.stats import Estimate
+from emo.report.plots.sweep import draw_sweep, sweep_curves, sweep_dots, sweep_heat
+from emo.report.sweep_page import Row, write_sweep_report
+from emo.report.sweep_table import console_rows, number, read_table, short_names
 
 ALPHA, LAYERS = "intervention.alpha", "intervention.layers"
 EVIL = "<script>alert('x')</script> \"& $x_{$ \ud83d\x00"  # with half a surrogate pair

@@ -16,7 +16,7 @@ import yaml
 from jobs import overrides
 
 import emo
-from emo.validate import REPOSITORY
+from emo.config.check import REPOSITORY
 
 GRID = ("intervention.alpha=0.5,1", "intervention.layers=0-1,2-3")
 

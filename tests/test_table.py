@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import emo
-from emo.errors import UserError
-from emo.sealed import seal
-from emo.table import axes_of, flatten, to_table, value_of
+from emo.core.errors import UserError
+from emo.core.sealed import seal
+from emo.results.table import axes_of, flatten, to_table, value_of
 
 
 def config(model: str = "a", kind: str = "steer", **intervention: Any) -> dict[str, Any]:

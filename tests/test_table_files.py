@@ -13,13 +13,14 @@ import pytest
 from jobs import config
 from pandas.testing import assert_frame_equal
 
-from emo import plan, table, table_files
-from emo.app import run_job
-from emo.jobs import make_job
-from emo.result import RESULT, write_json
-from emo.sealed import changed
-from emo.summarize import summarize_sweep
-from emo.table_files import CSV, JSONL, PARQUET, has_parquet
+from emo.cli import plan
+from emo.cli.run import run_job
+from emo.core.sealed import changed
+from emo.pipeline.jobs import make_job
+from emo.report.sweep_files import summarize_sweep
+from emo.results import table, table_files
+from emo.results.result_file import RESULT, write_json
+from emo.results.table_files import CSV, JSONL, PARQUET, has_parquet
 
 pytestmark = pytest.mark.usefixtures("quiet")
 FILES = [CSV, pytest.param(PARQUET, marks=pytest.mark.skipif(not has_parquet(), reason="pyarrow is not installed"))]
@@ -119,7 +120,7 @@ def test_a_damaged_table_is_not_read(swept: Path) -> None:
 
 def test_a_second_call_reads_no_result_and_writes_nothing(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {path: path.stat().st_mtime_ns for path in swept.iterdir() if path.is_file()}
-    from emo import summarize
+    from emo.report import sweep_files as summarize
 
     with monkeypatch.context() as patch:
         patch.setattr(summarize, "read_any", refuse)

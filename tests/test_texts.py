@@ -16,7 +16,7 @@ def word_set(text: str) -> set[str]:
     return set(text.split())
 
 
-TEXTS = Path(__file__).parents[1] / "emo" / "texts"
+TEXTS = Path(__file__).parents[1] / "emo" / "data" / "texts"
 SETS = ("sev", "sev_test")
 THEMES = {
     "work": "Work/Job",

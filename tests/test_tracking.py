@@ -22,11 +22,11 @@ from PIL import Image
 from test_curves import AXES, configs, row, sweep, table
 from wandb.util import get_core_path
 
-from emo import tracking
-from emo.config import TrackerConfig
-from emo.errors import UserError
-from emo.sealed import read_sealed, seal
-from emo.validate import REPOSITORY
+from emo.config.check import REPOSITORY
+from emo.config.schema import TrackerConfig
+from emo.core.errors import UserError
+from emo.core.sealed import read_sealed, seal
+from emo.report import tracking
 
 SECRETS = {name: f"s3cret-{name}" * 4 for name in ("WANDB_API_KEY", "OPENAI_API_KEY", "HF_TOKEN")}
 TRACKER = TrackerConfig(name="wandb", project="tests", tags=["one", "two"])

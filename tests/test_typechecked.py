@@ -9,11 +9,11 @@ import torch
 from jaxtyping import TypeCheckError
 from typechecked import MODULES
 
-from emo.attribution import stability
-from emo.directions import cosines
-from emo.importance import rank_stability
-from emo.interventions.ops import Add
-from emo.reference import similarity
+from emo.find.attribution import stability
+from emo.find.directions import cosines
+from emo.find.reference import similarity
+from emo.find.sublayer_importance import rank_stability
+from emo.model.ops import Add
 
 
 def test_wrong_shapes_are_refused() -> None:

@@ -9,13 +9,13 @@ import pytest
 from jobs import config, read_result
 from planted import BLOCK, NAMES, planted_lm
 
-from emo import addresses, extracted
-from emo.app import run_job
-from emo.errors import UserError
-from emo.paper import paper_delta_s
-from emo.pipeline import Job
-from emo.summary import estimates, long_table
-from emo.unit_results import ratios
+from emo.cli.run import run_job
+from emo.core.errors import UserError
+from emo.data.published import paper_delta_s
+from emo.pipeline import addresses, extracted
+from emo.pipeline.scenario import Job
+from emo.report.unit_results import ratios
+from emo.results.estimates import estimates, long_table
 
 pytestmark = pytest.mark.usefixtures("quiet")
 ASK = (f"emotions.names=[{','.join(NAMES)}]", "elicitation=paper", "evaluator=projection", "control.score_seeds=3")

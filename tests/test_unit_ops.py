@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from emo.hooks import Op
-from emo.interventions.unit_ops import Attenuate, Gain, Replace
+from emo.model.hooks import Op
+from emo.model.unit_ops import Attenuate, Gain, Replace
 
 UNITS = [[1, 5, 2], [], [3], [0, 7]]  # per condition: rows of every length, one without units, column 0 edited once
 ALPHA = [0.5, 0.9, 2.0, 0.8]

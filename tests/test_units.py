@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from emo.choices import UNIT_CONTROLS
-from emo.interventions.ops import Zero
-from emo.interventions.units import UnitArm, UnitBank, pick_units, plan_units
-from emo.types import Site
+from emo.config.choices import UNIT_CONTROLS
+from emo.core.types import Site
+from emo.edit.units import UnitArm, UnitBank, pick_units, plan_units
+from emo.model.ops import Zero
 
 EMOTIONS, BLOCKS, UNITS, WIDTH = 3, 4, 12, 2
 LAYERS = (0, 2, 3)

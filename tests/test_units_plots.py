@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.colors import to_hex
 
-from emo.longtail import reach
-from emo.plots import arm_colours, head_map, k_curves, long_tail, neuron_map, small_multiples, theme
-from emo.plots.sweep_curves import arm_shapes
+from emo.find.longtail import reach
+from emo.report.plots import arm_colours, head_map, k_curves, long_tail, neuron_map, small_multiples, theme
+from emo.report.plots.sweep_curves import arm_shapes
 
 NAMES = ["anger", "sadness", "happiness", "fear", "surprise", "disgust"]
 ARMS = ["ablate_neurons", "random", "other_emotion", "bottom", "magnitude"]
@@ -33,7 +33,7 @@ def figure(monkeypatch):
         assert path.read_bytes().startswith(b"\x89PNG")
 
     for module in ("units", "unit_maps"):
-        monkeypatch.setattr(f"emo.plots.{module}.drawing", keeping)
+        monkeypatch.setattr(f"emo.report.plots.{module}.drawing", keeping)
     return drawn
 
 

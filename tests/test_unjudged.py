@@ -10,12 +10,13 @@ import pytest
 from fake_judge import FakeJudge, Request, Response, completion
 from jobs import config, read_result
 
-from emo import console, unjudged
-from emo.app import run_job
-from emo.config import EvaluatorConfig
-from emo.result import find_result
-from emo.summarize import summarize_sweep
-from emo.tasks import run_task, show_status
+from emo.cli.run import run_job
+from emo.cli.tasks import run_task, show_status
+from emo.config.schema import EvaluatorConfig
+from emo.core import console
+from emo.measure import unjudged
+from emo.report.sweep_files import summarize_sweep
+from emo.results.result_file import find_result
 
 JUDGED = ("evaluator=openai_judge", "control.arms=[]", "console=rich", "generation.max_new_tokens=8")
 
@@ -28,7 +29,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emo.job_page.draw", lambda *_: [])
+    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
 
 
 class Answers:

@@ -1,7 +1,7 @@
-"""The slow, naive twin of `emo.forest` and `emo.generate`: what their numbers must agree with.
+"""The slow, naive twin of `emo.model.prefix_tree` and `emo.model.generate`: what their numbers must agree with.
 
 Batch 1, no padding, no cache, no token tree, the model's own masks and positions: the whole sequence goes
-through ``lm.model`` again for every token. Edits are applied by `emo.hooks.edited` (which has tests of its
+through ``lm.model`` again for every token. Edits are applied by `emo.model.hooks.edited` (which has tests of its
 own) with the cursor placed by hand over the whole sequence.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from emo.hooks import Edit, Op, edited, reading
-from emo.interventions.ops import Add, Put, Scale, Zero
-from emo.interventions.unit_ops import Attenuate, Gain, Replace
-from emo.models.lm import LM
-from emo.types import Site, Tokens
+from emo.core.types import Site, Tokens
+from emo.model.hooks import Edit, Op, edited, reading
+from emo.model.lm import LM
+from emo.model.ops import Add, Put, Scale, Zero
+from emo.model.unit_ops import Attenuate, Gain, Replace
 
 TOLERANCE = 1e-5  # largest difference over largest score
 WINDOW = 24  # sliding window of the tiny mistral and gemma models

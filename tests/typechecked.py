@@ -9,8 +9,9 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
 MODULES = (
-    "emo.attribution", "emo.capture", "emo.contributions", "emo.directions", "emo.importance",
-    "emo.interventions.ops", "emo.interventions.unit_ops", "emo.reference", "emo.scoring",
+    "emo.find.attribution", "emo.model.capture", "emo.find.contributions", "emo.find.directions",
+    "emo.find.sublayer_importance",
+    "emo.model.ops", "emo.model.unit_ops", "emo.find.reference", "emo.measure.projections",
 )  # fmt: skip
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # 1 is a float
 

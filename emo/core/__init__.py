@@ -1,0 +1,1 @@
+"""What every room uses: errors, console, store, digests, signals. It knows nothing of models."""

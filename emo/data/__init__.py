@@ -1,0 +1,1 @@
+"""Scenarios and labelled texts, ours and users', and their splits."""

@@ -1,0 +1,60 @@
+"""The arms of a job on neurons or heads: the target and its controls, for every k and scale (methods 1.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from emo.config.choices import DRAWN_UNITS
+from emo.config.schema import Config
+from emo.edit.base import decoding_of
+from emo.edit.units import UnitArm
+
+
+def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[UnitArm]:
+    """Return the target's arms, then those of each control; a list of k or of scales gives one arm each.
+
+    Args:
+        config: of the job; ``intervention.kind`` is one of `UNIT_KINDS`.
+        layers: blocks that may be edited.
+        emotions: how many; ``other_emotion`` averages over the others (for replies over the first few).
+    """
+    given, control = config.intervention, config.control
+    op, _, units = given.kind.partition("_")
+    several = {key: isinstance(getattr(given, key), list) for key in ("k", "scale")}
+    arms = []
+    for pick in ("top", *control.units):
+        for k in _listed(given.k):
+            if k == 0 and pick != "top":
+                continue  # no unit edited: the same for every control
+            for scale in _listed(given.scale) if op == "enhance" else [1.0]:
+                own = {"k": f"{k}", "scale": f"{scale:g}"}
+                shown = ",".join(f"{key}={own[key]}" for key in own if several[key] and (key == "k" or op == "enhance"))
+                seeds, score_seeds = 1, 1
+                if pick in DRAWN_UNITS:
+                    seeds, score_seeds = control.seeds, control.score_seeds
+                elif pick == "other_emotion":
+                    seeds, score_seeds = min(control.seeds, emotions - 1), emotions - 1
+                arms.append(
+                    UnitArm(
+                        name=(given.kind if pick == "top" else pick) + (f"@{shown}" if shown else ""),
+                        kind=given.kind if pick == "top" else pick,
+                        alpha=float(scale),
+                        layers=tuple(layers),
+                        tokens=given.tokens,
+                        decay=float(given.decay),
+                        decoding=decoding_of(config.generation.decoding, "steering"),
+                        seeds=seeds,
+                        score_seeds=score_seeds,
+                        op=op,
+                        units=units,
+                        pick=pick,
+                        k=int(k),
+                        pool=given.pool,
+                    )
+                )
+    return arms
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

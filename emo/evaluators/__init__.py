@@ -1,1 +1,0 @@
-"""What is measured on a reply or a state; one idea per file."""

@@ -1,0 +1,1 @@
+"""Where an emotion lies: directions, scores of units, importance of sublayers, circuits, selectors."""

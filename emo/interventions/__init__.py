@@ -1,1 +1,0 @@
-"""What is done to a model: ops, and the arms that compare them."""

@@ -1,0 +1,1 @@
+"""What is measured under an arm: projections, doses, margins, damage, labels, predictions."""

@@ -1,0 +1,90 @@
+"""How strong an edit is at the residual stream (methods 4.6): |added| / |h|, comparable between arms and models.
+
+    dose = mean over the edited sublayers of |change of what the sublayer adds| / |state behind it|
+
+at the last prompt token, under the edit: for steering alpha (rel) or alpha / sqrt(d) (rms); for units
+|W_out edit| / |h|,
+with a post-norm in between where the family has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from emo.core.console import progress
+from emo.core.types import Site
+from emo.find.contributions import added
+from emo.model.generate import Planter
+from emo.model.hooks import Edit, edited, reading
+from emo.model.lm import LM
+from emo.model.passes import Grove, Row, ignore, in_passes, settled
+
+# Where the state stands that a sublayer's output, or the stream itself, is compared with.
+BEHIND = {Site.HEAD: Site.RESID_MID, Site.NEURON: Site.RESID_POST, Site.RESID_POST: Site.RESID_POST}
+
+
+def doses(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[Row],
+    edits: Sequence[Edit],
+    batch_size: int,
+    label: str,
+    done: Callable[[int, float], None] = ignore,
+) -> Tensor:
+    """Return the dose of every row, (rows,); nan where no sublayer is changed, nan or inf where the row explodes.
+
+    Args:
+        lm: the model.
+        prompts: token ids.
+        rows: prompt and condition of each row.
+        edits: the edits behind the conditions, at head, neuron or resid_post.
+        batch_size: prompts in one forward pass.
+        label: name of the progress bar.
+        done: called with every row and its dose, once that is there.
+    """
+    places = sorted({(edit.site, edit.layer) for edit in edits})
+    total, count = torch.zeros(len(rows)), torch.zeros(len(rows))
+    planter = Planter(lm, prompts, edits)
+
+    def run(grove: Grove) -> list[int]:
+        block, (tree, column), order = planter.opened(grove, rows)
+        before: dict[tuple[Site, int], Tensor] = {}
+        change: dict[tuple[Site, int], Tensor] = {}
+        total[order], count[order] = 0.0, 0.0  # a pass that was begun before may be run again
+
+        def keep(site: Site, layer: int, x: Tensor) -> None:
+            before[site, layer] = x[tree, column].float()
+
+        def compare(site: Site, layer: int, x: Tensor) -> None:
+            state = x[tree, column].float()
+            if site in BEHIND and (site, layer) in before:
+                old = before.pop((site, layer))
+                if site is not BEHIND[site]:
+                    old, state = (added(lm, site, layer, part) for part in (old, state))
+                # A row is edited at one of the two places that end in resid_post: the other adds nothing.
+                length = (state - old).norm(dim=-1)
+                change[BEHIND[site], layer] = change.get((BEHIND[site], layer), torch.zeros_like(length)) + length
+            if (site, layer) in change:
+                size = change.pop((site, layer))
+                total[order] += (size / x[tree, column].float().norm(dim=-1)).cpu()
+                count[order] += (size > 0).cpu()
+
+        wanted = sorted({*places, *((BEHIND[site], layer) for site, layer in places)})
+        with edited(lm, edits) as cursor:
+            forest = planter.plant(grove, cursor)
+        # Hooks run in the order of their registration: one reader in front of the edits, one behind them.
+        with reading(lm, places, keep), edited(lm, edits) as forest.cursor, reading(lm, wanted, compare):
+            forest.extend(block)
+        settled(grove, bool(total[order].isfinite().all()))
+        return order
+
+    with progress(label, len(rows), "rows") as bar:
+        for _, order in in_passes(planter.passes(rows, batch_size), run):
+            bar.advance(len(order))
+            for i in order:
+                done(i, float(total[i] / count[i]))
+    return total / count  # 0 / 0 is nan

@@ -1,0 +1,182 @@
+"""What a judge is asked about a reply, and how its answer is read (methods 1.12, 1.13).
+
+``match``: does the STYLE of the text match a given target emotion? System and user text are those of *Emotion
+circuits* (Wang et al. 2025, arXiv 2510.11328), as printed; label 1 or 0.
+``blind``: which ONE of the emotions, or neutral, does the style express? Our own words, and never told the target,
+because "does it match X?" inflates; label = one of the names.
+
+Servers differ in what they make of a request for JSON, so reading is tolerant of the wrapping (code fences, text
+around, single quotes, True, "1", angry for anger) and strict about the content: two objects that disagree, or a
+word outside the list, are no answer. Nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import string
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from emo.core.errors import UserError, check_choice
+from emo.core.types import NEUTRAL
+
+VERSION = 1  # of the texts below: part of the name of the answers' file
+KINDS = ("match", "blind")
+LONGEST = 20_000  # characters of an answer that are read; what rambles on is no answer
+PUNCTUATION = string.punctuation + string.whitespace + "“”‘’…"
+# Forms that mean one class; whichever name of a row is among the asked-for emotions is the class.
+WORD_FORMS = (
+    ("anger", "angry"),
+    ("sadness", "sad"),
+    ("fear", "afraid", "scared", "fearful"),
+    ("happiness", "happy", "joy", "joyful"),
+    ("surprise", "surprised"),
+    ("disgust", "disgusted"),
+)
+
+
+class Question(NamedTuple):
+    """One question about one text; equal questions are asked once."""
+
+    kind: str  # match | blind
+    emotion: str | None  # the target of match; a blind judge never sees it
+    text: str  # the reply
+    emotions: tuple[str, ...]  # the classes; blind adds neutral
+    descriptions: tuple[tuple[str, str], ...] = ()  # (class, a sentence on it), for blind only
+
+
+class Reading(NamedTuple):
+    """A readable answer."""
+
+    label: str | int  # match: 0 or 1; blind: one of the names
+    reason: str  # empty for blind
+
+
+def check(question: Question) -> None:
+    """Raise `UserError` for another kind, or a target that is not among the emotions."""
+    check_choice("judge question", question.kind, KINDS)
+    if question.kind == "match":
+        check_choice("judge target", question.emotion, question.emotions)
+    if not question.emotions:
+        raise UserError("judge: no emotions to choose from; give emotions.names")
+
+
+def names(question: Question) -> tuple[str, ...]:
+    """Return the classes of a blind question: the emotions, then neutral."""
+    return (*(e for e in question.emotions if e != NEUTRAL), NEUTRAL)
+
+
+def messages(question: Question) -> list[dict[str, str]]:
+    """Return the chat messages of a question."""
+    system, user = _match(question) if question.kind == "match" else _blind(question)
+    return [{"role": "system", "content": well_formed(system)}, {"role": "user", "content": well_formed(user)}]
+
+
+def well_formed(text: str) -> str:
+    """Return a text that can be written as UTF-8: half an emoji becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _match(question: Question) -> tuple[str, str]:
+    return (
+        "You are a careful rater. Given a target emotion and a text, decide if the text's STYLE matches the target "
+        f"emotion among: {', '.join(question.emotions)}. Focus on tone/attitude, not content valence.",
+        f"Target emotion: {question.emotion}\n"
+        f"Text: {question.text}\n"
+        "Decide if the text's STYLE matches the target emotion. Return a compact JSON with keys exactly: "
+        '{"match": <0 or 1>, "reason": <short string>}',
+    )
+
+
+def _blind(question: Question) -> tuple[str, str]:
+    told = "".join(f" {name.capitalize()}: {text.strip()}" for name, text in question.descriptions)
+    return (
+        "You label the style of short texts. Go by how a text is written (tone, attitude, choice of words), not by "
+        "whether what happens in it is good or bad. Choose exactly ONE label from this list: "
+        f"{', '.join(names(question))}. Choose {NEUTRAL} where the style expresses no emotion."
+        f"{told}",
+        f"Text: {question.text}\n"
+        "Which one label fits the STYLE of the text? Return a compact JSON with one key exactly: "
+        '{"emotion": <label>}',
+    )
+
+
+def schema(question: Question) -> dict[str, Any]:
+    """Return the JSON schema of the answer, for servers that enforce one."""
+    properties: dict[str, Any] = (
+        {"match": {"type": "integer", "enum": [0, 1]}, "reason": {"type": "string"}}
+        if question.kind == "match"
+        else {"emotion": {"type": "string", "enum": list(names(question))}}
+    )
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def digest(question: Question) -> str:
+    """Return the sha256 of all that the answer depends on: kind, classes and the messages word for word."""
+    text = json.dumps([question.kind, question.emotions, messages(question)], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read(question: Question, content: str) -> Reading | None:
+    """Return the label that an answer gives; None where it gives none, an unknown one, or two different ones."""
+    content = content.rpartition("</think>")[2][-LONGEST:]  # a reasoning model's draft is not its answer
+    if question.kind == "blind" and "{" not in content:
+        word = _emotion(question, content)
+        return None if word is None else Reading(word, "")
+    key, label = ("match", _bit) if question.kind == "match" else ("emotion", lambda v: _emotion(question, v))
+    found = [d for d in _objects(content) if key in d]
+    labels = {label(d[key]) for d in found}
+    only = labels.pop() if len(labels) == 1 else None
+    if only is None:
+        return None
+    reason = found[0].get("reason", "")
+    return Reading(only, reason if isinstance(reason, str) else json.dumps(reason, default=str))
+
+
+def _bit(value: object) -> int | None:
+    if isinstance(value, str):
+        value = {"0": 0, "1": 1, "false": 0, "true": 1}.get(value.strip(PUNCTUATION).lower())
+    return int(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
+
+
+def _emotion(question: Question, value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    word = value.strip(PUNCTUATION).lower()
+    allowed = {name.lower(): name for name in names(question)}
+    if word in allowed:
+        return allowed[word]
+    classes = [allowed[form] for row in WORD_FORMS if word in row for form in row if form in allowed]
+    return classes[0] if len(classes) == 1 else None
+
+
+def _objects(content: str) -> Iterator[dict[str, Any]]:
+    """Yield every JSON object in a text, and every flat one that only Python can read, keys in lower case."""
+    decoder = json.JSONDecoder(strict=False)
+    start = content.find("{")
+    while start >= 0:
+        try:
+            found, end = decoder.raw_decode(content, start)
+        except (ValueError, RecursionError):
+            found, end = _literal(content, start)
+        if isinstance(found, dict):
+            yield {str(key).lower(): value for key, value in found.items()}
+        start = content.find("{", end)
+
+
+def _literal(content: str, start: int) -> tuple[object, int]:
+    """Read ``{'match': True}`` at ``start``: a Python literal without braces inside."""
+    flat = re.compile(r"\{[^{}]*\}").match(content, start)
+    if flat is None:
+        return None, start + 1
+    text = re.sub(r"\b(true|false|null)\b", lambda m: {"true": "True", "false": "False"}.get(m[0], "None"), flat[0])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a stray backslash in a reason is no matter for the terminal
+            return ast.literal_eval(text), flat.end()
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None, start + 1

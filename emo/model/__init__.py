@@ -1,0 +1,1 @@
+"""Models, their sites and hooks; prompts, passes, capture and generation."""

@@ -1,0 +1,172 @@
+"""The only file that registers torch hooks: reading sites, and editing them per token.
+
+An `Edit` says where (site, block), what (an op: pure function of the activation) and which tokens.
+A `Cursor` says, before every forward pass, which condition each token belongs to and how many steps
+it stands after the last prompt token; so one edit serves prefill, cached decoding and token trees
+alike, and every row of a batch can carry another condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from emo.core.types import Site, Tokens
+from emo.model.lm import LM
+
+
+class Op(Protocol):
+    """A pure edit of an activation."""
+
+    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+        """Return the edited ``x`` (b, t, w) for conditions ``cond`` (b, t) at ``gain`` (b, t, 1)."""
+
+    def to(self, device: torch.device) -> Op:
+        """Return the op with its tensors on ``device``."""
+
+    def among(self, before: int, after: int) -> Op:
+        """Return the op for more conditions, of which those before and after its own change nothing."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """``op`` at ``site`` of block ``layer``, on ``tokens``; strength times ``decay`` per later token."""
+
+    site: Site
+    layer: int
+    op: Op
+    tokens: Tokens = Tokens.EVERY_STEP
+    decay: float = 1.0
+
+
+class Chosen(NamedTuple):
+    """What an edit needs to know of a forward pass: which tokens, and their conditions."""
+
+    mask: Tensor  # (b, t, 1) True where a token is edited
+    cond: Tensor  # (b, t), >= 0
+    whole: bool  # every token is edited
+
+
+class Cursor:
+    """Which condition every token of the next forward pass belongs to."""
+
+    def __init__(self) -> None:
+        self.cond = self.step = torch.empty(0, 0, dtype=torch.long)
+        self._chosen: dict[tuple[Tokens, torch.device], Chosen | None] = {}
+        self._gain: dict[tuple[float, torch.device], Tensor] = {}
+
+    def place(self, cond: Tensor, step: Tensor) -> None:
+        """Set, for the next pass, conditions (b, t; -1 = leave alone) and steps after the last prompt token (b, t)."""
+        self.cond, self.step = cond, step
+        self._chosen, self._gain = {}, {}
+
+    def chosen(self, tokens: Tokens, device: torch.device) -> Chosen | None:
+        """Return the tokens to edit, or None where there are none; worked out once per pass, not per block."""
+        if (tokens, device) not in self._chosen:
+            mask = self.cond >= 0
+            if tokens is Tokens.PROMPT_LAST:
+                mask = mask & (self.step == 0)
+            elif tokens is Tokens.EVERY_STEP:
+                mask = mask & (self.step >= 0)
+            found = None
+            if bool(mask.any()):
+                found = Chosen(mask[..., None].to(device), self.cond.clamp(min=0).to(device), bool(mask.all()))
+            self._chosen[tokens, device] = found
+        return self._chosen[tokens, device]
+
+    def gain(self, decay: float, device: torch.device) -> Tensor:
+        """Return ``decay`` to the power of the steps after the prompt, (b, t, 1)."""
+        if (decay, device) not in self._gain:
+            steps = self.step.clamp(min=0).to(device, torch.float32)
+            self._gain[decay, device] = torch.pow(decay, steps)[..., None]
+        return self._gain[decay, device]
+
+
+@contextmanager
+def edited(lm: LM, edits: Sequence[Edit]) -> Iterator[Cursor]:
+    """Apply ``edits`` to every forward pass inside the context, for the tokens that the cursor places.
+
+    Several edits of one site apply in the given order, each to what the edits upstream of it left. All hooks
+    are removed on the way out, also after an exception. ``resid_mid`` is written through ``attn_add``, because
+    the tensor that a norm reads is a copy of the stream and not the stream.
+    """
+    cursor = Cursor()
+    with ExitStack() as stack:
+        for edit in sorted(edits, key=lambda e: e.site is Site.RESID_MID):  # behind all that makes resid_mid
+            op = edit.op.to(lm.device_of(edit.layer))
+            if edit.site is Site.RESID_MID:
+                _edit_mid(lm, stack, cursor, edit, op)
+            else:
+                _hook(lm, stack, edit.site, edit.layer, _apply(cursor, edit, op))
+        yield cursor
+
+
+def _apply(cursor: Cursor, edit: Edit, op: Op) -> Callable[[Tensor], Tensor | None]:
+    def change(x: Tensor) -> Tensor | None:
+        chosen = cursor.chosen(edit.tokens, x.device)
+        if chosen is None:
+            return None
+        new = op(x, chosen.cond, cursor.gain(edit.decay, x.device))
+        return new if chosen.whole else torch.where(chosen.mask, new, x)
+
+    return change
+
+
+def _edit_mid(lm: LM, stack: ExitStack, cursor: Cursor, edit: Edit, op: Op) -> None:
+    change, before = _apply(cursor, edit, op), {}
+
+    def keep(x: Tensor) -> None:
+        before["x"] = x
+
+    def write(added: Tensor) -> Tensor | None:
+        mid = before.pop("x") + added
+        new = change(mid)
+        return None if new is None else added + (new - mid)
+
+    _hook(lm, stack, Site.RESID_PRE, edit.layer, keep)
+    _hook(lm, stack, Site.ATTN_ADD, edit.layer, write)
+
+
+@contextmanager
+def reading(lm: LM, wanted: Sequence[tuple[Site, int]], sink: Callable[[Site, int, Tensor], None]) -> Iterator[None]:
+    """Hand every wanted site's activation (b, t, w) to ``sink(site, layer, x)``, after any edit registered before."""
+    with ExitStack() as stack:
+        for site, layer in wanted:
+
+            def read(x: Tensor, site: Site = site, layer: int = layer) -> None:
+                sink(site, layer, x.detach())
+
+            _hook(lm, stack, site, layer, read)
+        yield
+
+
+def _hook(lm: LM, stack: ExitStack, site: Site, layer: int, fn: Callable[[Tensor], Tensor | None]) -> None:
+    """Register ``fn`` at a site; whatever it returns replaces the activation (None: leave it).
+
+    ``fn`` is given the activation on the block's own device. Of a model on several, the first block of each is handed
+    its input where the block before lies: accelerate moves it inside ``forward``, behind this hook.
+    """
+    (module, side), device = lm.module(site, layer), lm.device_of(layer)
+
+    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            new = fn(args[0].to(device))
+            return None if new is None else ((new, *args[1:]), kwargs)
+        new = fn(kwargs["hidden_states"].to(device))
+        return None if new is None else (args, {**kwargs, "hidden_states": new})
+
+    def after(_: Any, __: Any, output: Any) -> Any:
+        is_tuple = isinstance(output, tuple)  # attention modules return (output, weights)
+        new = fn(output[0] if is_tuple else output)
+        return None if new is None else ((new, *output[1:]) if is_tuple else new)
+
+    if side == "in":
+        handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = module.register_forward_hook(after)
+    stack.callback(handle.remove)

@@ -1,0 +1,95 @@
+"""Random tiny models of every family, built in code: for tests and for trying commands without a download."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from emo.core.errors import check_choice
+from emo.model.families import family_of
+
+VERSION = 2  # of the weights that a name stands for
+BLOCKS, WIDTH, HEADS, KV_HEADS, FFN = 4, 32, 4, 2, 48
+_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+
+# What a family needs beyond the shared sizes. Sliding windows are shorter than a prompt, and head
+# widths differ from width / heads, so that tests would see either mistake. Mistral has no block without a window: all
+# together must reach from a prompt's end to the emotion at its beginning, or states do not differ.
+_EXTRA: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": 112},
+    "qwen2": {},
+    "qwen3": {"head_dim": 12},
+    "gemma2": {"head_dim": 12, "sliding_window": 24, "query_pre_attn_scalar": 12},
+    "gemma3": {"head_dim": 12, "sliding_window": 24, "query_pre_attn_scalar": 12, "sliding_window_pattern": 2},
+    "gpt2": {},
+}
+FAMILY_NAMES = tuple(_EXTRA)
+
+
+def tiny_tokenizer(family: str = "llama") -> transformers.PreTrainedTokenizerFast:
+    """Return a byte-level tokenizer with a chat template (on gemma2 one without a system role)."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<pad>", "<|im_start|>", "<|im_end|>"]
+    vocab = {token: i for i, token in enumerate(specials + alphabet)}
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<|im_start|>", eos_token="<|im_end|>"
+    )
+    if family != "gpt2":
+        tokenizer.chat_template = (_NO_SYSTEM if family == "gemma2" else "") + _CHAT
+    return tokenizer
+
+
+def tiny_config(family: str) -> Any:
+    """Return the transformers config of the tiny model of ``family``; raises `UserError` for another name."""
+    check_choice("model.id", family, _EXTRA)
+    vocab = len(tiny_tokenizer(family))
+    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    if family == "gpt2":
+        return transformers.AutoConfig.for_model(
+            "gpt2",
+            n_layer=BLOCKS,
+            n_embd=WIDTH,
+            n_head=HEADS,
+            n_inner=FFN,
+            vocab_size=vocab,
+            n_positions=2048,
+            **tokens,
+        )
+    shared = {
+        "num_hidden_layers": BLOCKS,
+        "hidden_size": WIDTH,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "intermediate_size": FFN,
+        "vocab_size": vocab,
+        "max_position_embeddings": 2048,
+        **tokens,
+    }
+    return transformers.AutoConfig.for_model("gemma3_text" if family == "gemma3" else family, **shared | _EXTRA[family])
+
+
+def tiny_model(family: str, seed: int = 0) -> transformers.PreTrainedModel:
+    """Return a float32 model with random weights, biases and norms included, in eval mode."""
+    config = tiny_config(family)
+    kwargs = {"attn_implementation": "eager"} if family_of(config.model_type).eager else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, **kwargs)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if weight.ndim == 1:  # norms and biases: random too, or a dropped one would go unseen
+                    weight.add_(0.1 * torch.randn_like(weight))
+                else:
+                    weight.copy_(torch.randn_like(weight) * (0.5 if "embed" in name or "wte" in name else 0.15))
+    return model.eval()

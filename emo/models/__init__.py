@@ -1,1 +1,0 @@
-"""Loading models, and where their sites are."""

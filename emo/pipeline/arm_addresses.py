@@ -1,0 +1,60 @@
+"""The addresses of what is measured under one arm: known before it is measured, and shared by all jobs that have it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from emo.core.sealed import digest
+from emo.edit.base import Arm
+from emo.edit.circuits import CircuitArm
+from emo.edit.units import UnitArm
+from emo.pipeline.extracted import Extracted
+
+
+class ArmAddresses(Extracted):
+    """Where the results of the test split lie."""
+
+    def arm_address(self, stage: str, arm: Arm, inputs: dict[str, object], on_directions: bool = False) -> str:
+        """Return the address of what a stage gives for one arm; ``on_directions``: it is projected on them."""
+        needs = on_directions or arm.kind.endswith(("steer", "shuffled"))
+        drawn = isinstance(arm, UnitArm | CircuitArm) or arm.kind.endswith("random")
+        shuffled = {"shuffled": self.shuffled_address} if arm.kind.endswith("shuffled") else {}
+        return self.address(
+            stage,
+            samples=digest(self.splits.test),
+            arm=arm.key(scored=on_directions),
+            directions=self.directions_address if needs else None,
+            attribution=self.attribution_address if isinstance(arm, UnitArm) else None,
+            circuit=self.circuit_inputs(arm),
+            site=self.bank_site if on_directions else None,
+            seed=self.config.seed if drawn else None,
+            **shuffled,
+            **inputs,
+        )
+
+    def circuit_inputs(self, arm: Arm) -> list[str | None] | None:
+        """Return the addresses of the circuit that an arm edits, and of what its control draws from."""
+        if not isinstance(arm, CircuitArm):
+            return None
+        others = self.attribution_address if arm.variant == "random" else None
+        return [self.circuit_address, others, self.importance_address if arm.dose == "rel" else None]
+
+    @cached_property
+    def prompted_address(self) -> str:
+        """The address of what is read under the emotion prompts."""
+        return self.address(
+            "states",
+            samples=digest(self.splits.test),
+            directions=self.directions_address,
+            groups=self.config.directions.probe_groups,
+            site=self.bank_site,
+        )
+
+    @property
+    def replies_inputs(self) -> dict[str, object]:
+        """What the address of replies holds beside the arm."""
+        return {"max_new_tokens": self.config.generation.max_new_tokens}
+
+    def replies_address(self, arm: Arm) -> str:
+        """Return the address of an arm's replies."""
+        return self.arm_address("replies", arm, self.replies_inputs)

@@ -1,0 +1,158 @@
+"""One sweep as one plain HTML page (`emo.report.elements`): the finding, the figures, every job with its own report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from emo.core.console import format_estimate
+from emo.core.frames import pd
+from emo.report import elements as page
+from emo.report.sweep_table import HIGHER, Best, Setting, SweepTable, bounds_text, read_table, short_names
+
+SHORT = 24  # rows of a table that may stand before the figures
+
+
+class Row(NamedTuple):
+    """One job of a sweep."""
+
+    label: str  # its swept values
+    state: str  # done | failed | missing
+    folder: str  # of its result, relative to the sweep's
+    wall_s: float | None  # seconds; None: not known
+    error: str | None  # the line that says why it failed, or which of its replies are unjudged
+
+
+def write_sweep_report(
+    folder: Path,
+    title: str,
+    command: str,
+    frame: pd.DataFrame,
+    axes: Sequence[str],
+    jobs: Sequence[Row],
+    figures: Sequence[tuple[Path, str]],
+    notes: Sequence[str],
+    tables: str = "",
+    sections: str = "",
+    *,
+    linked: bool = False,
+    findings: Sequence[str] | None = None,
+    verdicts: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
+    """Write ``folder/report.html`` and return its path.
+
+    Args:
+        folder: the sweep's folder; made if it is not there.
+        title: what was swept, on what, in one line.
+        command: the exact command line that runs the sweep again.
+        frame: its results (see `emo.report.sweep_table.read_table`); may be empty.
+        axes: swept keys, in order.
+        jobs: every job of the sweep, finished or not; a finished one is linked to ``<job's folder>/report.html``.
+        figures: (PNG file, caption) in order; embedded.
+        notes: warnings and remarks, one paragraph each.
+        tables: further tables, as HTML.
+        sections: one for each finished job, as HTML (see `emo.report.job_sections`).
+        linked: the sections show figures that lie beside the page.
+        verdicts: job (16 hex digits) -> what must be read before its numbers: none of them is called the best.
+        findings: what was found, in place of the best value; None: the best value.
+
+    Raises:
+        FileNotFoundError: a figure is not there.
+    """
+    table = read_table(frame, axes)
+    doubtful = verdicts or {}
+    sound = frame[~frame["job"].isin(list(doubtful))] if len(frame) else frame
+    best = read_table(sound, axes).best() if findings is None else None
+    first = [f"{job.label}: {line}" for job in jobs for line in doubtful.get(Path(job.folder).name, [])]
+    numbers = _table(table, best) if table.cells else ""
+    short = len(table.settings) * len(table.arms) <= SHORT
+    body = [
+        "<h2>Finding</h2>",
+        *(f"<p><strong>{page.text(line)}</strong></p>" for line in first),
+        *(f"<p>{page.text(line)}</p>" for line in [*(findings or _findings(table, best)), *_unfinished(jobs)]),
+        numbers if short else "",
+        tables,
+        page.section("Figures", "".join(page.figure(path, caption) for path, caption in figures)),
+        "" if short else page.section("All settings", numbers),
+        page.section("Jobs", _jobs(jobs) + sections if jobs else ""),
+        page.section("Notes", page.items(notes)),
+        "<h2>To get this result again</h2>",
+        f"<pre>{page.text(command)}</pre>",
+    ]
+    return page.write_page(folder, title, body, linked=linked)
+
+
+def _findings(table: SweepTable, best: Best | None) -> list[str]:
+    """Say what is best, and what that is worth."""
+    lines = []
+    if not table.cells:
+        lines.append("Nothing was measured.")
+    elif best is not None:
+        among = f"with {bounds_text()}" if best.checked else "whose damage was not measured"
+        lines.append(
+            f"Best {best.metric} on the test values below: {format_estimate(best.estimate)}, arm {best.arm} at "
+            f"{_words(table, best.setting)}; the highest of {best.candidates} values {among}."
+        )
+        lines.append(
+            "The best of several test values is selected on test, so it is too high on average: confirm it on the dev "
+            "split or on other data before reporting it."
+        )
+    elif table.metrics[0] in HIGHER:
+        lines.append(f"No setting of {' or '.join(table.interventions())} has {bounds_text()}.")
+    return lines
+
+
+def _unfinished(jobs: Sequence[Row]) -> list[str]:
+    """Say what is not in the table."""
+    unfinished = [f"{count} {state}" for state, count in Counter(job.state for job in jobs).items() if state != "done"]
+    return [f"Not in the table: {', '.join(unfinished)} of {len(jobs)} jobs."] if unfinished else []
+
+
+def _words(table: SweepTable, setting: Setting) -> str:
+    names = short_names(table.axes)
+    return ", ".join(f"{names[axis]}={text}" for axis, text in zip(table.axes, setting, strict=True))
+
+
+def _table(table: SweepTable, best: Best | None) -> str:
+    """Return one row per setting and arm; a setting's values stand once, beside all of its arms."""
+    common, size = page.common_size(x for (_, _, metric), x in table.cells.items() if metric in table.metrics)
+    names = short_names(table.axes).values()
+    head = "".join(f'<th class="text">{page.text(name)}</th>' for name in (*names, "arm"))
+    head += "".join(f"<th>{page.text(metric)}</th>" for metric in table.metrics)
+    body = ""
+    for setting in table.settings:
+        arms = [arm for arm in table.arms if any(table.get(setting, arm, metric) for metric in table.metrics)]
+        for i, arm in enumerate(arms):
+            chosen = best is not None and (best.setting, best.arm) == (setting, arm)
+            body += '<tr class="best">' if chosen else "<tr>"
+            if i == 0:
+                span = f' class="text setting" rowspan="{len(arms)}"'
+                body += "".join(f"<th{span}>{page.text(value)}</th>" for value in setting)
+            body += f'<th class="text arm">{page.text(arm)}</th>'
+            for metric in table.metrics:
+                mark = '<span class="mark">best</span> ' if chosen and metric == table.metrics[0] else ""
+                body += f"<td>{mark}{page.cell(table.get(setting, arm, metric), common)}</td>"
+            body += "</tr>\n"
+    return page.numbers(head, body, size, "numbers dense")
+
+
+def _jobs(jobs: Sequence[Row]) -> str:
+    if not jobs:
+        return ""
+    body = ""
+    for job in jobs:
+        name = page.text(job.label)
+        if job.state == "done":  # the others have written no page
+            name = f'<a href="{page.text(quote(f"{job.folder}/report.html"))}">{name}</a>'
+        state = page.text(job.state) if job.state == "done" else f'<span class="mark">{page.text(job.state)}</span>'
+        spent = "" if job.wall_s is None else page.duration(job.wall_s)
+        body += f"<tr><td>{name}</td><td>{state}</td><td>{spent}</td><td>{page.text(job.error or '')}</td></tr>\n"
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(job.state for job in jobs).items())
+    head = "<th>job</th><th>state</th><th>wall time</th><th>error</th>"
+    return (
+        f'<div class="wide"><table class="jobs"><caption>{page.text(counts)}.</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>\n{body}</tbody></table></div>"
+    )
