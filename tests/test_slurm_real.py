@@ -39,7 +39,7 @@ JOB = (
     *("model=tiny_llama", "intervention=steer", "evaluator=projection", "dataset.limit=2", "intervention.layers=1-2"),
     *("control.seeds=2", "elicitation.judge=none", "evaluator.bootstrap=50"),
 )
-LONG = (*(word for word in JOB if not word.startswith("evaluator=")), "evaluator=margin", "dataset.limit=8")
+LONG = (*(word for word in JOB if not word.startswith("evaluator=")), "evaluator=margin", "dataset.limit=4")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -122,7 +122,7 @@ def test_a_killed_head_and_the_line_again_at_once(tmp_path: Path) -> None:
 
 def test_a_time_limit_of_two_minutes(tmp_path: Path) -> None:
     """Margins that take longer than the limit: the task is warned, keeps them, goes back into the queue and goes on."""
-    words = (*LONG[:-1], "dataset.limit=60", "intervention.alpha=0.5", "batch_size=1")
+    words = (*LONG[:-1], "dataset.limit=30", "intervention.alpha=0.5", "batch_size=1")
     said = run(tmp_path, *words, *SLURM, "hydra.launcher.timeout_min=2", "cluster.attempts=8")
     assert "[1/1]" in said and "done" in said
     logs = "".join(path.read_text() for path in (tmp_path / ".slurm").rglob("*log.out"))
