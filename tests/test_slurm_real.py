@@ -135,8 +135,8 @@ def test_forty_eight_jobs_in_three_tasks(tmp_path: Path) -> None:
     alphas = f"intervention.alpha={','.join(f'{0.1 * i:.1f}' for i in range(1, 49))}"
     took = {}
     for name, words in {
-        "local": (), "48 jobs, 3 tasks": (*SLURM, "cluster.jobs_per_task=16"),
-        "48 jobs, 48 tasks": (*SLURM, "cluster.jobs_per_task=1"),
+        "local": (), "three tasks": (*SLURM, "cluster.jobs_per_task=16"),
+        "a task each": (*SLURM, "cluster.jobs_per_task=1"),
     }.items():  # fmt: skip
         start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         used = cpu_of_slurmd()
@@ -150,7 +150,7 @@ def test_forty_eight_jobs_in_three_tasks(tmp_path: Path) -> None:
     differences = [same(frame, whole["local"]) for frame in whole.values()]
     print(f"largest differences from the local table: {differences}")
     assert max(differences) < 1e-4
-    tasks = sorted((tmp_path / "48_jobs,_3_tasks" / ".slurm").rglob("*log.out"))
+    tasks = sorted((tmp_path / "three_tasks" / ".slurm").rglob("*log.out"))
     said = "".join(path.read_text() for path in tasks)
     numbers = re.findall(r"^\[(\d+)/48\]", said, re.MULTILINE)
     assert len(tasks) == 3 and sorted(map(int, numbers)) == list(range(1, 49)), "a job ran twice, or never"
