@@ -109,6 +109,14 @@ def test_help_and_cfg_print_and_start_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_reads_only_the_head_of_the_help_reads_no_error() -> None:
+    line = [sys.executable, str(REPOSITORY / "run.py"), "--help"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
+        assert done.stdout is not None and done.stderr is not None
+        done.stdout.close()
+        assert done.stderr.read() == b"" and done.wait() == 0
+
+
 def test_exit_codes_of_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     def wrong() -> int:
         raise UserError("this is not\nallowed")

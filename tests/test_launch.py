@@ -22,7 +22,7 @@ from emo.cli.launch.groups import MOST, SETTING, grouped
 from emo.cli.launch.jobs_file import read_jobs, write_jobs
 from emo.cli.launch.tasks_file import Submitted
 from emo.cli.launch.watch import Watch
-from emo.cli.plan import Plan, Planned
+from emo.cli.plan import Plan, Planned, make
 from emo.config import error_text as cli
 from emo.config.schema import Config
 from emo.core.errors import UserError
@@ -292,3 +292,10 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_the_line_of_one_job_says_nothing_of_a_cluster(tmp_path: Path) -> None:
+    """It runs here, and ``cluster=`` is refused without a sweep."""
+    words = ["intervention=none", "evaluator=projection", "cluster=slurm", "cluster.jobs_per_task=2"]
+    made = make([([*words, "seed=1"], config(tmp_path, "intervention=none", "evaluator=projection"))], "line")
+    assert made.jobs[0].overrides == ["intervention=none", "evaluator=projection", "seed=1"]

@@ -39,7 +39,7 @@ JOB = (
     *("model=tiny_llama", "intervention=steer", "evaluator=projection", "dataset.limit=2", "intervention.layers=1-2"),
     *("control.seeds=2", "elicitation.judge=none", "evaluator.bootstrap=50"),
 )
-LONG = (*(word for word in JOB if not word.startswith("evaluator=")), "evaluator=margin", "dataset.limit=8")
+LONG = (*(word for word in JOB if not word.startswith("evaluator=")), "evaluator=margin", "dataset.limit=4")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,6 +87,11 @@ def results(folder: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("run/*/result.json")}
 
 
+def logs(folder: Path) -> str:
+    """Return what the tasks of a sweep printed."""
+    return "".join(path.read_text() for path in sorted((folder / ".slurm").rglob("*log.out")))
+
+
 def test_a_cancelled_task_loses_only_its_own(tmp_path: Path) -> None:
     head = subprocess.Popen(
         line(tmp_path, *LONG, *SLURM, "intervention.alpha=0.5,1,2,3", "cluster.jobs_per_task=2"),
@@ -122,12 +127,12 @@ def test_a_killed_head_and_the_line_again_at_once(tmp_path: Path) -> None:
 
 def test_a_time_limit_of_two_minutes(tmp_path: Path) -> None:
     """Margins that take longer than the limit: the task is warned, keeps them, goes back into the queue and goes on."""
-    words = (*LONG[:-1], "dataset.limit=60", "intervention.alpha=0.5", "batch_size=1")
+    words = (*LONG[:-1], "dataset.limit=12", "intervention.alpha=0.5", "batch_size=1")
     said = run(tmp_path, *words, *SLURM, "hydra.launcher.timeout_min=2", "cluster.attempts=8")
     assert "[1/1]" in said and "done" in said
-    logs = "".join(path.read_text() for path in (tmp_path / ".slurm").rglob("*log.out"))
-    print(logs)
-    assert "stopped by SIGUSR2: what is finished is kept" in logs and "kept from before" in logs
+    printed = logs(tmp_path)
+    print(printed)
+    assert "stopped by SIGUSR2: what is finished is kept" in printed and "kept from before" in printed
 
 
 def test_forty_eight_jobs_in_three_tasks(tmp_path: Path) -> None:
@@ -135,39 +140,25 @@ def test_forty_eight_jobs_in_three_tasks(tmp_path: Path) -> None:
     alphas = f"intervention.alpha={','.join(f'{0.1 * i:.1f}' for i in range(1, 49))}"
     took = {}
     for name, words in {
-        "local": (), "48 jobs, 3 tasks": (*SLURM, "cluster.jobs_per_task=16"),
-        "48 jobs, 48 tasks": (*SLURM, "cluster.jobs_per_task=1"),
+        "local": (), "three tasks": (*SLURM, "cluster.jobs_per_task=16"),
+        "a task each": (*SLURM, "cluster.jobs_per_task=1"),
     }.items():  # fmt: skip
+        folder = tmp_path / name.replace(" ", "_")
         start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        used = cpu_of_slurmd()
-        run(tmp_path / name.replace(" ", "_"), *JOB, alphas, *words)
+        run(folder, *JOB, alphas, *words)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         head = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        took[name] = time.monotonic() - start, head + cpu_of_slurmd() - used
-        print(f"{name}: {took[name][0]:.0f} s, {took[name][1]:.0f} CPU s")
+        tasks = re.findall(r"task ends after \d+ s, (\d+) CPU s", logs(folder))
+        took[name] = time.monotonic() - start, head + sum(map(int, tasks))
+        print(f"{name}: {took[name][0]:.0f} s, {took[name][1]:.0f} CPU s ({len(tasks)} tasks)")
     whole = {name: table(tmp_path / name.replace(" ", "_")) for name in took}
     assert all(frame["job"].nunique() == 48 for frame in whole.values())
     differences = [same(frame, whole["local"]) for frame in whole.values()]
     print(f"largest differences from the local table: {differences}")
     assert max(differences) < 1e-4
-    tasks = sorted((tmp_path / "48_jobs,_3_tasks" / ".slurm").rglob("*log.out"))
-    said = "".join(path.read_text() for path in tasks)
-    numbers = re.findall(r"^\[(\d+)/48\]", said, re.MULTILINE)
-    assert len(tasks) == 3 and sorted(map(int, numbers)) == list(range(1, 49)), "a job ran twice, or never"
-
-
-def cpu_of_slurmd() -> float:
-    """Return the CPU seconds of all that slurmd has started and waited for."""
-    ticks = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-            name = (path.parent / "comm").read_text().strip()
-        except OSError:
-            continue
-        if name == "slurmd":
-            ticks += int(fields[13]) + int(fields[14])  # cutime, cstime: of children that have ended
-    return ticks / os.sysconf("SC_CLK_TCK")
+    numbers = re.findall(r"^\[(\d+)/48\]", logs(tmp_path / "three_tasks"), re.MULTILINE)
+    assert len(list((tmp_path / "three_tasks" / ".slurm").rglob("*log.out"))) == 3
+    assert sorted(map(int, numbers)) == list(range(1, 49)), "a job ran twice, or never"
 
 
 def test_every_line_of_the_page_runs(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ def launch() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing, so that one line can be printed here
     try:
         run()
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if cli.is_refusal(error):
             raise cli.explain(error) from error

@@ -109,7 +109,8 @@ def make(configs: Sequence[tuple[list[str], Config]], command: str, keys: Sequen
         except UserError as error:
             wrong.setdefault(str(error), []).append(" ".join(words))
             continue
-        jobs.setdefault(address, Planned(words, config, address, len(job.splits.test), job.spec.dtype))
+        own = [word for word in words if key_of(word).partition(".")[0] != "cluster"]  # where a sweep runs, not what
+        jobs.setdefault(address, Planned(own, config, address, len(job.splits.test), job.spec.dtype))
         order[address] = models.setdefault(str(job.spec), len(models))
     refuse(wrong, len(configs))
     roots = {job.folder.parent for job in jobs.values()}

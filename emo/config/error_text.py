@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import re
 import shlex
 import sys
@@ -60,6 +61,9 @@ def guard(job: Callable[[], int], *, full: bool = False) -> int:
         else:
             sys.stderr.write(f"error: {error}\n")
         return REFUSED
+    except BrokenPipeError:  # `| head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python itself complains at its end
+        return 0
     except DiskFullError as error:
         sys.stderr.write(f"failed: {' '.join(str(error).split())}\n")
         return FAILED

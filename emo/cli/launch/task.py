@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class Task:
     def __call__(self) -> int:
         """Run the jobs that are not done; returns 0."""
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's: back into the queue, or the end of this task
+        start = time.monotonic()
         stopping.install()
         os.environ["EMO_LOG"] = _log()
         offline_where_no_network()
@@ -34,9 +36,11 @@ class Task:
                 work(read_jobs(Path(self.file))[self.group])
         except stopping.Stopped as stop:
             console.say(str(stop))
+            _took(start)
             if stop.signal == "SIGUSR2" and callable(requeue):
                 requeue(signal.SIGUSR2, None)
             sys.exit(stopping.STOPPED)
+        _took(start)
         return 0
 
     def checkpoint(self) -> Any:
@@ -44,6 +48,11 @@ class Task:
         import submitit
 
         return submitit.helpers.DelayedSubmission(Task(self.file, self.group))
+
+
+def _took(start: float) -> None:
+    """Say what the task cost, Python's start counted in the CPU seconds: what grouping jobs is judged by."""
+    console.say(f"task ends after {time.monotonic() - start:.0f} s, {time.process_time():.0f} CPU s")
 
 
 def _log() -> str:
