@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import typechecked
+from support import typechecked
 
 typechecked.install()  # before anything of the package is imported
 
-from hub_cache import HubCache  # noqa: E402
+from support.hub_cache import HubCache  # noqa: E402
 
 from emo.config.schema import ModelConfig  # noqa: E402
 from emo.core import console  # noqa: E402

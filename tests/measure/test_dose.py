@@ -1,0 +1,54 @@
+"""The dose of an edit at the residual stream against what the edit was told to add, and against plain passes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import twin
+from support.twin import gap, steps
+from support.units import PROMPTS, arms_of, bank_of, run_plain
+
+from emo.core.types import Site
+from emo.edit.base import Arm, Bank, plan
+from emo.edit.units import plan_units
+from emo.measure.dose import doses
+from emo.model.hooks import edited, reading
+from emo.model.lm import LM
+from emo.model.passes import Row
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+
+@pytest.mark.parametrize(("dose", "expected"), [("rel", 0.3), ("rms", 0.3)])
+def test_steering_is_as_strong_as_it_was_told(lm: LM, dose: str, expected: float) -> None:
+    """Rel is the dose itself, rms that times the root of the width; an unedited row has none."""
+    v = twin.unit(2, lm.n_layers, lm.d)
+    alpha = expected * (lm.d**0.5 if dose == "rms" else 1.0)
+    made = plan([Arm("steer", "steer", alpha, (1, 2), dose)], Bank(v, v[:0, None], v[:0]))
+    found = doses(lm, PROMPTS, [Row(0, 0), Row(1, 1), Row(2, 0), Row(0, -1)], made.edits, 2, "doses")
+    assert found[3].isnan()
+    # |added| / |h| behind the edit; the state was shorter or longer before it
+    assert ((found[:3] - expected).abs() < 0.1).all()
+    assert not found[:3].isnan().any()
+
+
+@pytest.mark.parametrize("units", ["neurons", "heads"])
+@pytest.mark.parametrize("op", ["ablate", "enhance"])
+def test_units_change_their_sublayer_by_as_much(lm: LM, op: str, units: str) -> None:
+    """One edited block at a time, against the difference of two plain passes at attn_add or mlp_add."""
+    arms = [arm for arm in arms_of(lm, op, units, "every_step") if arm.pick == "top" and arm.k == 1]
+    made = plan_units(arms, bank_of(lm, units), 0)
+    at, behind = (Site.ATTN_ADD, Site.RESID_MID) if units == "heads" else (Site.MLP_ADD, Site.RESID_POST)
+    for layer in (0, lm.n_layers - 1):
+        edits = [edit for edit in made.edits if edit.layer == layer]
+        ours = doses(lm, PROMPTS, [Row(0, 0), Row(2, 1)], edits, 64, "doses")
+        for n, (p, cond) in enumerate(((0, 0), (2, 1))):
+            before, seen = run_plain(lm, PROMPTS[p], [at])[at][layer], {}
+
+            def keep(site: Site, _: int, x: torch.Tensor, seen: dict[Site, torch.Tensor] = seen) -> None:
+                seen[site] = x[0, -1].clone()
+
+            with torch.inference_mode(), edited(lm, edits) as cursor, reading(lm, [(at, layer), (behind, layer)], keep):
+                cursor.place(torch.full((1, len(PROMPTS[p])), cond), steps(len(PROMPTS[p]), len(PROMPTS[p])))
+                lm.model(input_ids=torch.tensor([PROMPTS[p]]), use_cache=False)
+            assert gap(ours[n], (seen[at] - before).norm() / seen[behind].norm()) <= 1e-4
