@@ -128,7 +128,7 @@ def k_curve(lm: LM, size: Size) -> Case:
     v = unit_vectors(len(EMOTIONS), lm.n_layers, lm.d)
 
     def ours() -> Tensor:
-        lm.trunks.clear()  # the prompts are read in the time that is measured
+        lm.prefixes.clear()  # the prompts are read in the time that is measured
         found, _ = projections(lm, [p.ids for p in prompts], rows, made.edits, v, BATCH)
         return found.unflatten(0, (len(prompts), len(conditions)))
 
@@ -154,7 +154,7 @@ def sublayer_importance(lm: LM, size: Size) -> Case:
     runs = 2 * lm.n_layers * len(PUSHES)
 
     def ours() -> Importance:
-        lm.trunks.clear()
+        lm.prefixes.clear()
         return importance.sublayer_importance(lm, prompts, v, ref, PUSHES, BATCH)
 
     def difference(_: Importance, theirs: Tensor) -> float:
@@ -194,7 +194,7 @@ def generation(lm: LM, size: Size) -> Case:
     prompts, rows, edits, v, layers = steered(lm, size)
 
     def ours() -> list[list[int]]:
-        lm.trunks.clear()
+        lm.prefixes.clear()
         return generate(lm, prompts, rows, edits, size.tokens, BATCH)
 
     def differing(ours: list[list[int]], theirs: list[list[int]]) -> float:

@@ -65,7 +65,7 @@ def hooks(lm: LM, size: Size, rounds: int) -> Overhead:
     timed = [replace(edit, op=Timed(edit.op, inside)) for edit in edits]
 
     def run() -> None:
-        lm.trunks.clear()
+        lm.prefixes.clear()
         generate(lm, prompts, rows, timed, size.tokens, BATCH)
 
     run()

@@ -19,7 +19,7 @@ from emo.core.types import Site
 from emo.model.hooks import reading
 from emo.model.lm import LM
 from emo.model.passes import TOKENS_PER_PROMPT
-from emo.model.prefix_tree import Block, Forest
+from emo.model.prefix_tree import Block, TokenTrees
 from emo.model.prefixes import Text, batches, layout, shared_prefixes
 
 SITES = (Site.GATE, Site.NEURON)
@@ -167,4 +167,4 @@ def _read(lm: LM, block: Block, site: Site, sums: list[Tensor], index: dict[int,
             peak[c] = torch.maximum(peak[c], size.amax(0))
 
     with reading(lm, [(site, layer) for layer in range(lm.n_layers)], add):
-        Forest(lm).extend(block)
+        TokenTrees(lm).extend(block)

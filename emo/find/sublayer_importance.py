@@ -12,7 +12,7 @@ prompts. h_final is resid_post of the last block, or the state behind the final 
 
 I is a plain number: what arrives along v_ref per unit of what was added; the direct path alone gives <v_local, v_ref>.
 
-All conditions of a prompt are one-token rows over its shared trunk (`emo.model.prefix_tree`), and below the block
+All conditions of a prompt are one-token rows over its shared prefix (`emo.model.prefix_tree`), and below the block
 that is edited all rows hold the same state. So one row per prompt reads the inputs of all blocks, and the rows of a
 block start there: the blocks below are skipped. Memory holds one pass, whatever the number of prompts. A model of
 half precision computes in float32 here: small pushes drown in its rounding.
@@ -35,13 +35,13 @@ from emo.core.types import Site, Tokens
 from emo.find.directions import ATTN, MLP
 from emo.find.rank_correlation import spearman
 from emo.find.reference import Reference
-from emo.model.generate import Planter, last_tokens
+from emo.model.generate import PromptCache, last_tokens
 from emo.model.hooks import Cursor, Edit, edited, reading
 from emo.model.lm import LM
-from emo.model.ops import Add, Put
-from emo.model.passes import NO_EDIT, Grove, Row, in_passes
+from emo.model.ops import Add, PatchActivation
+from emo.model.passes import NO_EDIT, Row, TreeBatch, in_passes
 from emo.model.precise import in_float32
-from emo.model.prefix_tree import TRUNK, Block, Forest
+from emo.model.prefix_tree import SHARED, Block, TokenTrees
 
 ADDED = (Site.ATTN_ADD, Site.MLP_ADD)  # in the order of ATTN, MLP
 STATES = (Site.RESID_MID, Site.RESID_POST)
@@ -137,24 +137,24 @@ def _importance(
     rows = [Row(p, c) for p in range(len(prompts)) for c in range(conditions)]
     local = ref.sign[..., None] * v
     sums = torch.zeros(conditions, lm.n_layers, dtype=torch.float64)
-    planter = Planter(lm, prompts, [])
+    prompt_cache = PromptCache(lm, prompts, [])
     running = Running("importance", label, "rows", len(rows), lambda: {"sums": sums})
     running.restore({"sums": sums})
     left = running.left()
     todo = [rows[i] for i in left]
     with progress(label, len(todo) * lm.n_layers, "rows") as bar:
 
-        def run(grove: Grove) -> tuple[Tensor, Tensor]:
-            which = torch.tensor([todo[i].cond for members in grove.rows for i in members])
-            rays = _Rays(lm, planter, grove, pushes.of(which), final)
+        def run(tree_batch: TreeBatch) -> tuple[Tensor, Tensor]:
+            which = torch.tensor([todo[i].cond for members in tree_batch.rows for i in members])
+            rays = _Rays(lm, prompt_cache, tree_batch, pushes.of(which), final)
             moved = torch.empty(len(which), lm.n_layers, dtype=torch.float64)
             for layer in range(lm.n_layers):
                 moved[:, layer] = rays.cast(layer, local[:, layer], sizes[:, layer], ref.v_ref)
                 bar.advance(len(which))
             return which, moved
 
-        for grove, (which, moved) in in_passes(planter.passes(todo, batch_size), run):
-            with running.adding(left[i] for members in grove.rows for i in members):
+        for tree_batch, (which, moved) in in_passes(prompt_cache.passes(todo, batch_size), run):
+            with running.adding(left[i] for members in tree_batch.rows for i in members):
                 sums.index_add_(0, which, moved)
     values = (sums / len(prompts)).view(*shape, lm.n_layers).permute(1, 2, 3, 0)
     return Importance(values.float().contiguous(), sigma.contiguous(), norm)
@@ -175,25 +175,25 @@ def rank_stability(values: Float[Tensor, "a e l 2"]) -> Float[Tensor, " e"]:
 
 
 class _Rays:
-    """The rows of one pass over their planted trunks: clean states read once, then pushed at any block."""
+    """The rows of one pass over their shared prefixes: clean states read once, then pushed at any block."""
 
-    def __init__(self, lm: LM, planter: Planter, grove: Grove, pushes: Pushes, final: str) -> None:
+    def __init__(self, lm: LM, prompt_cache: PromptCache, tree_batch: TreeBatch, pushes: Pushes, final: str) -> None:
         self.lm, self.pushes, self.final = lm, pushes, final
-        self.forest = planter.plant(grove, Cursor())
-        self.start = self.forest.position.shape[1]
+        self.tree_cache = prompt_cache.place(tree_batch, Cursor())
+        self.start = self.tree_cache.position.shape[1]
         self.inputs: list[Tensor] = []  # per block (trees, d)
 
         def keep(_: Site, __: int, x: Tensor) -> None:
             self.inputs.append(x[:, -1])
 
         with reading(lm, [(Site.RESID_PRE, layer) for layer in range(lm.n_layers)], keep):
-            self.clean = self._final(_last_prompt_tokens(lm, planter, grove))[:, -1]
-        self.forest.rewind(self.start)
+            self.clean = self._final(_last_prompt_tokens(lm, prompt_cache, tree_batch))[:, -1]
+        self.tree_cache.rewind(self.start)
 
         rows = iter(range(len(pushes.alpha)))  # every row is a condition of its own
         pieces = [
-            [planter.starts(p, TRUNK + 1 + k, next(rows)) for k in range(len(members))]
-            for p, members in zip(grove.prompts, grove.rows, strict=True)
+            [prompt_cache.starts(p, SHARED + 1 + k, next(rows)) for k in range(len(members))]
+            for p, members in zip(tree_batch.prompts, tree_batch.rows, strict=True)
         ]
         self.block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
         ends = last_tokens(self.block, pieces)
@@ -211,14 +211,14 @@ class _Rays:
         """
         pushed, alpha, emotion = self.pushes
         size = alpha * sigma[emotion, pushed]
-        edits = [Edit(Site.RESID_PRE, layer, Put(self.inputs[layer], self.tree), Tokens.PROMPT_LAST)]
+        edits = [Edit(Site.RESID_PRE, layer, PatchActivation(self.inputs[layer], self.tree), Tokens.PROMPT_LAST)]
         for sublayer, site in enumerate(ADDED):
             own = torch.where(pushed == sublayer, size, 0.0)
             add = Add(local[:, sublayer], emotion, own, "raw")
             edits.append(Edit(site, layer, add, Tokens.PROMPT_LAST))
-        with edited(self.lm, edits) as self.forest.cursor, self.lm.skipping(layer):
+        with edited(self.lm, edits) as self.tree_cache.cursor, self.lm.skipping(layer):
             final = self._final(self.block)
-        self.forest.rewind(self.start)
+        self.tree_cache.rewind(self.start)
         # The difference first: it is small beside the states, whose projections would lose its digits.
         moved = final[self.tree, self.column].float() - self.clean[self.tree].float()
         return (moved * v_ref.to(moved.device)[emotion]).sum(-1).cpu() / size
@@ -231,7 +231,7 @@ class _Rays:
             found["resid"] = x
 
         with reading(self.lm, [(Site.RESID_POST, self.lm.n_layers - 1)], keep):
-            found["normed"] = self.forest.extend(block)
+            found["normed"] = self.tree_cache.extend(block)
         return found[self.final]
 
 
@@ -244,31 +244,31 @@ def _norms(
     emotion: int | None = None,
 ) -> Tensor:
     """Return the mean Euclidean norm of every site at the last token, (sites, l) float64; ``emotion``: whose."""
-    planter = Planter(lm, prompts, [])
+    prompt_cache = PromptCache(lm, prompts, [])
     total = torch.zeros(len(sites), lm.n_layers, dtype=torch.float64)
     running = Running(f"norms of {emotion}", label, "prompts", len(prompts), lambda: {"total": total})
     running.restore({"total": total})
     left = running.left()
     with progress(label, len(left), "prompts") as bar:
 
-        def run(grove: Grove) -> Tensor:
+        def run(tree_batch: TreeBatch) -> Tensor:
             found = torch.zeros_like(total)
 
             def add(site: Site, layer: int, x: Tensor) -> None:
                 found[sites.index(site), layer] = x[:, -1].double().norm(dim=-1).sum().cpu()
 
-            forest: Forest = planter.plant(grove, Cursor())
+            tree_cache: TokenTrees = prompt_cache.place(tree_batch, Cursor())
             with reading(lm, [(site, layer) for site in sites for layer in range(lm.n_layers)], add):
-                forest.extend(_last_prompt_tokens(lm, planter, grove))
+                tree_cache.extend(_last_prompt_tokens(lm, prompt_cache, tree_batch))
             return found
 
-        for grove, found in in_passes(planter.passes([Row(p) for p in left], batch_size), run):
-            with running.adding(grove.prompts):
+        for tree_batch, found in in_passes(prompt_cache.passes([Row(p) for p in left], batch_size), run):
+            with running.adding(tree_batch.prompts):
                 total += found
-            bar.advance(len(grove.prompts))
+            bar.advance(len(tree_batch.prompts))
     return total / len(prompts)
 
 
-def _last_prompt_tokens(lm: LM, planter: Planter, grove: Grove) -> Block:
+def _last_prompt_tokens(lm: LM, prompt_cache: PromptCache, tree_batch: TreeBatch) -> Block:
     """Return one unedited row per tree."""
-    return Block.pad([planter.starts(p, TRUNK + 1, NO_EDIT) for p in grove.prompts], lm.device)
+    return Block.pad([prompt_cache.starts(p, SHARED + 1, NO_EDIT) for p in tree_batch.prompts], lm.device)

@@ -20,8 +20,8 @@ from emo.data.labelled import Item
 from emo.model.generate import generate, last_tokens
 from emo.model.hooks import Edit, edited
 from emo.model.lm import LM
-from emo.model.passes import Grove, Row, ignore, in_passes, once
-from emo.model.prefix_tree import TRUNK, Block, Forest
+from emo.model.passes import Row, TreeBatch, ignore, in_passes, once
+from emo.model.prefix_tree import SHARED, Block, TokenTrees
 from emo.model.prefixes import Token, common_prefix
 from emo.model.prompts import reply_ids, tokenize
 
@@ -95,7 +95,7 @@ def choice_scores(
 ) -> Tensor:
     """Return the log-probability of every choice after every row's prompt, (rows, C) float32, in nats.
 
-    The prompt is the trunk of a tree and the choices are its branches, all under the row's condition: it is read once
+    The prompt is the prefix of a tree and the choices are its branches, all under the row's condition: it is read once
     per row, and once for equal rows. A pass that does not fit into memory is halved.
 
     Args:
@@ -113,20 +113,21 @@ def choice_scores(
     out = torch.zeros(len(unique), len(choices))
     order = sorted(range(len(unique)), key=lambda i: -len(prompts[unique[i].prompt]))  # little is padded
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    todo = [Grove([unique[i].prompt for i in part], [[i] for i in part]) for part in parts]
+    todo = [TreeBatch([unique[i].prompt for i in part], [[i] for i in part]) for part in parts]
     with edited(lm, edits) as cursor, progress(label, len(unique), "rows") as bar:
 
-        def run(grove: Grove) -> Tensor:
+        def run(tree_batch: TreeBatch) -> Tensor:
             pieces = [
-                _tree(prompts[p], unique[i].cond, choices) for p, [i] in zip(grove.prompts, grove.rows, strict=True)
+                _tree(prompts[p], unique[i].cond, choices)
+                for p, [i] in zip(tree_batch.prompts, tree_batch.rows, strict=True)
             ]
             block = Block.pad([[token for piece in tree for token in piece] for tree in pieces], lm.device)
-            return _scores(lm, Forest(lm, cursor).extend(block), last_tokens(block, pieces), choices)
+            return _scores(lm, TokenTrees(lm, cursor).extend(block), last_tokens(block, pieces), choices)
 
-        for grove, scores in in_passes(todo, run):
-            out[[i for [i] in grove.rows]] = scores
-            bar.advance(len(grove.rows))
-            for k, own in ((k, own) for [i], own in zip(grove.rows, scores, strict=True) for k in asking[i]):
+        for tree_batch, scores in in_passes(todo, run):
+            out[[i for [i] in tree_batch.rows]] = scores
+            bar.advance(len(tree_batch.rows))
+            for k, own in ((k, own) for [i], own in zip(tree_batch.rows, scores, strict=True) for k in asking[i]):
                 done(k, own)
     return out[torch.tensor(which, dtype=torch.long)]
 
@@ -142,11 +143,11 @@ def _asking(which: Sequence[int]) -> dict[int, list[int]]:
 def _tree(prompt: Sequence[int], cond: int, choices: Sequence[Sequence[int]]) -> list[list[Token]]:
     """Return the prompt and each choice without its last token, which nothing follows."""
     n = len(prompt)
-    trunk = [(token, i, TRUNK, cond, i + 1 - n) for i, token in enumerate(prompt)]
+    prefix = [(token, i, SHARED, cond, i + 1 - n) for i, token in enumerate(prompt)]
     return [
-        trunk,
+        prefix,
         *(
-            [(token, n + j, TRUNK + 1 + k, cond, j + 1) for j, token in enumerate(choice[:-1])]
+            [(token, n + j, SHARED + 1 + k, cond, j + 1) for j, token in enumerate(choice[:-1])]
             for k, choice in enumerate(choices)
         ),
     ]

@@ -17,10 +17,10 @@ from torch import Tensor
 from emo.core.console import progress
 from emo.core.types import Site
 from emo.find.contributions import added
-from emo.model.generate import Planter
+from emo.model.generate import PromptCache
 from emo.model.hooks import Edit, edited, reading
 from emo.model.lm import LM
-from emo.model.passes import Grove, Row, ignore, in_passes, settled
+from emo.model.passes import Row, TreeBatch, ignore, in_passes, settled
 
 # Where the state stands that a sublayer's output, or the stream itself, is compared with.
 BEHIND = {Site.HEAD: Site.RESID_MID, Site.NEURON: Site.RESID_POST, Site.RESID_POST: Site.RESID_POST}
@@ -48,10 +48,10 @@ def doses(
     """
     places = sorted({(edit.site, edit.layer) for edit in edits})
     total, count = torch.zeros(len(rows)), torch.zeros(len(rows))
-    planter = Planter(lm, prompts, edits)
+    prompt_cache = PromptCache(lm, prompts, edits)
 
-    def run(grove: Grove) -> list[int]:
-        block, (tree, column), order = planter.opened(grove, rows)
+    def run(tree_batch: TreeBatch) -> list[int]:
+        block, (tree, column), order = prompt_cache.opened(tree_batch, rows)
         before: dict[tuple[Site, int], Tensor] = {}
         change: dict[tuple[Site, int], Tensor] = {}
         total[order], count[order] = 0.0, 0.0  # a pass that was begun before may be run again
@@ -75,15 +75,15 @@ def doses(
 
         wanted = sorted({*places, *((BEHIND[site], layer) for site, layer in places)})
         with edited(lm, edits) as cursor:
-            forest = planter.plant(grove, cursor)
+            tree_cache = prompt_cache.place(tree_batch, cursor)
         # Hooks run in the order of their registration: one reader in front of the edits, one behind them.
-        with reading(lm, places, keep), edited(lm, edits) as forest.cursor, reading(lm, wanted, compare):
-            forest.extend(block)
-        settled(grove, bool(total[order].isfinite().all()))
+        with reading(lm, places, keep), edited(lm, edits) as tree_cache.cursor, reading(lm, wanted, compare):
+            tree_cache.extend(block)
+        settled(tree_batch, bool(total[order].isfinite().all()))
         return order
 
     with progress(label, len(rows), "rows") as bar:
-        for _, order in in_passes(planter.passes(rows, batch_size), run):
+        for _, order in in_passes(prompt_cache.passes(rows, batch_size), run):
             bar.advance(len(order))
             for i in order:
                 done(i, float(total[i] / count[i]))

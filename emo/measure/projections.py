@@ -15,10 +15,10 @@ from torch import Tensor
 
 from emo.core.console import progress
 from emo.core.types import Site
-from emo.model.generate import Planter
+from emo.model.generate import PromptCache
 from emo.model.hooks import Edit, edited, reading
 from emo.model.lm import LM
-from emo.model.passes import Grove, Row, ignore, in_passes, once, settled
+from emo.model.passes import Row, TreeBatch, ignore, in_passes, once, settled
 
 
 def projections(
@@ -60,12 +60,12 @@ def projections(
     for row, u in enumerate(which):
         asked[u].append(row)
     out = torch.zeros(len(unique), lm.n_layers, v.shape[0])
-    planter = Planter(lm, prompts, edits)
+    prompt_cache = PromptCache(lm, prompts, edits)
     with edited(lm, edits) as cursor, progress(label, len(unique), "rows") as bar:
 
-        def run(grove: Grove) -> int:
-            forest = planter.plant(grove, cursor)
-            block, (tree, column), order = planter.opened(grove, unique)
+        def run(tree_batch: TreeBatch) -> int:
+            tree_cache = prompt_cache.place(tree_batch, cursor)
+            block, (tree, column), order = prompt_cache.opened(tree_batch, unique)
 
             def project(_: Site, layer: int, x: Tensor) -> None:
                 state = x[tree, column].float()
@@ -75,13 +75,13 @@ def projections(
                         held[slot, layer] = state[k].cpu()
 
             with reading(lm, [(site, layer) for layer in range(lm.n_layers)], project):
-                forest.extend(block)
-            settled(grove, bool(out[order].isfinite().all()))
+                tree_cache.extend(block)
+            settled(tree_batch, bool(out[order].isfinite().all()))
             return len(order)
 
-        for grove, rows_done in in_passes(planter.passes(unique, batch_size), run):
+        for tree_batch, rows_done in in_passes(prompt_cache.passes(unique, batch_size), run):
             bar.advance(rows_done)
-            for u in (u for members in grove.rows for u in members):
+            for u in (u for members in tree_batch.rows for u in members):
                 for row in asked[u]:
                     done(row, out[u], held[place[row]] if row in place else None)
     return out[torch.tensor(which, dtype=torch.long)], held

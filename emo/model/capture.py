@@ -1,6 +1,6 @@
 """Reading activations of many prompts: streamed, with common prefixes read once.
 
-Prompts that start alike (a system line, a scenario, a set of examples) share a trunk of one token tree,
+Prompts that start alike (a system line, a scenario, a set of examples) share a prefix of one token tree,
 so their common tokens are forwarded once; the activations are those of a plain forward pass.
 """
 
@@ -17,7 +17,7 @@ from emo.core.console import progress
 from emo.core.types import Site
 from emo.model.hooks import reading
 from emo.model.lm import LM
-from emo.model.prefix_tree import Block, Forest
+from emo.model.prefix_tree import Block, TokenTrees
 from emo.model.prefixes import Text, Tree, batches, layout, shared_prefixes
 
 SITES = (Site.RESID_MID, Site.RESID_POST)
@@ -82,7 +82,7 @@ def _read(lm: LM, texts: Sequence[Text], batch: list[Tree], sites: Sequence[Site
         found[site, layer] = torch.stack(own).cpu()
 
     with reading(lm, [(site, layer) for layer in range(lm.n_layers) for site in sites], keep):
-        final = Forest(lm).extend(block)
+        final = TokenTrees(lm).extend(block)
     if normed:
         keep(Site.RESID_POST, lm.n_layers - 1, final)
     at = {site: torch.stack([found[site, layer] for layer in range(lm.n_layers)], 1) for site in sites}

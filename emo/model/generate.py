@@ -20,9 +20,9 @@ from emo.core.console import note, progress
 from emo.core.types import Tokens
 from emo.model.hooks import Cursor, Edit, edited
 from emo.model.lm import LM
-from emo.model.passes import ExplodedError, Grove, Row, groves, ignore, in_passes, settled
-from emo.model.prefix_cache import planted
-from emo.model.prefix_tree import TRUNK, Block, Forest
+from emo.model.passes import ExplodedError, Row, TreeBatch, ignore, in_passes, settled, tree_batches
+from emo.model.prefix_cache import with_prefixes
+from emo.model.prefix_tree import SHARED, Block, TokenTrees
 
 
 class Decoding(NamedTuple):
@@ -42,8 +42,8 @@ def _say_whole() -> None:
     note("tokens=all edits the prompt too: nothing of it can be shared, every condition forwards it whole (slow)")
 
 
-class Planter:
-    """Puts the prompts of a grove in place: shared trunks where edits allow, or whole prompts per row."""
+class PromptCache:
+    """Puts the prompts of a batch of trees in place: shared prefixes where edits allow, or whole prompts per row."""
 
     def __init__(self, lm: LM, prompts: Sequence[Sequence[int]], edits: Sequence[Edit]) -> None:
         self.lm, self.prompts = lm, prompts
@@ -52,40 +52,42 @@ class Planter:
         if self.whole:
             _say_whole()
 
-    def passes(self, rows: Sequence[Row], batch_size: int, own: int = 1) -> list[Grove]:
+    def passes(self, rows: Sequence[Row], batch_size: int, own: int = 1) -> list[TreeBatch]:
         """Return the forward passes of ``rows``, each of which adds ``own`` tokens and what is not shared."""
-        made = groves(self.prompts, rows, batch_size, self._tokens_per_row(own))
-        self._coming = [p for grove in made for p in grove.prompts]
+        made = tree_batches(self.prompts, rows, batch_size, self._tokens_per_row(own))
+        self._coming = [p for tree_batch in made for p in tree_batch.prompts]
         return made
 
     def _tokens_per_row(self, own: int) -> int:
         """Return how many tokens a row adds at most in one pass: ``own``, and the prompt where it is not shared."""
         return own + (max(map(len, self.prompts)) if self.whole else 0)
 
-    def plant(self, grove: Grove, cursor: Cursor) -> Forest:
-        """Return a forest whose trunks are the prompts without their last token (empty for ``tokens: all``)."""
+    def place(self, tree_batch: TreeBatch, cursor: Cursor) -> TokenTrees:
+        """Return token trees that start with the prompts without their last token (empty for ``tokens: all``)."""
         if self.whole:
-            return Forest(self.lm, cursor)
-        del self._coming[: len(grove.prompts)]
+            return TokenTrees(self.lm, cursor)
+        del self._coming[: len(tree_batch.prompts)]
         coming = (self.prompts[p][:-1] for p in self._coming)
         try:
-            return planted(self.lm, cursor, [self.prompts[p][:-1] for p in grove.prompts], coming)
+            return with_prefixes(self.lm, cursor, [self.prompts[p][:-1] for p in tree_batch.prompts], coming)
         except RuntimeError:  # short of memory: the next try reads nothing ahead
             self._coming = []
             raise
 
-    def opened(self, grove: Grove, rows: Sequence[Row]) -> tuple[Block, tuple[list[int], list[int]], list[int]]:
-        """Return the tokens that open a grove's rows, where each row's last prompt token stands (tree, column), and
+    def opened(
+        self, tree_batch: TreeBatch, rows: Sequence[Row]
+    ) -> tuple[Block, tuple[list[int], list[int]], list[int]]:
+        """Return the tokens that open a tree_batch's rows, where each row's last prompt token stands (tree, column), and
         which row it is.
         """  # noqa: D205
         pieces = [
-            [self.starts(p, TRUNK + 1 + k, rows[i].cond) for k, i in enumerate(members)]
-            for p, members in zip(grove.prompts, grove.rows, strict=True)
+            [self.starts(p, SHARED + 1 + k, rows[i].cond) for k, i in enumerate(members)]
+            for p, members in zip(tree_batch.prompts, tree_batch.rows, strict=True)
         ]
         block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], self.lm.device)
         ends = last_tokens(block, pieces)
         places = [b for b, columns in enumerate(ends) for _ in columns], [c for columns in ends for c in columns]
-        return block, places, [i for members in grove.rows for i in members]
+        return block, places, [i for members in tree_batch.rows for i in members]
 
     def starts(self, prompt: int, branch: int, cond: int) -> list[tuple[int, int, int, int, int]]:
         """Return the tokens that open a row: the last prompt token, or the whole prompt."""
@@ -114,15 +116,15 @@ def generate(
     """
     broken = set() if exploded is None else exploded
     replies: list[list[int]] = [[] for _ in rows]
-    planter = Planter(lm, prompts, edits)
+    prompt_cache = PromptCache(lm, prompts, edits)
     with edited(lm, edits) as cursor, progress(label, len(rows), "replies") as bar:
 
-        def run(grove: Grove) -> None:
-            for i in (i for members in grove.rows for i in members):
+        def run(tree_batch: TreeBatch) -> None:
+            for i in (i for members in tree_batch.rows for i in members):
                 replies[i].clear()
-            forest, finished = planter.plant(grove, cursor), 0
+            tree_cache, finished = prompt_cache.place(tree_batch, cursor), 0
             try:
-                for ended in _grow(lm, planter, forest, grove, rows, replies, max_new_tokens, broken):
+                for ended in _grow(lm, prompt_cache, tree_cache, tree_batch, rows, replies, max_new_tokens, broken):
                     bar.advance(len(ended))
                     finished += len(ended)
                     for i in ended:
@@ -131,35 +133,37 @@ def generate(
                 bar.advance(-finished)
                 raise
 
-        for _ in in_passes(planter.passes(rows, batch_size), run):
+        for _ in in_passes(prompt_cache.passes(rows, batch_size), run):
             pass
     return replies
 
 
 def _grow(
     lm: LM,
-    planter: Planter,
-    forest: Forest,
-    grove: Grove,
+    prompt_cache: PromptCache,
+    tree_cache: TokenTrees,
+    tree_batch: TreeBatch,
     rows: Sequence[Row],
     replies: list[list[int]],
     limit: int,
     exploded: set[int],
 ) -> Iterator[list[int]]:
-    """Decode one grove; yields the rows that finished at each step."""
+    """Decode one tree_batch; yields the rows that finished at each step."""
     stop = lm.stop_ids()
-    processors = {i: _processors(lm, rows[i], len(planter.prompts[rows[i].prompt])) for m in grove.rows for i in m}
-    alive = [list(members) for members in grove.rows]
-    branch = {i: TRUNK + 1 + k for members in grove.rows for k, i in enumerate(members)}
+    processors = {
+        i: _processors(lm, rows[i], len(prompt_cache.prompts[rows[i].prompt])) for m in tree_batch.rows for i in m
+    }
+    alive = [list(members) for members in tree_batch.rows]
+    branch = {i: SHARED + 1 + k for members in tree_batch.rows for k, i in enumerate(members)}
     opening = [
-        [planter.starts(p, branch[i], rows[i].cond) for i in members]
-        for p, members in zip(grove.prompts, alive, strict=True)
+        [prompt_cache.starts(p, branch[i], rows[i].cond) for i in members]
+        for p, members in zip(tree_batch.prompts, alive, strict=True)
     ]
     for step in range(limit):
         block = Block.pad([[t for piece in tree for t in piece] for tree in opening], lm.device)
-        hidden = forest.extend(block)
+        hidden = tree_cache.extend(block)
         last = last_tokens(block, opening)
-        chosen = _choose(lm, hidden, last, alive, rows, replies, planter, processors, grove)
+        chosen = _choose(lm, hidden, last, alive, rows, replies, prompt_cache, processors, tree_batch)
         exploded.update(i for i, token in chosen.items() if token == EXPLODED)
         ended, opening = [], []
         for tree, members in enumerate(alive):
@@ -168,7 +172,7 @@ def _grow(
                 replies[i].append(chosen[i])
             alive[tree] = written if step + 1 < limit else []
             ended += sorted(set(members).difference(alive[tree]))
-            length = len(planter.prompts[grove.prompts[tree]])
+            length = len(prompt_cache.prompts[tree_batch.prompts[tree]])
             opening.append([[(chosen[i], length + step, branch[i], rows[i].cond, step + 1)] for i in alive[tree]])
         yield ended
         if not any(alive):
@@ -194,9 +198,9 @@ def _choose(
     alive: list[list[int]],
     rows: Sequence[Row],
     replies: list[list[int]],
-    planter: Planter,
+    prompt_cache: PromptCache,
     processors: dict[int, transformers.LogitsProcessorList],
-    grove: Grove,
+    tree_batch: TreeBatch,
 ) -> dict[int, int]:
     """Return the likeliest token of every living row; `EXPLODED` where logits are nan or inf (-inf: ruled out)."""
     tree = [b for b, columns in enumerate(last) for _ in columns]
@@ -204,10 +208,10 @@ def _choose(
     order = [i for members in alive for i in members]
     logits = lm.logits(hidden[tree, column])
     finite = (logits < torch.inf).all(-1)  # nan is not below inf
-    settled(grove, bool(finite.all()))
+    settled(tree_batch, bool(finite.all()))
     for k, i in enumerate(order):
         if processors[i]:
-            so_far = torch.tensor([[*planter.prompts[rows[i].prompt], *replies[i]]], device=logits.device)
+            so_far = torch.tensor([[*prompt_cache.prompts[rows[i].prompt], *replies[i]]], device=logits.device)
             logits[k] = processors[i](so_far, logits[k : k + 1])[0]  # type: ignore[arg-type]
     return dict(zip(order, logits.argmax(-1).where(finite, EXPLODED).tolist(), strict=True))
 
@@ -249,29 +253,29 @@ def teacher_forced(
     """
     kept = [i for i, row in enumerate(rows) if row.reply]
     subset = [rows[i] for i in kept]
-    planter = Planter(lm, prompts, edits)
+    prompt_cache = PromptCache(lm, prompts, edits)
     longest = max((len(r.reply) for r in subset), default=1)
     bars = nullcontext() if label is None else progress(label, len(subset), "replies")
     with bars as bar:
 
-        def run(grove: Grove) -> tuple[list[list[int]], Tensor]:
+        def run(tree_batch: TreeBatch) -> tuple[list[list[int]], Tensor]:
             pieces = []
-            for prompt, members in zip(grove.prompts, grove.rows, strict=True):
+            for prompt, members in zip(tree_batch.prompts, tree_batch.rows, strict=True):
                 length = len(prompts[prompt])
                 tree = []
                 for k, i in enumerate(members):
-                    row, branch = subset[i], TRUNK + 1 + k
+                    row, branch = subset[i], SHARED + 1 + k
                     rest = [(t, length + j, branch, row.cond, j + 1) for j, t in enumerate(row.reply[:-1])]
-                    tree.append([*planter.starts(prompt, branch, row.cond), *rest])
+                    tree.append([*prompt_cache.starts(prompt, branch, row.cond), *rest])
                 pieces.append(tree)
             block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
             with edited(lm, edits) as cursor:  # not around the yield: the caller's own passes are unedited
-                hidden = planter.plant(grove, cursor).extend(block)
-            settled(grove, bool(hidden.isfinite().all()))
+                hidden = prompt_cache.place(tree_batch, cursor).extend(block)
+            settled(tree_batch, bool(hidden.isfinite().all()))
             return last_tokens(block, pieces), hidden
 
-        for grove, (ends, hidden) in in_passes(planter.passes(subset, batch_size, longest), run):
-            for b, members in enumerate(grove.rows):
+        for tree_batch, (ends, hidden) in in_passes(prompt_cache.passes(subset, batch_size, longest), run):
+            for b, members in enumerate(tree_batch.rows):
                 for end, i in zip(ends[b], members, strict=True):
                     states = hidden[b, end + 1 - len(subset[i].reply) : end + 1]
                     yield Scored(kept[i], torch.log_softmax(lm.logits(states), -1))

@@ -43,7 +43,7 @@ class KeepOne(Generic[Key, Value]):
         if not self._kept and not self._failed:
             return
         while self._kept:  # prefix caches too, also those of a model that somebody else still holds
-            getattr(self._kept.popitem()[1], "trunks", {}).clear()
+            getattr(self._kept.popitem()[1], "prefixes", {}).clear()
         self._failed = False
         gc.collect()  # modules and hooks refer to each other
         if torch.cuda.is_initialized():

@@ -56,7 +56,7 @@ class LM:
         self.h = self.config.num_attention_heads
         self.p = getattr(self.config, "head_dim", None) or self.d // self.h
         self.device: torch.device = next(model.get_input_embeddings().parameters()).device
-        self.trunks: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # prompts already read: emo.model.prefix_cache
+        self.prefixes: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # prompts already read: emo.model.prefix_cache
         self._head = model.get_output_embeddings()
         self._cap = getattr(self.config, "final_logit_softcapping", None)
 
@@ -144,7 +144,7 @@ class LM:
         """Make the blocks below ``first`` hand on what they are given, inside the context.
 
         They neither read nor write keys and values, so the cache of a skipped block does not grow: whoever goes
-        back to an earlier length must ask every block for its own (`emo.model.prefix_tree.Forest.rewind`).
+        back to an earlier length must ask every block for its own (`emo.model.prefix_tree.TokenTrees.rewind`).
         """
         device = self.device_of(first)
 

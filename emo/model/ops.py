@@ -82,7 +82,7 @@ class Add(PerCondition):
 
 
 @dataclass(frozen=True, eq=False)
-class Put(PerCondition):
+class PatchActivation(PerCondition):
     """Replace the whole activation by a given one.
 
     Attributes:

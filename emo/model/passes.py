@@ -46,16 +46,16 @@ def once(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
     return list(place), [place[row] for row in rows]
 
 
-class Grove(NamedTuple):
+class TreeBatch(NamedTuple):
     """Trees of one forward pass: their prompts, and which rows (indices) each carries."""
 
     prompts: list[int]
     rows: list[list[int]]
 
 
-def groves(
+def tree_batches(
     prompts: Sequence[Sequence[int]], rows: Sequence[Row], batch_size: int, tokens_per_row: int = 1
-) -> list[Grove]:
+) -> list[TreeBatch]:
     """Group rows into forward passes: trees of like width together, widest first, then prompts that begin alike.
 
     ``tokens_per_row`` is the number of tokens that a row adds in one pass. A tree's rows are masked from one
@@ -72,14 +72,14 @@ def groves(
         for start in range(0, len(members), width)
     ]
     trees.sort(key=lambda t: (-len(t[1]), list(prompts[t[0]]), t[0]))
-    out: list[Grove] = []
+    out: list[TreeBatch] = []
     for prompt, members in trees:
         last = out[-1] if out else None
         if last and len(last.prompts) < batch_size and len(last.rows[0]) * (len(last.prompts) + 1) <= room:
             last.prompts.append(prompt)
             last.rows.append(members)
         else:
-            out.append(Grove([prompt], [members]))
+            out.append(TreeBatch([prompt], [members]))
     return out
 
 
@@ -87,7 +87,7 @@ class ExplodedError(Exception):
     """A pass gave nan or inf in a tree of several rows: which of them did it cannot be told, see `settled`."""
 
 
-def settled(grove: Grove, finite: bool) -> None:
+def settled(tree_batch: TreeBatch, finite: bool) -> None:
     """Check whether all that a pass gave is ``finite``: a row that explodes must cost its own numbers only.
 
     Rows of one tree are masked from one another by a weight of zero, and zero times nan is nan: one row's explosion
@@ -96,12 +96,12 @@ def settled(grove: Grove, finite: bool) -> None:
     Raises:
         ExplodedError: a number is nan or inf, and some tree has several rows; `in_passes` runs each in a tree alone.
     """
-    if not finite and any(len(members) > 1 for members in grove.rows):
+    if not finite and any(len(members) > 1 for members in tree_batch.rows):
         raise ExplodedError
 
 
-def in_passes(todo: Sequence[Grove], run: Callable[[Grove], T]) -> Iterator[tuple[Grove, T]]:
-    """Yield every grove with what ``run`` gives for it; one that does not fit into memory is halved.
+def in_passes(todo: Sequence[TreeBatch], run: Callable[[TreeBatch], T]) -> Iterator[tuple[TreeBatch, T]]:
+    """Yield every batch of trees with what ``run`` gives for it; one that does not fit into memory is halved.
 
     One in which numbers explode (`settled`) is run again with a tree for every row. ``run`` may be called again for
     rows that it had begun.
@@ -111,18 +111,18 @@ def in_passes(todo: Sequence[Grove], run: Callable[[Grove], T]) -> Iterator[tupl
     """
     queue, warned = deque(todo), False
     while queue:
-        grove = queue.popleft()
+        tree_batch = queue.popleft()
         try:
-            done = run(grove)
+            done = run(tree_batch)
         except ExplodedError:
-            queue.extendleft(reversed(_apart(grove)))
+            queue.extendleft(reversed(_apart(tree_batch)))
             continue
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-            parts = _halves(grove)
+            parts = _halves(tree_batch)
         else:
-            yield grove, done
+            yield tree_batch, done
             continue
         gc.collect()
         if torch.cuda.is_available():
@@ -139,19 +139,23 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in CPU_OUT_OF_MEMORY)
 
 
-def _apart(grove: Grove) -> list[Grove]:
+def _apart(tree_batch: TreeBatch) -> list[TreeBatch]:
     """Return passes of trees with one row each: the first row of every tree, then the second, ..."""
     made = []
-    for k in range(max(map(len, grove.rows))):
-        own = [(p, [members[k]]) for p, members in zip(grove.prompts, grove.rows, strict=True) if k < len(members)]
-        made.append(Grove([p for p, _ in own], [members for _, members in own]))
+    for k in range(max(map(len, tree_batch.rows))):
+        own = [
+            (p, [members[k]])
+            for p, members in zip(tree_batch.prompts, tree_batch.rows, strict=True)
+            if k < len(members)
+        ]
+        made.append(TreeBatch([p for p, _ in own], [members for _, members in own]))
     return made
 
 
-def _halves(grove: Grove) -> list[Grove]:
-    n = len(grove.prompts)
+def _halves(tree_batch: TreeBatch) -> list[TreeBatch]:
+    n = len(tree_batch.prompts)
     if n > 1:
-        return [Grove(grove.prompts[a:b], grove.rows[a:b]) for a, b in ((0, n // 2), (n // 2, n))]
-    rows = grove.rows[0]
+        return [TreeBatch(tree_batch.prompts[a:b], tree_batch.rows[a:b]) for a, b in ((0, n // 2), (n // 2, n))]
+    rows = tree_batch.rows[0]
     half = len(rows) // 2
-    return [Grove(grove.prompts, [part]) for part in (rows[:half], rows[half:]) if part]
+    return [TreeBatch(tree_batch.prompts, [part]) for part in (rows[:half], rows[half:]) if part]

@@ -29,13 +29,13 @@ def in_float32(lm: LM) -> Iterator[None]:
         return
     parts = _parts(lm)
     before = [vars(part).get("forward") for part in parts]
-    trunks, lm.trunks = lm.trunks, OrderedDict()
+    prefixes, lm.prefixes = lm.prefixes, OrderedDict()
     try:
         for part in parts:
             vars(part)["forward"] = _widened(part)
         yield
     finally:
-        lm.trunks = trunks
+        lm.prefixes = prefixes
         for part, forward in zip(parts, before, strict=True):
             del vars(part)["forward"]
             if forward is not None:  # of a model on several devices

@@ -14,31 +14,33 @@ from torch import Tensor
 
 from emo.model.hooks import Cursor
 from emo.model.lm import LM
-from emo.model.prefix_tree import PADDING, TRUNK, Block, Forest
+from emo.model.prefix_tree import PADDING, SHARED, Block, TokenTrees
 from emo.model.prefixes import Text, Tree, batches, layout, shared_prefixes
 
 TOKENS = 4096  # of one prefill pass
 KEPT_BYTES = 2 * 2**30  # of keys and values, per model; the longest unused prompts go first
 
 Prompt = tuple[int, ...]
-Trunk = list[tuple[Tensor, Tensor]]  # per block: keys and values (kv heads, t, p)
+KeysValues = list[tuple[Tensor, Tensor]]  # per block: keys and values (kv heads, t, p)
 
 
-def planted(lm: LM, cursor: Cursor, prompts: Sequence[Sequence[int]], coming: Iterable[Sequence[int]] = ()) -> Forest:
-    """Return a forest of which each tree's trunk is the given prompt, read now or before.
+def with_prefixes(
+    lm: LM, cursor: Cursor, prompts: Sequence[Sequence[int]], coming: Iterable[Sequence[int]] = ()
+) -> TokenTrees:
+    """Return token trees of which each starts with the given prompt, read now or before.
 
     Where one must be read, those of the ``coming`` passes are read with it, as many as half of the room holds: what
     prompts of several passes have in common is forwarded once for all of them.
     """
     keys = [tuple(ids) for ids in prompts]
-    missing = list(dict.fromkeys(key for key in keys if key and key not in lm.trunks))
+    missing = list(dict.fromkeys(key for key in keys if key and key not in lm.prefixes))
     if missing:
         missing += _ahead(lm, missing, coming)
     fresh = _read(lm, cursor, missing) if missing else {}
-    found = [fresh.get(key) or lm.trunks.get(key, []) for key in keys]
+    found = [fresh.get(key) or lm.prefixes.get(key, []) for key in keys]
     for key in keys:
-        if key in lm.trunks:
-            lm.trunks.move_to_end(key)
+        if key in lm.prefixes:
+            lm.prefixes.move_to_end(key)
     _keep(lm, fresh)
     return _together(lm, cursor, keys, found)
 
@@ -50,7 +52,7 @@ def _ahead(lm: LM, missing: Sequence[Prompt], coming: Iterable[Sequence[int]]) -
     left = KEPT_BYTES // 2 - token * sum(map(len, missing))
     seen, out = set(missing), []
     for key in map(tuple, coming):
-        if not key or key in seen or key in lm.trunks:
+        if not key or key in seen or key in lm.prefixes:
             continue
         left -= token * len(key)
         if left < 0:
@@ -60,7 +62,7 @@ def _ahead(lm: LM, missing: Sequence[Prompt], coming: Iterable[Sequence[int]]) -
     return out
 
 
-def _read(lm: LM, cursor: Cursor, prompts: Sequence[tuple[int, ...]]) -> dict[Prompt, Trunk]:
+def _read(lm: LM, cursor: Cursor, prompts: Sequence[tuple[int, ...]]) -> dict[Prompt, KeysValues]:
     """Read prompts as trees: what a few share (a scenario) once a tree, what trees share (a system line) once."""
     texts = [Text(list(ids), span=0) for ids in prompts]
     trees = shared_prefixes(texts, TOKENS // 2)
@@ -89,8 +91,8 @@ def _forward(
     texts: Sequence[Text],
     trees: Sequence[Tree],
     bases: Mapping[int, Prompt],
-    known: Mapping[Prompt, Trunk],
-) -> dict[Prompt, Trunk]:
+    known: Mapping[Prompt, KeysValues],
+) -> dict[Prompt, KeysValues]:
     """Read trees behind their bases, of which keys and values are ``known``."""
     skipped = {m: len(bases.get(tree.members[0], ())) for tree in trees for m in tree.members}
     rest = [Text(text.ids[skipped[m] :], span=0) for m, text in enumerate(texts)]
@@ -98,16 +100,16 @@ def _forward(
     out = {}
     for batch in batches(rest, cut, TOKENS):
         before = [bases.get(tree.members[0], ()) for tree in batch]
-        # Places "no condition", so that active edits leave the trunk alone.
-        forest = _together(lm, cursor, before, [known.get(base, []) for base in before])
-        start = forest.position.shape[1]
+        # Places "no condition", so that active edits leave the prefix alone.
+        tree_cache = _together(lm, cursor, before, [known.get(base, []) for base in before])
+        start = tree_cache.position.shape[1]
         rows, places = layout(rest, batch)
         shifted = [
             [(token, position + len(base), *more) for token, position, *more in row]
             for row, base in zip(rows, before, strict=True)
         ]
         block = Block.pad(shifted, lm.device)  # type: ignore[arg-type]
-        forest.extend(block)
+        tree_cache.extend(block)
         for m, b, end in places:
             first, prefix, base = start + block.ids.shape[1] - len(rows[b]), batch[b].prefix, len(before[b])
             own = len(rest[m].ids) - prefix
@@ -117,37 +119,37 @@ def _forward(
                 *range(first + end - own, first + end),
             ]
             out[tuple(texts[m].ids)] = [
-                (k[b][:, columns].clone(), v[b][:, columns].clone()) for k, v in forest.keys_values()
+                (k[b][:, columns].clone(), v[b][:, columns].clone()) for k, v in tree_cache.keys_values()
             ]
     return out
 
 
-def _keep(lm: LM, fresh: dict[tuple[int, ...], Trunk]) -> None:
-    lm.trunks.update(fresh)
-    size = {key: sum(k.nbytes + v.nbytes for k, v in trunk) for key, trunk in lm.trunks.items()}
+def _keep(lm: LM, fresh: dict[tuple[int, ...], KeysValues]) -> None:
+    lm.prefixes.update(fresh)
+    size = {key: sum(k.nbytes + v.nbytes for k, v in prefix) for key, prefix in lm.prefixes.items()}
     total = sum(size.values())
-    while total > KEPT_BYTES and lm.trunks:
-        key, _ = lm.trunks.popitem(last=False)
+    while total > KEPT_BYTES and lm.prefixes:
+        key, _ = lm.prefixes.popitem(last=False)
         total -= size[key]
 
 
-def _together(lm: LM, cursor: Cursor, keys: Sequence[tuple[int, ...]], trunks: Sequence[Trunk]) -> Forest:
-    forest = Forest(lm, cursor)
+def _together(lm: LM, cursor: Cursor, keys: Sequence[tuple[int, ...]], prefixes: Sequence[KeysValues]) -> TokenTrees:
+    tree_cache = TokenTrees(lm, cursor)
     width = max(map(len, keys), default=0)
     if width == 0:
-        return forest
-    forest.position = torch.zeros(len(keys), width, dtype=torch.long, device=lm.device)
-    forest.branch = torch.full_like(forest.position, PADDING)
+        return tree_cache
+    tree_cache.position = torch.zeros(len(keys), width, dtype=torch.long, device=lm.device)
+    tree_cache.branch = torch.full_like(tree_cache.position, PADDING)
     for b, ids in enumerate(keys):
-        forest.position[b, width - len(ids) :] = torch.arange(len(ids), device=lm.device)
-        forest.branch[b, width - len(ids) :] = TRUNK
-    cache: transformers.DynamicCache = forest.cache
-    some = next(trunk for trunk in trunks if trunk)
+        tree_cache.position[b, width - len(ids) :] = torch.arange(len(ids), device=lm.device)
+        tree_cache.branch[b, width - len(ids) :] = SHARED
+    cache: transformers.DynamicCache = tree_cache.cache
+    some = next(prefix for prefix in prefixes if prefix)
     for layer, (k, v) in enumerate(some):
         whole = [x.new_zeros(len(keys), x.shape[0], width, x.shape[2]) for x in (k, v)]
-        for b, trunk in enumerate(trunks):
-            if trunk:
-                for x, own in zip(whole, trunk[layer], strict=True):
+        for b, prefix in enumerate(prefixes):
+            if prefix:
+                for x, own in zip(whole, prefix[layer], strict=True):
                     x[b, :, width - own.shape[1] :] = own
         cache.update(whole[0], whole[1], layer)
-    return forest
+    return tree_cache

@@ -1,7 +1,7 @@
 """A batch of token trees over one cache of keys and values.
 
-Every token has a position and a branch: branch 0 is the trunk, which all see; 1.. are rows, which see
-the trunk and themselves; -1 is padding. One rule of visibility therefore covers left padding, a prefix
+Every token has a position and a branch: branch 0 is the prefix, which all see; 1.. are rows, which see
+the prefix and themselves; -1 is padding. One rule of visibility therefore covers left padding, a prefix
 shared by many prompts, and many conditions of one prompt decoded side by side: the prompt is read
 once, and its keys and values are stored once. Positions are those that the token would have alone, so
 the numbers are those of a plain forward pass.
@@ -19,7 +19,7 @@ from torch import Tensor
 from emo.model.hooks import Cursor
 from emo.model.lm import LM
 
-PADDING, TRUNK = -1, 0
+PADDING, SHARED = -1, 0
 
 
 class Block(NamedTuple):
@@ -40,13 +40,13 @@ class Block(NamedTuple):
         return cls(*table.unbind(-1))
 
 
-def plain_block(prompts: Sequence[Sequence[int]], device: torch.device, cond: int = -1, branch: int = TRUNK) -> Block:
+def plain_block(prompts: Sequence[Sequence[int]], device: torch.device, cond: int = -1, branch: int = SHARED) -> Block:
     """Return whole prompts as one block: the last token is step 0, the ones before have negative steps."""
     rows = [[(token, i, branch, cond, i + 1 - len(p)) for i, token in enumerate(p)] for p in prompts]
     return Block.pad(rows, device)
 
 
-class Forest:
+class TokenTrees:
     """Token trees that grow block by block."""
 
     def __init__(self, lm: LM, cursor: Cursor | None = None) -> None:
@@ -66,7 +66,7 @@ class Forest:
         if self.cursor is not None:
             self.cursor.place(block.cond, block.step)
         own, key = block.branch[:, :, None], self.branch[:, None, :]
-        visible = ((key == TRUNK) | (key == own)) & (key != PADDING)
+        visible = ((key == SHARED) | (key == own)) & (key != PADDING)
         visible &= self.position[:, None, :] <= block.position[:, :, None]
         diagonal = torch.arange(t, device=block.ids.device)
         visible[:, diagonal, old + diagonal] = True  # padding sees itself, or its softmax would be nan

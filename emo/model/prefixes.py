@@ -1,11 +1,11 @@
-"""Prompts that start alike share the trunk of a token tree, so their common tokens are forwarded once."""
+"""Prompts that start alike share the prefix of a token tree, so their common tokens are forwarded once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from emo.model.prefix_tree import TRUNK
+from emo.model.prefix_tree import SHARED
 
 WORTH_SHARING = 16  # tokens: below this a common prefix is not worth a tree of its own
 
@@ -81,14 +81,14 @@ class Layout(NamedTuple):
 
 
 def layout(texts: Sequence[Text], trees: Sequence[Tree]) -> Layout:
-    """Lay out each tree as one row: the common prefix as trunk, then the rest of every text as a branch."""
+    """Lay out each tree as one row: the common prefix, then the rest of every text as a branch."""
     rows, places = [], []
     for b, tree in enumerate(trees):
-        trunk = texts[tree.members[0]].ids[: tree.prefix]
-        tokens: list[Token] = [(token, i, TRUNK, -1, -1) for i, token in enumerate(trunk)]
+        prefix = texts[tree.members[0]].ids[: tree.prefix]
+        tokens: list[Token] = [(token, i, SHARED, -1, -1) for i, token in enumerate(prefix)]
         for k, m in enumerate(tree.members):
             own = texts[m].ids[tree.prefix :]
-            tokens += [(token, tree.prefix + i, TRUNK + 1 + k, -1, -1) for i, token in enumerate(own)]
+            tokens += [(token, tree.prefix + i, SHARED + 1 + k, -1, -1) for i, token in enumerate(own)]
             places.append((m, b, len(tokens)))
         rows.append(tokens)
     return Layout(rows, places)

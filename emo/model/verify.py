@@ -16,7 +16,7 @@ from emo.core.types import Site, Tokens
 from emo.model.hooks import Cursor, Edit, edited, reading
 from emo.model.lm import LM
 from emo.model.ops import Add
-from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prefix_tree import TokenTrees, plain_block
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}  # relative to the largest entry
 PLAIN = (None, False, 0, 1)  # values of a config key under which logits are what the head gives
@@ -80,4 +80,4 @@ def _gap(x: Tensor, y: Tensor) -> float:
 
 def _logits(lm: LM, ids: list[int], cursor: Cursor | None) -> Tensor:
     cond = -1 if cursor is None else 0
-    return lm.logits(Forest(lm, cursor).extend(plain_block([ids], device=lm.device, cond=cond)))
+    return lm.logits(TokenTrees(lm, cursor).extend(plain_block([ids], device=lm.device, cond=cond)))

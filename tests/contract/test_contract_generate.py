@@ -15,7 +15,7 @@ from torch import Tensor
 from emo.core.types import Site, Tokens
 from emo.model.generate import generate, teacher_forced
 from emo.model.lm import LM
-from emo.model.passes import ROWS_PER_PROMPT, TOKENS_PER_PROMPT, Row, groves
+from emo.model.passes import ROWS_PER_PROMPT, TOKENS_PER_PROMPT, Row, tree_batches
 from emo.model.prefix_tree import Block
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -167,15 +167,17 @@ def test_groves_hold_every_row_once(data: st.DataObject, batch_size: int, tokens
     """A row lost or doubled, a tree of two prompts, or a forward pass wider than asked for."""
     prompts = [[0] * n for n in data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=8))]
     rows = [Row(p) for p in data.draw(st.lists(st.integers(0, len(prompts) - 1), max_size=300))]
-    found = groves(prompts, rows, batch_size, tokens)
-    placed = [i for grove in found for tree in grove.rows for i in tree]
+    found = tree_batches(prompts, rows, batch_size, tokens)
+    placed = [i for tree_batch in found for tree in tree_batch.rows for i in tree]
     assert sorted(placed) == list(range(len(rows)))
     room = max(1, min(batch_size * ROWS_PER_PROMPT, batch_size * TOKENS_PER_PROMPT // tokens))
-    for grove in found:
-        assert 1 <= len(grove.prompts) == len(grove.rows) <= batch_size
-        assert all(rows[i].prompt == p for p, tree in zip(grove.prompts, grove.rows, strict=True) for i in tree)
-        assert all(tree == sorted(tree) for tree in grove.rows)
-        assert max(map(len, grove.rows)) * len(grove.rows) <= room
+    for tree_batch in found:
+        assert 1 <= len(tree_batch.prompts) == len(tree_batch.rows) <= batch_size
+        assert all(
+            rows[i].prompt == p for p, tree in zip(tree_batch.prompts, tree_batch.rows, strict=True) for i in tree
+        )
+        assert all(tree == sorted(tree) for tree in tree_batch.rows)
+        assert max(map(len, tree_batch.rows)) * len(tree_batch.rows) <= room
 
 
 def test_blocks_of_unlike_trees_are_padded_on_the_left() -> None:

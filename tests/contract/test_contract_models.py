@@ -16,7 +16,7 @@ from emo.core.types import Site
 from emo.model.families import FAMILIES, LLAMA, Family, family_of
 from emo.model.hooks import reading
 from emo.model.lm import LM
-from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prefix_tree import TokenTrees, plain_block
 from emo.model.tiny import BLOCKS, FFN, HEADS, WIDTH
 from emo.model.verify import verify
 
@@ -162,7 +162,7 @@ def test_slices_belong_to_their_head_and_neuron(lm: LM, unit: int) -> None:
 
 def test_logits_of_hidden_states(lm: LM) -> None:
     """A forgotten soft cap (Gemma-2), or the states before the final norm."""
-    hidden = Forest(lm).extend(plain_block([IDS], lm.device))
+    hidden = TokenTrees(lm).extend(plain_block([IDS], lm.device))
     with torch.inference_mode():
         own = lm.model(input_ids=torch.tensor([IDS]), use_cache=False).logits
     assert gap(lm.logits(hidden), own) <= TOLERANCE

@@ -26,7 +26,7 @@ from torch import Tensor
 from emo.core.types import Site, Tokens
 from emo.model.hooks import Edit, reading
 from emo.model.lm import LM
-from emo.model.ops import Add, AddUnits, Put, Zero
+from emo.model.ops import Add, AddUnits, PatchActivation, Zero
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -96,7 +96,7 @@ def test_half_the_gain_is_half_the_change(kind: str) -> None:
 def test_what_is_put_is_there_to_the_bit(lm: LM) -> None:
     """A state plus a rounded difference; the row of another condition; tokens that were not chosen."""
     states, cond = unit(3, lm.d), torch.tensor([[0] * LENGTH, [1] * LENGTH])
-    edits = [Edit(Site.RESID_PRE, 1, Put(states, torch.tensor([2, 0])), Tokens.PROMPT_LAST)]
+    edits = [Edit(Site.RESID_PRE, 1, PatchActivation(states, torch.tensor([2, 0])), Tokens.PROMPT_LAST)]
     before, after = (observe(lm, [(Site.RESID_PRE, 1)], own, cond)[Site.RESID_PRE, 1] for own in ([], edits))
     assert torch.equal(after[:, PROMPT - 1], states[[2, 0]])
     assert torch.equal(after[:, PROMPT:], before[:, PROMPT:])
@@ -121,7 +121,7 @@ def test_an_op_without_idle_conditions_says_so() -> None:
     """A state that is put is put under every condition: beside others it would be put there too."""
     put = twin.op("put", 16)
     assert put.among(0, 0) is put
-    with pytest.raises(TypeError, match="Put has no condition that changes nothing"):
+    with pytest.raises(TypeError, match="PatchActivation has no condition that changes nothing"):
         put.among(1, 0)
 
 

@@ -12,12 +12,12 @@ from support.twin import TOLERANCE, edits_at, gap, prompt, scores
 from torch import Tensor
 
 from emo.core.types import Site, Tokens
-from emo.model import prefix_cache as trunks
+from emo.model import prefix_cache
 from emo.model.generate import generate, teacher_forced
 from emo.model.hooks import Cursor
 from emo.model.lm import LM
 from emo.model.passes import Row
-from emo.model.prefix_tree import Block, Forest
+from emo.model.prefix_tree import Block, TokenTrees
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = [prompt(n) for n in (30, 7, 1, 41, 30)] + [prompt(30, 5)]
@@ -62,15 +62,15 @@ def test_kept_prompts_give_the_same_numbers(lm: LM) -> None:
 
 
 def test_replies_do_not_touch_what_is_kept(lm: LM) -> None:
-    """Generation appends to the keys of a forest; the kept ones must stay as they were read."""
+    """Generation appends to the keys of token trees; the kept ones must stay as they were read."""
     other, edits = fresh(lm), edits_at(lm, "scale", Site.HEAD, Tokens.EVERY_STEP)
     first = generate(other, PROMPTS, ROWS, edits, NEW, 4)
-    kept = {key: [(k.clone(), v.clone()) for k, v in trunk] for key, trunk in other.trunks.items()}
+    kept = {key: [(k.clone(), v.clone()) for k, v in prefix] for key, prefix in other.prefixes.items()}
     assert set(kept) == {tuple(ids[:-1]) for ids in PROMPTS if len(ids) > 1}
     assert generate(other, PROMPTS, ROWS, edits, NEW, 1) == first
     assert first == [twin.reply(lm, PROMPTS[r.prompt], NEW, edits, r.cond) for r in ROWS]
-    for key, trunk in other.trunks.items():
-        for (k, v), (k_then, v_then) in zip(trunk, kept[key], strict=True):
+    for key, prefix in other.prefixes.items():
+        for (k, v), (k_then, v_then) in zip(prefix, kept[key], strict=True):
             assert k.shape[1] == v.shape[1] == len(key)
             assert torch.equal(k, k_then)
             assert torch.equal(v, v_then)
@@ -86,7 +86,7 @@ def alike() -> list[list[int]]:
 @pytest.mark.parametrize("tokens", [64, 4096])
 def test_common_beginnings(lm: LM, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A beginning that is read once for many prompts: the wrong columns of its tree, or of a neighbour."""
-    monkeypatch.setattr(trunks, "TOKENS", tokens)
+    monkeypatch.setattr(prefix_cache, "TOKENS", tokens)
     prompts, other = alike(), fresh(lm)
     random.Random(0).shuffle(prompts)
     edits = edits_at(lm, "add", Site.RESID_POST, Tokens.EVERY_STEP)
@@ -100,22 +100,24 @@ def test_common_beginnings(lm: LM, tokens: int, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("room", [0, 20_000, 60_000])
 def test_forgotten_prompts_are_read_again(lm: LM, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded, whatever a sweep reads; what does not fit is still right."""
-    monkeypatch.setattr(trunks, "KEPT_BYTES", room)
+    monkeypatch.setattr(prefix_cache, "KEPT_BYTES", room)
     other = fresh(lm)
     for which in ([0, 1], [3, 5], [0, 1, 2, 3], [0]):
         check(other, Tokens.EVERY_STEP, which)
-        assert sum(k.nbytes + v.nbytes for trunk in other.trunks.values() for k, v in trunk) <= room
+        assert sum(k.nbytes + v.nbytes for prefix in other.prefixes.values() for k, v in prefix) <= room
 
 
 def test_the_longest_unused_goes_first(models: dict[str, LM], monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt in use must not be the one that is forgotten."""
     lm = fresh(models["llama"])
     a, b, c = prompt(20, 1), prompt(20, 2), prompt(20, 3)
-    trunks.planted(lm, Cursor(), [a, b])
-    monkeypatch.setattr(trunks, "KEPT_BYTES", sum(k.nbytes + v.nbytes for t in lm.trunks.values() for k, v in t))
-    trunks.planted(lm, Cursor(), [a])
-    trunks.planted(lm, Cursor(), [c])
-    assert set(lm.trunks) == {tuple(a), tuple(c)}
+    prefix_cache.with_prefixes(lm, Cursor(), [a, b])
+    monkeypatch.setattr(
+        prefix_cache, "KEPT_BYTES", sum(k.nbytes + v.nbytes for t in lm.prefixes.values() for k, v in t)
+    )
+    prefix_cache.with_prefixes(lm, Cursor(), [a])
+    prefix_cache.with_prefixes(lm, Cursor(), [c])
+    assert set(lm.prefixes) == {tuple(a), tuple(c)}
 
 
 def test_a_prompt_is_read_once(models: dict[str, LM], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,15 +147,15 @@ def test_two_levels_of_common_beginnings(lm: LM, edited_: bool, monkeypatch: pyt
     edits = twin.edits_at(lm, "add", Site.RESID_POST, Tokens.EVERY_STEP) if edited_ else []
     rows = [Row(i, 0 if edited_ else -1, (5, 6)) for i in range(len(texts))]
     forwarded = 0
-    extend = Forest.extend
+    extend = TokenTrees.extend
 
-    def counted(self: Forest, block: Block) -> Tensor:
+    def counted(self: TokenTrees, block: Block) -> Tensor:
         nonlocal forwarded
         forwarded += int((block.branch >= 0).sum())
         return extend(self, block)
 
-    monkeypatch.setattr(Forest, "extend", counted)
-    lm.trunks.clear()
+    monkeypatch.setattr(TokenTrees, "extend", counted)
+    lm.prefixes.clear()
     found = {s.row: s.log_probs for s in teacher_forced(lm, texts, rows, edits, 64)}
     once = 40 + sum(20 + n for n in range(3)) + 3 * sum(3 + k for k in range(3)) + 25
     assert forwarded <= once + 2 * len(texts)  # and two tokens of every reply

@@ -13,15 +13,15 @@ from torch import Tensor
 from emo.core.types import Site, Tokens
 from emo.model.hooks import Cursor, edited
 from emo.model.lm import LM
-from emo.model.prefix_tree import PADDING, TRUNK, Block, Forest, plain_block
+from emo.model.prefix_tree import PADDING, SHARED, Block, TokenTrees, plain_block
 
 pytestmark = pytest.mark.usefixtures("quiet")
 LENGTHS = (41, 5, 1, WINDOW, WINDOW + 1, 30)  # longer than the sliding window, exactly it, far below
-TREES = [  # (trunk length, lengths of its branches)
+TREES = [  # (prefix length, lengths of its branches)
     (41, (3, 9, 1)),
     (4, (2, 2)),
     (30, (30,)),
-    (0, (28, 7)),  # no trunk: whole prompts side by side
+    (0, (28, 7)),  # no prefix: whole prompts side by side
 ]
 Tree = tuple[list[int], list[list[int]]]
 
@@ -42,22 +42,22 @@ def grow(
 
     A branch's first token has step 0; ``conds`` holds one condition per branch (default: no edit).
     """
-    forest = Forest(lm, cursor)
-    forest.extend(plain_block([trunk for trunk, _ in whole], lm.device))
+    tree_cache = TokenTrees(lm, cursor)
+    tree_cache.extend(plain_block([prefix for prefix, _ in whole], lm.device))
     out: list[list[list[Tensor]]] = [[[] for _ in branches] for _, branches in whole]
     for part in range(steps):
         rows, owners = [], []
-        for i, (trunk, branches) in enumerate(whole):
+        for i, (prefix, branches) in enumerate(whole):
             row: list[tuple[int, int, int, int, int]] = []
             owner: list[int] = []
             for k, branch in enumerate(branches):
                 first, end = len(branch) * part // steps, len(branch) * (part + 1) // steps
                 cond = -1 if conds is None else conds[i][k]
-                row += [(branch[j], len(trunk) + j, TRUNK + 1 + k, cond, j) for j in range(first, end)]
+                row += [(branch[j], len(prefix) + j, SHARED + 1 + k, cond, j) for j in range(first, end)]
                 owner += [k] * (end - first)
             rows.append(row)
             owners.append(owner)
-        logits = lm.logits(forest.extend(Block.pad(rows, lm.device)))
+        logits = lm.logits(tree_cache.extend(Block.pad(rows, lm.device)))
         assert torch.isfinite(logits).all()
         for i, owner in enumerate(owners):
             for column, k in enumerate(owner, logits.shape[1] - len(owner)):
@@ -68,7 +68,7 @@ def grow(
 def test_left_padding(lm: LM) -> None:
     """The wrong token, shifted positions (0.4 logits on GPT-2) or a seen padding, under left padding."""
     prompts = [prompt(n) for n in LENGTHS]
-    logits = lm.logits(Forest(lm).extend(plain_block(prompts, lm.device)))
+    logits = lm.logits(TokenTrees(lm).extend(plain_block(prompts, lm.device)))
     assert logits.shape[:2] == (len(prompts), max(LENGTHS))
     for row, ids in zip(logits, prompts, strict=True):
         assert gap(row[-len(ids) :], scores(lm, ids, len(ids))) <= TOLERANCE
@@ -78,11 +78,11 @@ def test_left_padding(lm: LM) -> None:
 def test_a_prompt_may_come_in_pieces(lm: LM, chunks: int) -> None:
     """A cache that drops keys, or a window that counts from the wrong end."""
     prompts = [prompt(n) for n in (41, 30)]
-    forest, found = Forest(lm), [[], []]
+    tree_cache, found = TokenTrees(lm), [[], []]
     for part in range(chunks):
         pieces = [range(41 * part // chunks, min(41 * (part + 1) // chunks, len(ids))) for ids in prompts]
-        rows = [[(ids[j], j, TRUNK, -1, j + 1 - len(ids)) for j in p] for ids, p in zip(prompts, pieces, strict=True)]
-        logits = lm.logits(forest.extend(Block.pad(rows, lm.device)))
+        rows = [[(ids[j], j, SHARED, -1, j + 1 - len(ids)) for j in p] for ids, p in zip(prompts, pieces, strict=True)]
+        logits = lm.logits(tree_cache.extend(Block.pad(rows, lm.device)))
         for i, piece in enumerate(pieces):
             found[i].append(logits[i, logits.shape[1] - len(piece) :])
     for ids, logits in zip(prompts, found, strict=True):
@@ -91,11 +91,11 @@ def test_a_prompt_may_come_in_pieces(lm: LM, chunks: int) -> None:
 
 @pytest.mark.parametrize("steps", [1, 3, 9])
 def test_branches_equal_plain_passes(lm: LM, steps: int) -> None:
-    """A branch that sees another, a trunk that is cut off, a sliding window dropped from the mask."""
+    """A branch that sees another, a prefix that is cut off, a sliding window dropped from the mask."""
     whole = trees()
-    for (trunk, branches), found in zip(whole, grow(lm, whole, steps), strict=True):
+    for (prefix, branches), found in zip(whole, grow(lm, whole, steps), strict=True):
         for branch, logits in zip(branches, found, strict=True):
-            alone = scores(lm, [*trunk, *branch], len(trunk))[len(trunk) :]
+            alone = scores(lm, [*prefix, *branch], len(prefix))[len(prefix) :]
             assert gap(logits, alone) <= TOLERANCE
 
 
@@ -109,9 +109,9 @@ def test_a_trunk_with_a_shared_prefix(lm: LM) -> None:
 
 def test_branches_do_not_see_each_other(lm: LM) -> None:
     """Other tokens in one branch must not move its neighbours by a bit."""
-    trunk, branches = prompt(30), [prompt(6, seed) for seed in (1, 2, 3)]
-    [before] = grow(lm, [(trunk, branches)], 2)
-    [after] = grow(lm, [(trunk, [branches[0], prompt(6, 9), branches[2]])], 2)
+    prefix, branches = prompt(30), [prompt(6, seed) for seed in (1, 2, 3)]
+    [before] = grow(lm, [(prefix, branches)], 2)
+    [after] = grow(lm, [(prefix, [branches[0], prompt(6, 9), branches[2]])], 2)
     assert torch.equal(before[0], after[0])
     assert torch.equal(before[2], after[2])
     assert gap(before[1], after[1]) > 1e-2
@@ -126,9 +126,9 @@ def test_every_branch_has_its_own_condition(lm: LM, kind: str, site: Site) -> No
     with edited(lm, edits) as cursor:
         mixed = grow(lm, whole, 2, conds, cursor)
         other = grow(lm, whole, 2, [[0, -1, 0], [1, 0]], cursor)
-    for i, (trunk, branches) in enumerate(whole):
+    for i, (prefix, branches) in enumerate(whole):
         for branch, logits, cond in zip(branches, mixed[i], conds[i], strict=True):
-            alone = scores(lm, [*trunk, *branch], len(trunk) + 1, edits, cond)[len(trunk) :]
+            alone = scores(lm, [*prefix, *branch], len(prefix) + 1, edits, cond)[len(prefix) :]
             assert gap(logits, alone) <= TOLERANCE
     assert torch.equal(mixed[0][0], other[0][0])
     assert torch.equal(mixed[0][1], other[0][1])
@@ -136,23 +136,23 @@ def test_every_branch_has_its_own_condition(lm: LM, kind: str, site: Site) -> No
 
 
 def test_rewind(lm: LM) -> None:
-    """Keys of a forgotten branch, or a trunk cut short, after going back to try another."""
-    trunks, block = [prompt(30), prompt(9)], plain_block([prompt(5, 1), prompt(3, 2)], lm.device, branch=1)
+    """Keys of a forgotten branch, or a prefix cut short, after going back to try another."""
+    prefixes, block = [prompt(30), prompt(9)], plain_block([prompt(5, 1), prompt(3, 2)], lm.device, branch=1)
     block = block._replace(position=block.position + torch.tensor([[30], [9]]))
     other = plain_block([prompt(6, 3), prompt(6, 4)], lm.device, branch=2)
     other = other._replace(position=other.position + torch.tensor([[30], [9]]))
-    forest = Forest(lm)
-    forest.extend(plain_block(trunks, lm.device))
-    first = forest.extend(block)
-    forest.rewind(30)
-    assert forest.position.shape == forest.branch.shape == (2, 30)
-    second = forest.extend(other)
-    forest.rewind(30)
-    assert gap(forest.extend(block)[0], first[0]) <= TOLERANCE
-    forest.rewind(99)  # nothing to forget
-    assert forest.position.shape[1] == 35
-    for row, (trunk, seed) in enumerate(zip(trunks, (3, 4), strict=True)):
-        alone = scores(lm, [*trunk, *prompt(6, seed)], 1)[-6:]
+    tree_cache = TokenTrees(lm)
+    tree_cache.extend(plain_block(prefixes, lm.device))
+    first = tree_cache.extend(block)
+    tree_cache.rewind(30)
+    assert tree_cache.position.shape == tree_cache.branch.shape == (2, 30)
+    second = tree_cache.extend(other)
+    tree_cache.rewind(30)
+    assert gap(tree_cache.extend(block)[0], first[0]) <= TOLERANCE
+    tree_cache.rewind(99)  # nothing to forget
+    assert tree_cache.position.shape[1] == 35
+    for row, (prefix, seed) in enumerate(zip(prefixes, (3, 4), strict=True)):
+        alone = scores(lm, [*prefix, *prompt(6, seed)], 1)[-6:]
         assert gap(lm.logits(second[row]), alone) <= TOLERANCE
 
 
@@ -161,10 +161,10 @@ def test_padding_yields_no_nan(lm: LM, edited_too: bool) -> None:
     """A row that sees no key has a softmax of nothing; its nan would spread through sums and edits."""
     edits = edits_at(lm, "add", Site.RESID_MID, Tokens.ALL) if edited_too else []
     with edited(lm, edits) as cursor:
-        forest = Forest(lm, cursor)
-        assert torch.isfinite(forest.extend(plain_block([prompt(40), [], prompt(2)], lm.device, cond=0))).all()
+        tree_cache = TokenTrees(lm, cursor)
+        assert torch.isfinite(tree_cache.extend(plain_block([prompt(40), [], prompt(2)], lm.device, cond=0))).all()
         rows = [[], [(5, 0, 1, 0, 0)], [(6, 2, 1, 0, 1), (7, 2, 2, -1, 1)]]
-        late = lm.logits(forest.extend(Block.pad(rows, lm.device)))
+        late = lm.logits(tree_cache.extend(Block.pad(rows, lm.device)))
         assert torch.isfinite(late).all()
     assert gap(late[1, -1], scores(lm, [5], 1, edits)[-1]) <= TOLERANCE
     assert gap(late[2, 0], scores(lm, [*prompt(2), 6], 2, edits)[-1]) <= TOLERANCE
@@ -175,6 +175,6 @@ def test_blocks_are_padded_on_the_left() -> None:
     block = plain_block([[7, 8, 9], [5]], torch.device("cpu"), cond=4)
     assert block.ids.tolist() == [[7, 8, 9], [0, 0, 5]]
     assert block.position.tolist() == [[0, 1, 2], [0, 0, 0]]
-    assert block.branch.tolist() == [[TRUNK] * 3, [PADDING, PADDING, TRUNK]]
+    assert block.branch.tolist() == [[SHARED] * 3, [PADDING, PADDING, SHARED]]
     assert block.cond.tolist() == [[4, 4, 4], [-1, -1, 4]]
     assert block.step.tolist() == [[-2, -1, 0], [-1, -1, 0]]

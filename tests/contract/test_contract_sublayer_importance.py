@@ -19,7 +19,7 @@ from emo.model import passes
 from emo.model.hooks import Edit, edited, reading
 from emo.model.lm import LM
 from emo.model.ops import Add
-from emo.model.prefix_tree import Block, Forest, plain_block
+from emo.model.prefix_tree import Block, TokenTrees, plain_block
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = [prompt(30, 1), prompt(30, 1)[:-3] + prompt(4, 2), prompt(9, 3), prompt(1, 4)]  # two begin alike
@@ -97,7 +97,7 @@ def test_the_batch_size_changes_nothing(lm: LM, monkeypatch: pytest.MonkeyPatch)
     """Also where the rows of a prompt do not fit into one tree, and where nothing of it is kept."""
     whole = measured(lm)
     monkeypatch.setattr(passes, "TREE_TOKENS", 3)
-    lm.trunks.clear()
+    lm.prefixes.clear()
     for batch_size in (2, 5):
         for ours, theirs in zip(measured(lm, batch_size), whole, strict=True):
             assert gap(ours, theirs) <= TOLERANCE
@@ -114,15 +114,15 @@ def test_the_last_mlp_only_adds(lm: LM) -> None:
 
 def test_out_of_memory_halves_the_pass(lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass that stops at a later block is begun again; nothing of it counts twice."""
-    whole, extend, calls = measured(lm), Forest.extend, []
+    whole, extend, calls = measured(lm), TokenTrees.extend, []
 
-    def small(self: Forest, block: Block) -> Tensor:
+    def small(self: TokenTrees, block: Block) -> Tensor:
         calls.append(block.ids.numel())
         if block.ids.numel() > 16 and len(calls) % 5 == 0:
             raise torch.OutOfMemoryError("of the test")
         return extend(self, block)
 
-    monkeypatch.setattr(Forest, "extend", small)
+    monkeypatch.setattr(TokenTrees, "extend", small)
     for ours, theirs in zip(measured(lm), whole, strict=True):
         assert gap(ours, theirs) <= TOLERANCE
 
@@ -175,21 +175,21 @@ def test_nothing_stays_after_an_exception(lm: LM, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_forest_goes_back_over_skipped_blocks(lm: LM) -> None:
-    """The trunk of a block that was skipped, cut by what the others had grown."""
-    trunks = [prompt(30), prompt(9)]
+    """The prefix of a block that was skipped, cut by what the others had grown."""
+    prefixes = [prompt(30), prompt(9)]
     row = plain_block([prompt(3, 1), prompt(3, 2)], lm.device, branch=1)
     row = row._replace(position=row.position + torch.tensor([[30], [9]]))
-    forest = Forest(lm)
-    forest.extend(plain_block(trunks, lm.device))
-    before = [(k.clone(), v.clone()) for k, v in forest.keys_values()]
+    tree_cache = TokenTrees(lm)
+    tree_cache.extend(plain_block(prefixes, lm.device))
+    before = [(k.clone(), v.clone()) for k, v in tree_cache.keys_values()]
     with lm.skipping(2):
-        forest.extend(row)
-    assert [k.shape[2] for k, _ in forest.keys_values()] == [30, 30, 33, 33]
-    forest.rewind(30)
-    for (k, v), (k_then, v_then) in zip(forest.keys_values(), before, strict=True):
+        tree_cache.extend(row)
+    assert [k.shape[2] for k, _ in tree_cache.keys_values()] == [30, 30, 33, 33]
+    tree_cache.rewind(30)
+    for (k, v), (k_then, v_then) in zip(tree_cache.keys_values(), before, strict=True):
         assert torch.equal(k, k_then) and torch.equal(v, v_then)
-    for i, logits in enumerate(lm.logits(forest.extend(row))):
-        assert gap(logits, twin.scores(lm, [*trunks[i], *prompt(3, i + 1)], 1)[-3:]) <= TOLERANCE
+    for i, logits in enumerate(lm.logits(tree_cache.extend(row))):
+        assert gap(logits, twin.scores(lm, [*prefixes[i], *prompt(3, i + 1)], 1)[-3:]) <= TOLERANCE
 
 
 def test_rank_stability_by_hand() -> None:

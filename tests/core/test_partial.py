@@ -28,7 +28,7 @@ from emo.core.stopping import Stopped
 from emo.core.store import Artifact, Store
 from emo.find import extraction
 from emo.measure import labels
-from emo.model.prefix_tree import Forest
+from emo.model.prefix_tree import TokenTrees
 from emo.pipeline import ranking_check
 from emo.pipeline.jobs import make_job
 from emo.pipeline.scenario import Job
@@ -51,16 +51,16 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, every: int, run: Callable[[], Stages]) -> tuple[Stages, int]:
     """Call ``run`` until it ends, with a signal in every so many-th pass through the model; how often it came."""
-    passes, real, times = 0, Forest.extend, 0
+    passes, real, times = 0, TokenTrees.extend, 0
 
-    def extend(self: Forest, *args: Any, **more: Any) -> Tensor:
+    def extend(self: TokenTrees, *args: Any, **more: Any) -> Tensor:
         nonlocal passes
         passes += 1
         if passes % every == 0:
             signal.raise_signal(signal.SIGUSR2)
         return real(self, *args, **more)
 
-    monkeypatch.setattr(Forest, "extend", extend)
+    monkeypatch.setattr(TokenTrees, "extend", extend)
     while True:
         monkeypatch.setattr(stopping, "_state", stopping._State())
         try:
@@ -316,7 +316,7 @@ def test_a_stopped_job_has_no_result_and_the_next_one_does_not_start(
     def extend(*_: Any, **__: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(Forest, "extend", extend)
+    monkeypatch.setattr(TokenTrees, "extend", extend)
     for _ in range(2):  # the second: of the same process, whose signal came already
         with pytest.raises(SystemExit) as stop:
             cli.guard(lambda: run_job(made))

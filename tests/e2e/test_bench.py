@@ -103,7 +103,7 @@ def test_every_forwarded_token_is_counted(llama: LM) -> None:
     with counted(llama) as tokens:
         naive.capture(llama, [[5] * 7, [6] * 4])
     assert tokens.count == 2 * 7
-    llama.trunks.clear()
+    llama.prefixes.clear()
     with counted(llama) as tokens:
         [reply] = generate(llama, [[5] * 9], [Row(0)], [], 3, 4)
     assert tokens.count == 8 + max(1, min(3, len(reply) + 1))  # the prompt once, then one token a step

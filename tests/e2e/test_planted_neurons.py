@@ -19,7 +19,7 @@ from emo.model.capture import states
 from emo.model.hooks import Edit, edited
 from emo.model.lm import LM
 from emo.model.ops import Zero
-from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prefix_tree import TokenTrees, plain_block
 from emo.model.prefixes import Text
 from emo.model.verify import verify
 
@@ -138,7 +138,7 @@ def accuracy(lm: LM, masks: list[Ranked]) -> Tensor:
     rows = []
     with edited(lm, edits) as cursor:
         for cond in range(-1, len(masks)):
-            hidden = Forest(lm, cursor).extend(plain_block(given.ids, lm.device, cond))
+            hidden = TokenTrees(lm, cursor).extend(plain_block(given.ids, lm.device, cond))
             right = lm.logits(hidden[:, -1]).argmax(-1) == names[labels]
             rows.append(torch.stack([right[labels == c].float().mean() for c in range(len(CLASSES))]))
     return torch.stack(rows)

@@ -18,7 +18,7 @@ from emo.core.store import Artifact, Store
 from emo.core.types import Site
 from emo.find.activation_stats import Statistics, collect
 from emo.model.lm import LM
-from emo.model.prefix_tree import PADDING, Block, Forest
+from emo.model.prefix_tree import PADDING, Block, TokenTrees
 
 pytestmark = pytest.mark.usefixtures("quiet")
 CLASSES = 3
@@ -111,13 +111,13 @@ def test_streamed_is_stacked(exact: tuple[str, LM], site: Site, last: bool, monk
 def spy(monkeypatch: pytest.MonkeyPatch) -> list[Block]:
     """Return a list that every forward pass adds its block to."""
     passes: list[Block] = []
-    extend = Forest.extend
+    extend = TokenTrees.extend
 
-    def spied(self: Forest, block: Block) -> Tensor:
+    def spied(self: TokenTrees, block: Block) -> Tensor:
         passes.append(block)
         return extend(self, block)
 
-    monkeypatch.setattr(Forest, "extend", spied)
+    monkeypatch.setattr(TokenTrees, "extend", spied)
     return passes
 
 
@@ -146,9 +146,9 @@ def test_memory_is_flat(models: dict[str, LM], texts: int, monkeypatch: pytest.M
     total = len(passes)
     passes.clear()
     held: list[int] = []
-    extend = Forest.extend
+    extend = TokenTrees.extend
 
-    def counted(self: Forest, block: Block) -> Tensor:
+    def counted(self: TokenTrees, block: Block) -> Tensor:
         if len(held) in (1, total - 1):
             gc.collect()
             alive = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in gc.get_objects() if wide(x)}
@@ -160,7 +160,7 @@ def test_memory_is_flat(models: dict[str, LM], texts: int, monkeypatch: pytest.M
     def wide(x: object) -> bool:
         return type(x) is Tensor and x.is_floating_point() and x.shape[-1:] == (lm.f,)
 
-    monkeypatch.setattr(Forest, "extend", counted)
+    monkeypatch.setattr(TokenTrees, "extend", counted)
     collect(lm, *given, CLASSES, Site.NEURON, 1)
     assert len(held) == total >= 4
     assert held[1] == held[-1] > 0

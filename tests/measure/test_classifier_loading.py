@@ -26,7 +26,7 @@ LOADERS = ("from_pretrained", "pipeline")
 
 @pytest.fixture(scope="module", autouse=True)
 def good(hub: HubCache) -> None:
-    """Put owner/good into the cache, a tiny BERT that classifies."""
+    """PatchActivation owner/good into the cache, a tiny BERT that classifies."""
     folder = hub.repository("good")
     (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
     transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
@@ -57,7 +57,7 @@ def tokenizer_code(folder: Path) -> None:
 
 
 def pickled(folder: Path) -> None:
-    """Put a pickle in the place of safetensors."""
+    """PatchActivation a pickle in the place of safetensors."""
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
 

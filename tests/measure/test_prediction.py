@@ -27,7 +27,7 @@ from emo.measure.class_prediction import (
 from emo.model.hooks import Edit, edited
 from emo.model.lm import LM
 from emo.model.passes import Row
-from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prefix_tree import TokenTrees, plain_block
 
 pytestmark = pytest.mark.usefixtures("quiet")
 FAMILIES = ("llama", "qwen2", "gemma3", "gpt2")
@@ -46,7 +46,7 @@ def slow(lm: LM, rows: Sequence[Asked], edits: Sequence[Edit]) -> Tensor:
             block = plain_block([[*ids, *choice]], lm.device, cond=row.cond)
             block = block._replace(step=block.step + len(choice))  # the last prompt token is step 0
             with edited(lm, edits) as cursor:
-                hidden = Forest(lm, cursor).extend(block)
+                hidden = TokenTrees(lm, cursor).extend(block)
             log_probs = torch.log_softmax(lm.logits(hidden[0]), -1)
             out[r, k] = sum(log_probs[len(ids) - 1 + j, token] for j, token in enumerate(choice))
     return out
@@ -67,7 +67,7 @@ def test_scores_equal_plain_passes(family: str, tokens: Tokens, models: dict[str
 
 
 def test_choices_of_one_token(models: dict[str, LM]) -> None:
-    """Then a tree is its trunk alone; all tokens together have probability 1."""
+    """Then a tree is its prefix alone; all tokens together have probability 1."""
     lm = models["llama"]
     every = [(token,) for token in range(lm.model.get_output_embeddings().weight.shape[0])]
     found = choice_scores(lm, PROMPTS, ROWS[:2], [], every, 64)
@@ -77,9 +77,9 @@ def test_choices_of_one_token(models: dict[str, LM]) -> None:
 def test_a_prompt_is_read_once_per_row(models: dict[str, LM], monkeypatch: pytest.MonkeyPatch) -> None:
     """Not once per choice, and equal rows once; a pass that does not fit is halved and gives the same."""
     lm, sizes = models["llama"], []
-    plain = Forest.extend
+    plain = TokenTrees.extend
 
-    def counting(self: Forest, block: prediction.Block) -> Tensor:
+    def counting(self: TokenTrees, block: prediction.Block) -> Tensor:
         sizes.append(len(block.ids))
         assert int((block.branch >= 0).sum(1).max()) <= max(map(len, PROMPTS)) + sum(len(c) - 1 for c in CHOICES)
         if len(block.ids) > 3:
@@ -87,7 +87,7 @@ def test_a_prompt_is_read_once_per_row(models: dict[str, LM], monkeypatch: pytes
         return plain(self, block)
 
     wanted = choice_scores(lm, PROMPTS, ROWS, [], CHOICES, 64)
-    monkeypatch.setattr(Forest, "extend", counting)
+    monkeypatch.setattr(TokenTrees, "extend", counting)
     torch.testing.assert_close(choice_scores(lm, PROMPTS, ROWS, [], CHOICES, 64), wanted, atol=1e-5, rtol=1e-5)
     assert sum(size for size in sizes if size <= 3) == len(set(ROWS))
 

@@ -11,7 +11,7 @@ import torch
 import transformers
 from support.hub_cache import BLOCKS, HubCache, change_json, change_weights, own_code, read, refusal
 
-from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prefix_tree import TokenTrees, plain_block
 
 pytestmark = pytest.mark.usefixtures("quiet", "hub")
 IDS = [5 + 7 * i % 250 for i in range(40)]  # longer than the sliding windows
@@ -106,7 +106,7 @@ def test_loaded_as_transformers_loads_it(hub: HubCache, name: str) -> None:
     own = transformers.AutoModelForCausalLM.from_pretrained(hub.repository(name), dtype=torch.float32, **eager)
     with torch.inference_mode():
         theirs = own(input_ids=torch.tensor([IDS])).logits[0, -1].log_softmax(-1)
-        ours = lm.logits(Forest(lm).extend(plain_block([IDS], lm.device)))[0, -1].log_softmax(-1)
+        ours = lm.logits(TokenTrees(lm).extend(plain_block([IDS], lm.device)))[0, -1].log_softmax(-1)
     assert float(theirs.max() - theirs.min()) > 0.1
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
     if name == "llama-several-ends":

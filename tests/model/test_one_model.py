@@ -51,7 +51,7 @@ def test_the_first_is_gone_before_the_second_is_read(alive: list[list[str]]) -> 
     """Two models of 30 GB on a GPU of 48 GB."""
     first = load(spec("llama"))
     assert load(spec("llama")) is first and len(alive) == 1
-    first.trunks[1,] = [(torch.zeros(1), torch.zeros(1))]
+    first.prefixes[1,] = [(torch.zeros(1), torch.zeros(1))]
     del first
     load(spec("qwen2"))
     assert alive == [[], []]
@@ -60,9 +60,9 @@ def test_the_first_is_gone_before_the_second_is_read(alive: list[list[str]]) -> 
 def test_prefix_caches_go_even_where_the_model_is_held(alive: list[list[str]]) -> None:
     """A script that holds two models holds no keys and values of the one it does not use."""
     first = load(spec("llama"))
-    first.trunks[1,] = [(torch.zeros(1), torch.zeros(1))]
+    first.prefixes[1,] = [(torch.zeros(1), torch.zeros(1))]
     load(spec("qwen2"))
-    assert not first.trunks and alive == [[], ["llama"]]
+    assert not first.prefixes and alive == [[], ["llama"]]
 
 
 def test_after_a_load_that_failed(alive: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

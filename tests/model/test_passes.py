@@ -12,8 +12,8 @@ from emo.core.types import Site, Tokens
 from emo.measure.projections import projections
 from emo.model.generate import generate, teacher_forced
 from emo.model.lm import LM
-from emo.model.passes import Grove, Row, groves, in_passes
-from emo.model.prefix_tree import Forest
+from emo.model.passes import Row, TreeBatch, in_passes, tree_batches
+from emo.model.prefix_tree import TokenTrees
 
 PROMPTS = [prompt(12, n) for n in range(3)]
 ROWS = [Row(p, cond) for p in range(3) for cond in (-1, 0, 1)]
@@ -25,28 +25,28 @@ def test_what_does_not_fit_is_halved(message: str, capsys: pytest.CaptureFixture
     """Every row is run once, in passes that fit, and one warning says so; other errors are not swallowed."""
     seen: list[int] = []
 
-    def run(grove: Grove) -> int:
-        members = [i for rows in grove.rows for i in rows]
+    def run(tree_batch: TreeBatch) -> int:
+        members = [i for rows in tree_batch.rows for i in rows]
         if len(members) > ROOM:
             raise torch.OutOfMemoryError(message) if message == "cuda" else RuntimeError(message)
         seen.extend(members)
         return len(members)
 
-    done = [n for _, n in in_passes(groves(PROMPTS, ROWS * 4, 64), run)]
+    done = [n for _, n in in_passes(tree_batches(PROMPTS, ROWS * 4, 64), run)]
     assert sorted(seen) == list(range(len(ROWS) * 4)) and sum(done) == len(ROWS) * 4 and max(done) <= ROOM
     assert "".join(capsys.readouterr()).count("out of memory") == 1
 
-    def full(_: Grove) -> int:
+    def full(_: TreeBatch) -> int:
         raise torch.OutOfMemoryError("cuda")
 
     with pytest.raises(UserError, match="out of memory with a single row"):
-        list(in_passes(groves(PROMPTS, ROWS, 64), full))
+        list(in_passes(tree_batches(PROMPTS, ROWS, 64), full))
 
-    def broken(_: Grove) -> int:
+    def broken(_: TreeBatch) -> int:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        list(in_passes(groves(PROMPTS, ROWS, 64), broken))
+        list(in_passes(tree_batches(PROMPTS, ROWS, 64), broken))
 
 
 def test_numbers_are_those_of_passes_that_fit(models: dict[str, LM], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,16 +63,16 @@ def test_numbers_are_those_of_passes_that_fit(models: dict[str, LM], monkeypatch
         return scores, replies, torch.stack([found[i] for i in range(len(forced))])
 
     whole = all_three()
-    extend = Forest.extend
+    extend = TokenTrees.extend
 
-    def small(self: Forest, block: object) -> torch.Tensor:
+    def small(self: TokenTrees, block: object) -> torch.Tensor:
         if block.ids.shape[0] > 1:  # type: ignore[attr-defined]
             raise torch.OutOfMemoryError("cuda")
         return extend(self, block)  # type: ignore[arg-type]
 
-    lm.trunks.clear()
+    lm.prefixes.clear()
     all_trunks = all_three()  # reads them again, so that only rows are short of memory
-    monkeypatch.setattr(Forest, "extend", small)
+    monkeypatch.setattr(TokenTrees, "extend", small)
     cut = all_three()
     assert gap(cut[0], whole[0]) <= TOLERANCE and cut[1] == whole[1] == all_trunks[1]
     assert gap(cut[2].exp(), whole[2].exp()) <= TOLERANCE

@@ -35,13 +35,13 @@ def test_half_precision_gives_the_float32_numbers_of_its_weights(lm: LM) -> None
     """And leaves weights, prompts that were read before and forward methods as they were."""
     half = in_dtype(lm, torch.bfloat16)
     weights = {name: x.clone() for name, x in half.model.state_dict().items()}
-    kept = half.trunks
+    kept = half.prefixes
     kept[(1, 2)] = []
     found, expected = measured(half), measured(in_dtype(lm, torch.float32))
     for ours, theirs in zip(found, expected, strict=True):
         assert gap(ours, theirs) <= TOLERANCE
     assert float(rank_stability(found.values).min()) >= float(rank_stability(expected.values).min()) - 1e-6
-    assert half.trunks is kept and list(kept) == [(1, 2)]
+    assert half.prefixes is kept and list(kept) == [(1, 2)]
     assert all(torch.equal(x, weights[name]) for name, x in half.model.state_dict().items())
     assert not any("forward" in vars(module) for module in half.model.modules())
 

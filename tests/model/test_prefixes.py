@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emo.model.prefix_tree import TRUNK
+from emo.model.prefix_tree import SHARED
 from emo.model.prefixes import WORTH_SHARING, Text, batches, layout, shared_prefixes
 
 
@@ -39,10 +39,10 @@ def test_every_text_is_read_once_from_its_own_tokens(texts: list[Text], room: in
             ids, span, prefix = texts[m].ids, texts[m].span, batch[b].prefix
             assert prefix <= len(ids) - span
             own = rows[b][end - (len(ids) - prefix) : end]
-            trunk = [t for t in rows[b] if t[2] == TRUNK]
-            assert [t[0] for t in [*trunk, *own]] == ids
-            assert [t[1] for t in [*trunk, *own]] == list(range(len(ids)))
-            assert len({t[2] for t in own}) <= 1 and all(t[2] != TRUNK for t in own)
+            prefix = [t for t in rows[b] if t[2] == SHARED]
+            assert [t[0] for t in [*prefix, *own]] == ids
+            assert [t[1] for t in [*prefix, *own]] == list(range(len(ids)))
+            assert len({t[2] for t in own}) <= 1 and all(t[2] != SHARED for t in own)
             branches.update({(b, t[2]) for t in own})
         assert all(count == 1 for count in branches.values())
 

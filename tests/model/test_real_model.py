@@ -22,7 +22,7 @@ from emo.model.lm import LM
 from emo.model.load import describe, load
 from emo.model.ops import Add, Scale
 from emo.model.passes import Row
-from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prefix_tree import TokenTrees, plain_block
 from emo.model.prompts import messages, prompt_ids, tokenize
 from emo.model.verify import verify
 
@@ -64,7 +64,7 @@ def edits(lm: LM) -> list[Edit]:
 def last_logits(lm: LM, prompts: list[list[int]], changes: list[Edit], cond: int) -> Tensor:
     """Return the logits (b, V) of the prompts' last tokens in one padded batch."""
     with edited(lm, changes) as cursor:
-        return lm.logits(Forest(lm, cursor).extend(plain_block(prompts, lm.device, cond))[:, -1])
+        return lm.logits(TokenTrees(lm, cursor).extend(plain_block(prompts, lm.device, cond))[:, -1])
 
 
 @pytest.mark.parametrize("cond", [-1, 1])

@@ -28,7 +28,7 @@ from emo.model.lm import LM
 from emo.model.load import check_held
 from emo.model.ops import Add, Zero
 from emo.model.passes import Row
-from emo.model.prefix_tree import Forest, plain_block
+from emo.model.prefix_tree import TokenTrees, plain_block
 from emo.model.prefixes import Text
 from emo.model.verify import verify
 
@@ -74,7 +74,7 @@ def test_edits_over_boundaries(lm: LM, tokens: Tokens) -> None:
 
     def run(lm: LM) -> Tensor:
         with edited(lm, edits(lm, tokens)) as cursor:
-            return lm.logits(Forest(lm, cursor).extend(plain_block(PROMPTS, lm.device, cond=1)))
+            return lm.logits(TokenTrees(lm, cursor).extend(plain_block(PROMPTS, lm.device, cond=1)))
 
     there, here = both(lm, run)
     assert gap(there, here) < 1e-6

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from emo.core.types import Site, Tokens
 from emo.model.hooks import Edit, Op, edited, reading
 from emo.model.lm import LM
-from emo.model.ops import Add, Put, Scale, Zero
+from emo.model.ops import Add, PatchActivation, Scale, Zero
 from emo.model.unit_ops import Attenuate, Gain, Replace
 
 TOLERANCE = 1e-5  # largest difference over largest score
@@ -121,7 +121,7 @@ def op(kind: str, w: int, conditions: int = 2, seed: int = 0) -> Op:
             return Attenuate.of(units, [0.9] * conditions, own, [torch.full_like(x, torch.nan) for x in own])
         return (Replace if kind == "replace" else Gain).of(units, own)
     assert kind == "put", kind
-    return Put(unit(conditions, w, seed=seed), torch.arange(conditions))
+    return PatchActivation(unit(conditions, w, seed=seed), torch.arange(conditions))
 
 
 def identity(kind: str, w: int) -> Op:
