@@ -77,9 +77,10 @@ class PromptCache:
     def opened(
         self, tree_batch: TreeBatch, rows: Sequence[Row]
     ) -> tuple[Block, tuple[list[int], list[int]], list[int]]:
-        """Return the tokens that open a tree_batch's rows, where each row's last prompt token stands (tree, column), and
-        which row it is.
-        """  # noqa: D205
+        """Return the tokens that open a batch's rows, where each row's last prompt token stands, and which row it is.
+
+        Places are (tree, column).
+        """
         pieces = [
             [self.starts(p, SHARED + 1 + k, rows[i].cond) for k, i in enumerate(members)]
             for p, members in zip(tree_batch.prompts, tree_batch.rows, strict=True)

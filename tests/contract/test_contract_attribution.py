@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from support import planted
 from support.jobs import config
 from support.twin import TOLERANCE, gap, unit
 from support.units import run_plain
