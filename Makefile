@@ -41,10 +41,11 @@ test-slow: setup ## the tests that need minutes or the real model
 slurm-test: setup ## sweeps on a real SLURM, killed and cancelled, and every line of docs/cluster.md
 	@EMO_SLURM=1 $(PY) -m pytest -m slurm $(ARGS)
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, and who may use whom
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-cache | tail -n 12
 
 bench: setup ## benchmarks against peers
 	@$(PY) bench/run.py $(ARGS)

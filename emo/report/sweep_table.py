@@ -15,6 +15,7 @@ from emo.config.choices import UNIT_CONTROLS, VARIANTS
 from emo.core.frames import pd
 from emo.core.stats import Estimate
 from emo.core.types import HEADLINE
+from emo.results.arm_order import sort_arms
 
 # The most direct outcome first: the first of these that was measured is the main metric of a sweep.
 ORDER = tuple(dict.fromkeys(("clean_accuracy", "accuracy", *HEADLINE)))
@@ -148,8 +149,6 @@ def read_table(frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] 
         The table. Of several rows for one cell the first measured one counts. An arm none or prompt without a
         value of its own on an axis (its job had a list of strengths) stands beside every value.
     """
-    from emo.report.plots.theme import sort_arms  # figures of sweeps read these tables
-
     if frame.empty:
         return SweepTable(tuple(axes), dict.fromkeys(axes, ()), (), (), tuple(metrics or ()), {})
     part = frame[frame["metric"].isin(list(ORDER if metrics is None else metrics))]

@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emo.core.stats import Estimate
+from emo.report.plots import theme
 from emo.report.plots.sweep import draw_sweep, sweep_curves, sweep_dots, sweep_heat
 from emo.report.sweep_page import Row, write_sweep_report
 from emo.report.sweep_table import console_rows, number, read_table, short_names
+from emo.results import arm_order
 
 ALPHA, LAYERS = "intervention.alpha", "intervention.layers"
 EVIL = "<script>alert('x')</script> \"& $x_{$ \ud83d\x00"  # with half a surrogate pair
@@ -283,3 +285,7 @@ def test_each_swept_intervention_has_its_own_arm_in_the_terminal():
     frame.loc[frame["arm"] == "bottom", "value"] += 9
     best = read_table(frame.assign(metric=frame["metric"].replace("ppl_ratio", "x")), ["intervention"]).best()
     assert best is not None and best.arm in ("ablate_heads", "enhance_heads")
+
+
+def test_every_arm_in_the_order_has_a_colour_of_its_own() -> None:
+    assert set(arm_order.ORDER) == set(theme.ARMS)

@@ -19,7 +19,7 @@ from emo.report.plots.geometry import cosine_figure, pca_figure
 from emo.report.plots.importance import importance_curves, similarity_map
 from emo.report.plots.layers import layer_curves, probe_figure
 from emo.report.plots.ranking import RankingPanel, ranking_figure
-from emo.report.plots.theme import arm_colours, emotion_colours, sort_arms
+from emo.report.plots.theme import arm_colours, emotion_colours
 from emo.report.plots.unit_maps import head_map, long_tail, neuron_map
 from emo.report.plots.units import k_curves, small_multiples
 
@@ -56,7 +56,6 @@ __all__ = [
     "selection_figure",
     "similarity_map",
     "small_multiples",
-    "sort_arms",
     "states_scatter",
     "strength_figure",
 ]

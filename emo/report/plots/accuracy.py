@@ -30,8 +30,8 @@ from emo.report.plots.theme import (
     footnote,
     grid,
     need,
-    sort_arms,
 )
+from emo.results.arm_order import sort_arms
 
 # Metric -> (its axis, classes beside the emotions that a label can be; None: it is no choice among classes).
 PANELS: dict[str, tuple[str, int | None]] = {

@@ -24,8 +24,8 @@ from emo.report.plots.theme import (
     metric_label,
     need,
     ratio_axis,
-    sort_arms,
 )
+from emo.results.arm_order import sort_arms
 
 NOT_CHECKED = "#B0B0B0"
 Row = Mapping[str, Any]

@@ -12,7 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 
 from emo.report.plots.sweep_curves import DASHES, arm_shapes, band_line, guides, legend, metric_lines, number_axis
-from emo.report.plots.theme import WIDTH, arm_colours, drawing, grid, need, sort_arms
+from emo.report.plots.theme import WIDTH, arm_colours, drawing, grid, need
+from emo.results.arm_order import sort_arms
 
 # Metrics of replies that are measured on texts here, and on those of the edited class.
 ON_TEXTS = {

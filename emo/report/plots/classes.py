@@ -17,7 +17,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from emo.report.plots.importance import NOT_MEASURED
-from emo.report.plots.theme import FAINT, INK, class_axes, drawing, emotion_colours, footnote, grid, need, sort_arms
+from emo.report.plots.theme import FAINT, INK, class_axes, drawing, emotion_colours, footnote, grid, need
+from emo.results.arm_order import sort_arms
 
 MAX_NUMBERS = 16  # blocks whose counts still fit into their cells
 TENTHS = 10  # columns of `depth_map`

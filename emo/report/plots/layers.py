@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from emo.core.errors import check_choice
-from emo.report.plots.theme import BESIDE, INK, OTHERS, arm_colours, drawing, emotion_colours, footnote, need, sort_arms
+from emo.report.plots.theme import BESIDE, INK, OTHERS, arm_colours, drawing, emotion_colours, footnote, need
+from emo.results.arm_order import sort_arms
 
 PROBES = {"raw states": INK, "within-group differences": "#0072B2"}
 Band = tuple[ArrayLike, ArrayLike | None, ArrayLike | None]

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter
 
 from emo.core.metric_keys import metric_parts
 from emo.report.plots import fonts
+from emo.results.arm_order import DEVICES, base_name, sort_arms
 
 WIDTH = 8.0  # inches: 1040 px at DPI, still readable when a page shows it 900 px wide
 DPI = 130
@@ -35,7 +36,7 @@ EMOTIONS = {
 }
 # Paul Tol's muted palette, for emotions beyond Ekman's six and for categories without a meaning of their own.
 OTHERS = ("#332288", "#117733", "#AA4499", "#999933", "#882255", "#44AA99", "#CC6677", "#88CCEE", "#DDCC77")
-# Order = order of every table and figure.
+# An arm that is not here gets a colour of `OTHERS`; the order of arms is `emo.results.arm_order`'s.
 ARMS = {
     "none": "#777777",
     "prompt": "#000000",
@@ -60,7 +61,6 @@ ARMS = {
     "other_emotion": "#9C8FC4",
 }
 # Rhetorical devices: injected they have the colour that they have as classes.
-DEVICES = ("humour", "hyperbole", "literal", "metaphor", "sarcasm")
 ARMS |= {f"inject_{device}": colour for device, colour in zip(DEVICES, OTHERS, strict=False)}
 # Where a legend stands: beside its panel, so that it hides no data and the layout makes room for it.
 BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
@@ -132,29 +132,17 @@ def emotion_shapes(names: Iterable[str]) -> dict[str, str]:
     return {name: SHAPES[order[name] % len(SHAPES)] for name in wanted}
 
 
-def sort_arms(names: Iterable[str]) -> list[str]:
-    """Return arms as tables show them: none, prompt, steer, prompt_steer, random, shuffled, then others.
-
-    ``steer@alpha=0.5`` follows ``steer``; several such follow each other as they were given.
-    """
-    order = list(ARMS)
-    wanted = list(dict.fromkeys(names))
-    bases = list(dict.fromkeys(_base(name) for name in wanted))
-    rank = {base: order.index(base) if base in ARMS else len(order) + i for i, base in enumerate(bases)}
-    return sorted(wanted, key=lambda name: (rank[_base(name)], "@" in name))
-
-
 def arm_colours(names: Iterable[str]) -> dict[str, str]:
     """Colour per arm; of the variants of one arm (``steer@alpha=1``) the last has its full colour.
 
     Controls of an injection (``random_metaphor``) have the colour of the control, whatever the device.
     """
     wanted = sort_arms(names)
-    extra = [stem for stem in dict.fromkeys(_stem(_base(name)) for name in wanted) if stem not in ARMS]
+    extra = [stem for stem in dict.fromkeys(_stem(base_name(name)) for name in wanted) if stem not in ARMS]
     bases = ARMS | {base: OTHERS[i % len(OTHERS)] for i, base in enumerate(extra)}
     families: dict[str, list[str]] = {}
     for name in wanted:
-        families.setdefault(_base(name), []).append(name)
+        families.setdefault(base_name(name), []).append(name)
     colours: dict[str, str] = {}
     for base, family in families.items():
         for i, name in enumerate(family):
@@ -239,10 +227,6 @@ def need(what: str, given: object) -> None:
 def _lighter(colour: str, white: float) -> str:
     red, green, blue = (channel + (1 - channel) * white for channel in to_rgb(colour))
     return to_hex((red, green, blue))
-
-
-def _base(name: str) -> str:
-    return name.partition("@")[0]
 
 
 def _stem(base: str) -> str:
