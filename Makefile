@@ -45,7 +45,7 @@ lint: setup ## ruff, mypy, and who may use whom
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@.venv/bin/lint-imports --no-cache | tail -n 12
+	@.venv/bin/lint-imports --no-cache --no-logo
 
 bench: setup ## benchmarks against peers
 	@$(PY) bench/run.py $(ARGS)
