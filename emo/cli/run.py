@@ -14,7 +14,7 @@ from typing import Any
 
 from emo.cli.check_job import check_job
 from emo.cli.plan import place
-from emo.config.choices import CIRCUIT_KINDS, UNIT_KINDS
+from emo.config.interventions import kind_of
 from emo.config.kinds import on_classes
 from emo.config.schema import Config
 from emo.core import console, stopping
@@ -190,33 +190,18 @@ def _show_ratios(rows: list[dict[str, Any]]) -> None:
 
 def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
     """Return the line that a researcher would type after this one: what was typed, with the next step in place."""
-    chosen, kind = result["chosen"], config.intervention.kind
-    if chosen and kind == "steer":
+    chosen, kind = result["chosen"], kind_of(config)
+    if chosen and kind.name == "steer":
         middle = chosen["alpha"] if not isinstance(chosen["alpha"], list) else statistics.median(chosen["alpha"])
         alphas = ",".join(f"{middle * k:g}" for k in (0.5, 1, 2))
         blocks = chosen["layers"]
         change = [f"intervention.alpha=[{alphas}]", f"intervention.layers={blocks[0]}-{blocks[-1]}"]
-    elif on_classes(config):
-        change = [
-            {"mask": "intervention=adaptive_mask", "adaptive_mask": "intervention=induce"}.get(
-                kind, "intervention=mask"
-            )
-        ]
-    elif kind in ("none", "prompt"):
-        change = ["intervention=steer"]
-    elif kind in UNIT_KINDS and config.evaluator.name == "projection":
+    elif kind.edits in ("neurons", "heads") and config.evaluator.name == "projection":
         change = ["evaluator=classifier"]
-    elif kind in UNIT_KINDS:
-        op, _, units = kind.partition("_")
-        change = [f"intervention={'enhance' if op == 'ablate' else 'ablate'}_{units}"]
-    elif kind == "circuit":
-        change = ["intervention=prompt_circuit"]
-    elif kind in CIRCUIT_KINDS:
-        change = ["intervention=circuit"]
-    elif kind != "prompt_steer":
-        change = ["intervention=prompt_steer"]
+    elif on_classes(config) and kind.edits == "nothing":
+        change = ["intervention=mask"]
     else:
-        change = ["elicitation=persona"]
+        change = [f"intervention={kind.then}" if kind.then else "elicitation=persona"]
     keys = {part.partition("=")[0] for part in change}
     kept = [part for part in shlex.split(command) if part.partition("=")[0] not in keys]
     return shlex.join([*kept, *change])  # brackets quoted: some shells expand them

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from emo.config.interventions import kinds
 from emo.config.schema import Config
 from emo.core.errors import UserError
 
-KINDS = ("mask", "adaptive_mask", "induce", "inject")
+KINDS = kinds("classes")
 SELECTORS = ("lape", "lap", "mad", "cas", "direct_effect", "random")
 ADDED = ("induce", "inject")  # what is added to neurons: one arm per scale
 CONTROLS = ("random", "other_emotion")  # of control.units: what masks are compared with

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from emo.config.choices import BUNDLES, CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers
+from emo.config.choices import BUNDLES
 from emo.config.error_text import GROUPS, known_keys, shown
+from emo.config.interventions import kinds, on_circuit, on_units, scale_tuned, steers
 from emo.config.kinds import ADDED, on_classes
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.schema import Config
@@ -96,7 +97,7 @@ def replies(c: Config) -> bool:
 
 def assembled(c: Config) -> bool:
     """Return whether a circuit is found from the job's own data."""
-    return c.intervention.kind in CIRCUIT_KINDS and c.circuit.path is None
+    return on_circuit(c) and c.circuit.path is None
 
 
 def _random_circuit(c: Config) -> bool:
@@ -107,17 +108,20 @@ def _op(c: Config, op: str) -> bool:
     return c.intervention.kind == "mask" and c.intervention.op == op
 
 
+def own(c: Config) -> bool:
+    """Return whether the intervention is a user's own: then no rule knows which keys it reads."""
+    return c.intervention._target_ is not None
+
+
 def of_judge(c: Config) -> bool:
     """Return whether a language model judges."""
     return c.evaluator.name == "openai_judge"
 
 
 ANY: Test = lambda _: True  # noqa: E731
-UNEDITED = ("none", "prompt")
-ENHANCE = tuple(kind for kind in UNIT_KINDS if kind.startswith("enhance"))
-ADD_CIRCUIT = tuple(kind for kind in CIRCUIT_KINDS if kind != "ablate_circuit")
+ENHANCE, ADD_CIRCUIT = kinds("neurons", "heads", op="add"), kinds("circuit", op="add")
 STEER_CONTROLLED = ("steer", "prompt_steer")
-_unedited, _unit, _circuit = kind_in(*UNEDITED), kind_in(*UNIT_KINDS), kind_in(*CIRCUIT_KINDS)
+_unedited, _unit, _circuit = kind_in(*kinds("nothing")), on_units, on_circuit
 _plain: Test = lambda c: not _unit(c) and not _circuit(c)  # noqa: E731
 
 RULES: tuple[Rule, ...] = (
@@ -142,7 +146,7 @@ RULES: tuple[Rule, ...] = (
          ANY),
     # units
     Rule(("attribution",), lambda c: _unit(c) or _circuit(c), "interventions on neurons, heads or circuits"),
-    Rule(("attribution.score_at",), lambda c: c.intervention.kind.endswith("heads") or assembled(c),
+    Rule(("attribution.score_at",), lambda c: kind_in(*kinds("heads"))(c) or assembled(c),
          "interventions on heads, and circuits found by the job", kept=lambda c: _unit(c) or _circuit(c)),
     Rule(("attribution.check",), _unit, "interventions on neurons or heads"),
     # circuits
@@ -158,6 +162,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("circuit.dose",), kind_in(*ADD_CIRCUIT), "circuits that are added"),
     Rule(("circuit.head_tokens",), _circuit, "circuits"),
     # interventions
+    Rule(("intervention._target_", "intervention.settings"), own, "interventions of one's own (_target_)"),
     Rule(("intervention.k", "intervention.pool"), _unit, "interventions on neurons or heads"),
     Rule(("intervention.scale",), kind_in(*ENHANCE, *ADD_CIRCUIT, *ADDED),
          "what is added to units: enhance_neurons, enhance_heads, circuits, induce, inject"),
@@ -182,7 +187,8 @@ RULES: tuple[Rule, ...] = (
          chosen, "strengths that are chosen (auto)", kept=lambda c: _plain(c) or kind_in(*ADD_CIRCUIT)(c)),
     # controls
     Rule(("control.arms",), kind_in(*STEER_CONTROLLED), "steering", kept=_plain),
-    Rule(("control.units",), kind_in(*UNIT_KINDS, *CLASS_KINDS), "interventions on neurons or heads, and masks"),
+    Rule(("control.units",), kind_in(*kinds("neurons", "heads", "classes")),
+         "interventions on neurons or heads, and masks"),
     Rule(("control.circuits",), _circuit, "circuits"),
     Rule(("control.seeds",), lambda c: not _unedited(c), "interventions with controls", kept=ANY),
     Rule(("control.score_seeds",), lambda c: scenarios(c) and not _unedited(c), "projections", kept=ANY),
@@ -228,12 +234,17 @@ _EXPANDED = tuple((rule, frozenset(name for key in rule.keys for name in expand(
 
 def unread(config: Config) -> dict[str, Rule]:
     """Return the keys that a job does not read, and by which rule."""
-    return {key: rule for rule, keys in reversed(_EXPANDED) if not rule.read(config) for key in keys}
+    return {key: rule for rule, keys in reversed(_EXPANDED) if not _read(rule, config) for key in keys}
 
 
 def without_effect(config: Config) -> set[str]:
     """Return the unread keys that are no part of the address of a job's result."""
-    return {key for rule, keys in _EXPANDED if not rule.read(config) and not rule.kept(config) for key in keys}
+    return {key for rule, keys in _EXPANDED if not _read(rule, config) and not rule.kept(config) for key in keys}
+
+
+def _read(rule: Rule, config: Config) -> bool:
+    """Return whether a job reads a rule's keys; an intervention of a user's own may read all that is decided by it."""
+    return rule.read(config) or (rule.by == "intervention" and own(config))
 
 
 def refuse_unread(typed: Sequence[str], configs: Iterable[Config]) -> None:

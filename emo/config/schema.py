@@ -164,6 +164,8 @@ class InterventionConfig:
     """What is done to the model (methods 1.4); keys that a kind does not use are ignored by it."""
 
     kind: str = MISSING  # none | prompt | steer | prompt_steer | random | shuffled | ablate_neurons | mask | ...
+    _target_: str | None = None  # MODULE.Class of a kind of one's own (docs/extend.md)
+    settings: dict[str, Any] = field(default_factory=dict)  # of that class: its keyword arguments
     k: Any = MISSING  # units per layer (or of the model), or a list of them (one arm each)
     scale: Any = MISSING  # lambda: number, list (one arm each); of circuits also auto, {anger: 0.8}
     pool: str = "per_layer"  # per_layer: k in every layer | global: the k best of the whole model

@@ -7,15 +7,23 @@ from typing import Any
 
 from emo.config.choices import DRAWN_UNITS
 from emo.config.schema import Config
-from emo.edit.base import decoding_of
+from emo.edit.base import Arm, Context, decoding_of
 from emo.edit.units import UnitArm
+
+
+class Units:
+    """Neurons or heads ablated or enhanced, and other units in their place."""
+
+    def arms(self, job: Context) -> list[Arm]:
+        """Return the arms; see `unit_arms`."""
+        return list(unit_arms(job.config, job.edited_layers, len(job.names)))
 
 
 def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[UnitArm]:
     """Return the target's arms, then those of each control; a list of k or of scales gives one arm each.
 
     Args:
-        config: of the job; ``intervention.kind`` is one of `UNIT_KINDS`.
+        config: of the job; ``intervention.kind`` is of neurons or heads.
         layers: blocks that may be edited.
         emotions: how many; ``other_emotion`` averages over the others (for replies over the first few).
     """

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
-from emo.config.choices import CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers, total_budget
+from emo.config.choices import total_budget
+from emo.config.interventions import kind_of, on_circuit, on_units, scale_tuned, steers
 from emo.config.layers import parse_layers
 from emo.config.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, without_effect
 from emo.config.schema import RUNTIME_KEYS, Config
@@ -19,6 +20,7 @@ from emo.core.sealed import digest
 from emo.core.store import Store, address
 from emo.data.scenarios import Sample, load_splits, spread
 from emo.data.texts import digest_of, words_digest
+from emo.edit.interventions import intervention_of
 from emo.find.circuit import Circuit
 from emo.find.circuit_similarity import find_circuit
 from emo.find.directions import shuffled_draws
@@ -63,6 +65,7 @@ class Addresses:
         self.splits = load_splits(config.dataset, config.seed)
         self.names = list(config.emotions.names)
         given = config.intervention
+        self.intervention = intervention_of(config)  # early: a class that is not there is refused before anything runs
         n = self.spec.n_layers
         self.layers = None if given.layers == "auto" else parse_layers(given.layers, n)
         self.circuit_layers = parse_layers(config.circuit.layers, n, key="circuit.layers")
@@ -135,8 +138,10 @@ class Addresses:
     @property
     def asks_for_shuffled(self) -> bool:
         """Whether an arm adds directions of permuted labels."""
-        kind = self.config.intervention.kind
-        return kind == "shuffled" or (kind in ("steer", "prompt_steer") and "shuffled" in self.config.control.arms)
+        kind = kind_of(self.config)
+        if kind.edits != "residual":
+            return False
+        return "shuffled" in self.config.control.arms if kind.controlled else kind.name == "shuffled"
 
     @cached_property
     def attribution_address(self) -> str:
@@ -195,7 +200,7 @@ class Addresses:
     @property
     def has_circuit(self) -> bool:
         """Whether the intervention edits a whole circuit."""
-        return self.config.intervention.kind in CIRCUIT_KINDS
+        return on_circuit(self.config)
 
     @property
     def steers(self) -> bool:
@@ -210,8 +215,7 @@ class Addresses:
     @property
     def on(self) -> str | None:
         """Which units the intervention edits: neurons or heads; None for one that edits none."""
-        kind = self.config.intervention.kind
-        return kind.partition("_")[2] if kind in UNIT_KINDS else None
+        return kind_of(self.config).edits if on_units(self.config) else None
 
     @property
     def bank_site(self) -> str | None:

@@ -9,13 +9,14 @@ from typing import Any
 from emo.data.scenarios import joined_line
 from emo.edit.base import Arm
 from emo.edit.circuits import CircuitArm
+from emo.edit.steering import NO_SHUFFLED
 from emo.edit.units import UnitArm
 from emo.find.directions import MLP
 from emo.measure import unjudged
 from emo.measure.language import ENGLISH
 from emo.measure.margin import without_replies
 from emo.model.chat import THINKS
-from emo.pipeline.scenario import NO_SHUFFLED, Job
+from emo.pipeline.scenario import Job
 from emo.results.estimates import is_drawn
 from emo.results.evidence import Evidence
 from emo.results.exploded import Counts, lines

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emo.config.choices import UNIT_KINDS
+from emo.config.interventions import kinds
 from emo.core.frames import pd
 from emo.core.types import HEADLINE
 from emo.results.curves import Curve
@@ -80,7 +80,7 @@ def point_run(folder: Path, result: Mapping[str, Any], directions: Path | None, 
     config = run_config(result)
     model, given = config["model"]["name"], config["intervention"]
     if not label and given["kind"] not in ("none", "prompt"):
-        strength = "k" if given["kind"] in UNIT_KINDS else "alpha"
+        strength = "k" if given["kind"] in kinds("neurons", "heads") else "alpha"
         label = f"{strength}={given[strength]} layers={given['layers']}"
     samples = _samples(folder / "samples.jsonl")
     return Run(

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from emo.config.choices import DRAWN_CIRCUITS, DRAWN_UNITS, UNIT_KINDS
+from emo.config.choices import DRAWN_CIRCUITS, DRAWN_UNITS
+from emo.config.interventions import kind_of
 from emo.core.frames import pd
 from emo.core.metric_keys import metric_key
 from emo.core.stats import Estimate, Repeats, estimate, estimate_ratio, holm, paired
@@ -223,7 +224,7 @@ def _rivals(job: Job, arm: Arm, metric: str) -> list[Arm]:
     """
     if not is_target(job, arm) or not arm.steered:
         return []
-    strength, units = arm.name.partition("@")[2], arm.kind in UNIT_KINDS
+    strength, units = arm.name.partition("@")[2], kind_of(job.config).edits in ("neurons", "heads")
     unedited = [] if units and metric == "delta_s_last" else [arm.reference] if units else ["none", "prompt"]
     controls = [
         o for o in job.arms if o.steered and not is_target(job, o) and o.name.partition("@")[2] in ("", strength)
@@ -238,9 +239,8 @@ def is_drawn(arm: Arm) -> bool:
 
 def is_target(job: Job, arm: Arm) -> bool:
     """Whether an arm is what the job is about: neither unedited nor a control."""
-    kind = job.config.intervention.kind
-    both = {"prompt_steer": ("steer", "prompt_steer"), "prompt_circuit": ("circuit", "prompt_circuit")}
-    return arm.kind in both.get(kind, () if kind in ("random", "shuffled") else (kind,))
+    kind = kind_of(job.config)
+    return kind.controlled and arm.kind in (kind.name, kind.beside)
 
 
 def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:

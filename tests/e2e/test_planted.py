@@ -14,7 +14,8 @@ from torch import Tensor
 
 from emo.config.schema import Config
 from emo.data.scenarios import DatasetConfig, load_splits
-from emo.edit.base import Arm, Bank, plan, random_directions
+from emo.edit.banks import Bank
+from emo.edit.base import Arm, plan, random_directions
 from emo.find.directions import ATTN, MLP
 from emo.find.extraction import extract
 from emo.measure.batch import Measure
