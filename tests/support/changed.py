@@ -91,7 +91,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "paths.outputs": "elsewhere",
     "paths.store": "elsewhere",
 }
-CIRCUIT_KEYS = "delta_baseline budget split floor cap allocation layers "
+CIRCUIT_KEYS = "delta_baseline budget split floor cap allocation layers dose head_tokens stable alphas sigma final"
 UNCHANGED = {  # keys that change no number; written out: one that the code forgets must not leave this list with it
     "model.name": "a label; the address holds source, id and commit",
     "model.revision": "resolved to a commit, which the address holds; tiny models have none",
@@ -137,6 +137,8 @@ UNCHANGED = {  # keys that change no number; written out: one that the code forg
     "evaluator.answer": "of jobs on classes",
     "evaluator.score": "of jobs on classes",
     "intervention.op": "of jobs on classes",
+    "intervention._target_": "of interventions of one's own",
+    "intervention.settings": "of interventions of one's own",
     "intervention.ratio": "of jobs on classes",
     "intervention.of": "of jobs on classes",
     "intervention.live": "of jobs on classes",
