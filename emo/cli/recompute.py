@@ -53,7 +53,7 @@ def verify(folders: Sequence[Path], config: Config) -> int:
         raise UserError("task=verify: no result there; type runs=FOLDER of a job or a sweep, e.g. runs=outputs/run")
     with tempfile.TemporaryDirectory(
         prefix="emo-verify-"
-    ) as scratch:  # what the jobs share is computed once more, once
+    ) as scratch:  # shared by the jobs
         good = [_verify_one(path, config, Path(scratch)) for path in paths]
     console.say(f"{sum(good)} of {len(good)} results are what their jobs give")
     return 0 if all(good) else 1
