@@ -28,7 +28,19 @@ from emo.results.table import job_folders, read_any, read_sweep
 CLOSE = 1e-5  # of the larger of 1 and the stored number: what another machine, or another batch size, may round
 SHOWN = 10  # numbers that differ
 # Of a result.json: how, when and where it was computed, and what says a number in words.
-ASIDE = ("status", "address", "config", "versions", "wall_s", "peak_mb", "files", "artifacts", "facts", "figures")
+ASIDE = (
+    "status",
+    "address",
+    "config",
+    "versions",
+    "wall_s",
+    "peak_mb",
+    "files",
+    "artifacts",
+    "facts",
+    "figures",
+    "settings",
+)
 MACHINE = ("device", "batch_size", "console")
 
 
@@ -51,9 +63,7 @@ def verify(folders: Sequence[Path], config: Config) -> int:
     paths = [path for path in paths if (path / "result.json").is_file()]
     if not paths:
         raise UserError("task=verify: no result there; type runs=FOLDER of a job or a sweep, e.g. runs=outputs/run")
-    with tempfile.TemporaryDirectory(
-        prefix="emo-verify-"
-    ) as scratch:  # shared by the jobs
+    with tempfile.TemporaryDirectory(prefix="emo-verify-") as scratch:  # shared by the jobs
         good = [_verify_one(path, config, Path(scratch)) for path in paths]
     console.say(f"{sum(good)} of {len(good)} results are what their jobs give")
     return 0 if all(good) else 1

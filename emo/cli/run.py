@@ -35,9 +35,10 @@ from emo.report.job_page import write_result
 from emo.report.remarks import language_line, stand_in_line
 from emo.report.sweep_files import track_point
 from emo.report.unit_page import ratio_text
+from emo.results.arm_order import base_name
 from emo.results.exploded import lines as exploded_lines
 from emo.results.result_file import comparison_line, find_result, write_failed
-from emo.results.table import base, read_result
+from emo.results.table import read_result
 
 CONSOLE_COLUMNS = 8  # of the headline; the report has all
 COMPARED = 10  # more comparisons are not printed
@@ -182,8 +183,8 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
 def _show_ratios(rows: list[dict[str, Any]]) -> None:
     """Print target / control of delta-s, all emotions together: a line per target, a column per kind of control."""
     whole = [row for row in rows if row["emotion"] is None]
-    controls = list(dict.fromkeys(base(row["against"]) for row in whole))
-    table = {(row["arm"], base(row["against"])): ratio_text(row) for row in whole}
+    controls = list(dict.fromkeys(base_name(row["against"]) for row in whole))
+    table = {(row["arm"], base_name(row["against"])): ratio_text(row) for row in whole}
     lines = [[arm, *(table.get((arm, c), "") for c in controls)] for arm in dict.fromkeys(row["arm"] for row in whole)]
     console.table("delta_s: target / control [95 % interval]", ["arm", *controls], lines)
 

@@ -8,7 +8,7 @@ edit holds one strength per condition (0 where a block is not in the arm's range
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -38,6 +38,7 @@ class Arm:
         decay: factor on the strength per generated token.
         seeds: draws of a control for replies and margins.
         score_seeds: draws of a control for projections; fewer than ``seeds``: as many as ``seeds``.
+        settings: values of a list that this arm stands for, by key: ``(("alpha", 0.5),)``; its name shows them.
         decoding: plain | steering | circuit (as the released code decodes such arms), see `decoding_of`.
     """
 
@@ -51,6 +52,7 @@ class Arm:
     seeds: int = 1
     decoding: str = "plain"
     score_seeds: int = 0
+    settings: tuple[tuple[str, float], ...] = field(default=(), kw_only=True)
 
     @property
     def steered(self) -> bool:
@@ -93,8 +95,8 @@ class Arm:
 
     def key(self, scored: bool = False) -> dict[str, Any]:
         """Return what the arm's projections (``scored``) or other results depend on; its name is not part of it."""
-        seeds = ("seeds", "score_seeds")
-        kept = {k: v for k, v in asdict(self).items() if k not in ("name", *seeds)} | {"seeds": self.draws(scored)}
+        left_out = ("name", "settings", "seeds", "score_seeds")
+        kept = {k: v for k, v in asdict(self).items() if k not in left_out} | {"seeds": self.draws(scored)}
         module = type(self).__module__
         if not module.startswith("emo."):  # of a user: what it does is in its file, not in a version of ours
             kept["code"] = target_digest(f"{module}.{type(self).__name__}")
@@ -113,6 +115,15 @@ class Arm:
         return Plan.joined(
             [plan([arm for arm in arms if arm.dose == dose], found.directions, skip_layer) for dose in doses]
         )
+
+
+def variant(name: str, settings: Sequence[tuple[str, float]]) -> str:
+    """Return an arm's name with the values of lists that it stands for: ``steer@alpha=0.5``."""
+    return (
+        name
+        + ("@" if settings else "")
+        + ",".join(f"{key}={value if isinstance(value, int) else format(value, 'g')}" for key, value in settings)
+    )
 
 
 def decoding_of(how: str, edit: str | None = None) -> str:

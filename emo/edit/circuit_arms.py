@@ -9,7 +9,7 @@ from emo.config.choices import DRAWN_CIRCUITS, PARTS, STEERING, UNITS, VARIANTS
 from emo.config.interventions import kind_of, steers, zeroes
 from emo.config.schema import Config
 from emo.edit.banks import CircuitBank
-from emo.edit.base import Arm, Context, decoding_of
+from emo.edit.base import Arm, Context, decoding_of, variant
 from emo.edit.circuits import CircuitArm
 from emo.edit.steering import steering_arm
 
@@ -27,8 +27,9 @@ class Circuits:
             arms.insert(0, steering_arm(job, "steer", "steer", alpha, layers))
         if "matched_steer" in c.control.circuits and not zeroes(c) and job.circuits is not None:
             for scale, alphas in zip(job.scales, job.matched_alphas, strict=True):
-                name = f"matched_steer@scale={scale:g}" if many else "matched_steer"
-                arms.append(replace(steering_arm(job, name, "matched_steer", alphas, job.circuits.blocks), dose="rel"))
+                told = _settings(scale, many)
+                arm = steering_arm(job, variant("matched_steer", told), "matched_steer", alphas, job.circuits.blocks)
+                arms.append(replace(arm, dose="rel", settings=told))
         return arms
 
 
@@ -65,10 +66,17 @@ def circuit_arms(
         controls = [name for name in controls if name in ("random_circuit", "other_circuit")]
     several: list[Any] = list(scale) if listed and isinstance(scale, list) else [scale]
     return [
-        circuit_arm(config, f"{name}@scale={s:g}" if listed else name, name, layers, emotions, s)
+        replace(
+            circuit_arm(config, variant(name, _settings(s, listed)), name, layers, emotions, s),
+            settings=_settings(s, listed),
+        )
         for name in [*own, *controls]
         for s in several
     ]
+
+
+def _settings(scale: Any, listed: bool) -> tuple[tuple[str, float], ...]:
+    return (("scale", float(scale)),) if listed else ()
 
 
 def circuit_arm(

@@ -8,11 +8,12 @@ alpha is in units of ``dose``: rms (of the live state), rel (of its norm) or raw
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from emo.config.interventions import kind_of
 from emo.core.console import warn
 from emo.core.errors import UserError
-from emo.edit.base import Arm, Context, decoding_of
+from emo.edit.base import Arm, Context, decoding_of, variant
 
 NO_SHUFFLED = (
     "permuted labels leave nothing beside the true directions (one group of two emotions, say): there is no shuffled "
@@ -36,14 +37,10 @@ class Steering:
         if kind.controlled:  # under the emotion prompt the controls run under it too
             kinds += [f"prompt_{name}" if kind.beside else name for name in controls]
         alpha, layers = job.steering
-        if isinstance(job.config.intervention.alpha, list):
-            return [steering_arm(job, f"{name}@alpha={a:g}", name, a, layers) for name in kinds for a in listed(alpha)]
+        if isinstance(job.config.intervention.alpha, list) and isinstance(alpha, list):  # an arm each
+            each = [(name, a, (("alpha", float(a)),)) for name in kinds for a in alpha]
+            return [replace(steering_arm(job, variant(n, told), n, a, layers), settings=told) for n, a, told in each]
         return [steering_arm(job, name, name, alpha, layers) for name in kinds]
-
-
-def listed(value: float | list[float]) -> list[float]:
-    """Return one value, or several, as a list."""
-    return value if isinstance(value, list) else [value]
 
 
 def steering_arm(job: Context, name: str, kind: str, alpha: float | list[float], layers: Sequence[int]) -> Arm:

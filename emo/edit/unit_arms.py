@@ -7,7 +7,7 @@ from typing import Any
 
 from emo.config.choices import DRAWN_UNITS
 from emo.config.schema import Config
-from emo.edit.base import Arm, Context, decoding_of
+from emo.edit.base import Arm, Context, decoding_of, variant
 from emo.edit.units import UnitArm
 
 
@@ -36,8 +36,8 @@ def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[Unit
             if k == 0 and pick != "top":
                 continue  # no unit edited: the same for every control
             for scale in _listed(given.scale) if op == "enhance" else [1.0]:
-                own = {"k": f"{k}", "scale": f"{scale:g}"}
-                shown = ",".join(f"{key}={own[key]}" for key in own if several[key] and (key == "k" or op == "enhance"))
+                told: tuple[tuple[str, float], ...] = (("k", int(k)),) if several["k"] else ()
+                told += (("scale", float(scale)),) if several["scale"] and op == "enhance" else ()
                 seeds, score_seeds = 1, 1
                 if pick in DRAWN_UNITS:
                     seeds, score_seeds = control.seeds, control.score_seeds
@@ -45,7 +45,7 @@ def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[Unit
                     seeds, score_seeds = min(control.seeds, emotions - 1), emotions - 1
                 arms.append(
                     UnitArm(
-                        name=(given.kind if pick == "top" else pick) + (f"@{shown}" if shown else ""),
+                        name=variant(given.kind if pick == "top" else pick, told),
                         kind=given.kind if pick == "top" else pick,
                         alpha=float(scale),
                         layers=tuple(layers),
@@ -59,6 +59,7 @@ def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[Unit
                         pick=pick,
                         k=int(k),
                         pool=given.pool,
+                        settings=told,
                     )
                 )
     return arms

@@ -47,6 +47,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
         figures = draw(job, found, scratch)
         result = header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
+        result["settings"] = {arm.name: dict(arm.settings) for arm in job.arms if arm.settings}
         evidence, counts = Evidence.of_items(job.splits.test), exploded_classes(job)
         tested = sum(row["p"] is not None for row in tests)
         least = smallest_p(evidence.distinct, tested, job.config.evaluator.bootstrap)

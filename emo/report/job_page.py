@@ -27,6 +27,7 @@ from emo.report import circuit_results, remarks, unit_page, unit_results
 from emo.report.accuracy_page import accuracy_section
 from emo.report.figures import draw
 from emo.report.html import write_report
+from emo.results.arm_order import base_name
 from emo.results.estimates import comparisons, estimates, long_table
 from emo.results.evidence import Evidence
 from emo.results.exploded import exploded
@@ -61,6 +62,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         figures = draw(job, found, shape, tests, scratch)
         result = header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
+        result["settings"] = {arm.name: dict(arm.settings) for arm in job.arms if arm.settings}
         classes = label_classes(job.names, [row for rows in job.labels.values() for row in rows])
         left_out = {arm: unjudged.count(job.config.evaluator, rows) for arm, rows in job.labels.items()}
         if left_out:
@@ -173,7 +175,7 @@ def _published_curves(job: Job, found: dict[str, dict[str, Estimate]]) -> str:
         return ""
     kind = c.intervention.kind
     arms = [(arm.name, kind, arm.k) for arm in job.arms if isinstance(arm, UnitArm) and arm.alpha == 1.0]
-    shown = [arm for arm in arms if arm[0].partition("@")[0] in (kind, "random")]
+    shown = [arm for arm in arms if base_name(arm[0]) in (kind, "random")]
     return unit_page.published(found, shown, job.names, job.spec.id, _published_set(job))
 
 

@@ -15,7 +15,7 @@ from emo.config.choices import UNIT_CONTROLS, VARIANTS
 from emo.core.frames import pd
 from emo.core.stats import Estimate
 from emo.core.types import HEADLINE
-from emo.results.arm_order import sort_arms
+from emo.results.arm_order import base_name, sort_arms
 
 # The most direct outcome first: the first of these that was measured is the main metric of a sweep.
 ORDER = tuple(dict.fromkeys(("clean_accuracy", "accuracy", *HEADLINE)))
@@ -152,7 +152,7 @@ def read_table(frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] 
     if frame.empty:
         return SweepTable(tuple(axes), dict.fromkeys(axes, ()), (), (), tuple(metrics or ()), {})
     part = frame[frame["metric"].isin(list(ORDER if metrics is None else metrics))]
-    arms = [str(arm).partition("@")[0] for arm in part["arm"]]
+    arms = [base_name(str(arm)) for arm in part["arm"]]
     given = [_texts(part, axis) for axis in axes]
     open_values = [_open_values(texts, arms) for texts in given]
     keys = list(zip(*given, strict=True)) if given else [()] * len(arms)

@@ -32,7 +32,7 @@ BUDGET = "circuit.budget"
 SWEEP_FILE = "sweep.json"
 EARLIER = "earlier"  # holds the tables of other sweeps of the same name
 _warned: set[Path] = set()
-VARIANT = re.compile(r"(\w+)=([^,]+)")  # behind the @ of an arm's name
+VARIANT = re.compile(r"(\w+)=([^,]+)")  # behind the @ of an arm's name, in results of earlier versions
 
 
 def read_result(folder: Path, address: str | None = None, *, whole: bool = False) -> dict[str, Any] | None:
@@ -146,7 +146,7 @@ def to_table(
 
     ``settings``, by address, has the swept values of each job: a job without one has none in the table either.
     """
-    variants = [key for result in results for arm in result["arms"] for key in _own(arm)]
+    variants = [key for result in results for arm in result["arms"] for key in _settings(result, arm)]
     axes = list(dict.fromkeys([*axes, *variants]))
     rows = []
     for result in results:
@@ -158,7 +158,7 @@ def to_table(
         if isinstance(fixed.get(BUDGET), str) and result.get("budget") is not None:
             fixed[BUDGET] = result["budget"]  # 10x of this model: curves and the smallest budget are over units
         for arm, metrics in result["arms"].items():
-            own = _own(arm)
+            own = _settings(result, arm)
             for metric, x in metrics.items():
                 lo, hi = x["ci"] or (None, None)
                 measured = {"arm": arm, "metric": metric, "value": x["value"], "ci_lo": lo, "ci_hi": hi, "n": x["n"]}
@@ -213,14 +213,10 @@ def label(settings: dict[str, Any]) -> str:
     return " ".join(f"{key}={_show(value)}" for key, value in settings.items())
 
 
-def base(arm: str) -> str:
-    """Return an arm's name without its variant: ``steer`` of ``steer@alpha=0.5``."""
-    return arm.partition("@")[0]
-
-
-def _own(arm: str) -> dict[str, float]:
-    """Return the swept values that an arm's own name holds: ``ablate_neurons@k=8`` or ``...@k=8,scale=0.5``."""
-    return {f"intervention.{key}": float(value) for key, value in VARIANT.findall(arm.partition("@")[2])}
+def _settings(result: Mapping[str, Any], arm: str) -> dict[str, float]:
+    """Return the values of lists that an arm stands for, by key; before 0.2 only its name says them."""
+    told = result["settings"].get(arm, {}).items() if "settings" in result else VARIANT.findall(arm.partition("@")[2])
+    return {f"intervention.{key}": float(value) for key, value in told}
 
 
 def _column(column: pd.Series) -> pd.Series:
