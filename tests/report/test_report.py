@@ -21,9 +21,9 @@ from emo.report.plots import (
     pca_figure,
     probe_figure,
     selection_figure,
-    sort_arms,
 )
 from emo.report.plots.theme import emotion_shapes
+from emo.results.arm_order import sort_arms
 
 EVIL = "<script>alert('x')</script> \"& \ud83d"  # with half a surrogate pair
 FULL, BARE, NOTHING = Estimate(0.4, 0.3, 0.5, 48), Estimate(0.4, None, None, 3), Estimate(None, None, None, 0)
