@@ -32,6 +32,12 @@ KEYS = known_keys()
 SCIENTIFIC = [key for key in KEYS if key.partition(".")[0] not in RUNTIME and key not in UNCHANGED]
 
 
+@pytest.fixture
+def made(tmp_path: Path) -> Config:
+    """Return the configuration that the others differ from."""
+    return config(tmp_path, "dataset.limit=2")
+
+
 @pytest.mark.parametrize("key", SCIENTIFIC)
 def test_every_scientific_key_changes_the_address(key: str, made: Config) -> None:
     """A key that is forgotten would return the numbers of another job."""

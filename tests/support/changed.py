@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from emo.config.schema import Config
-from support.jobs import config
 
 OTHER: dict[str, Any] = {  # a second valid value of every key that is not a number
     "batch_size": 7,
@@ -173,9 +169,3 @@ def changed(made: Config, key: str) -> Config:
         whole = at(made, path) if path else made
         other, key = replace(whole, **{name: other}), path
     return other
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Config:
-    """Return the configuration that the others differ from."""
-    return config(tmp_path, "dataset.limit=2")
