@@ -18,30 +18,33 @@ from emo.config.check import REPOSITORY
 from emo.core.errors import UserError
 from support.jobs import config
 
-# A process that has read its libraries, and nothing of ours: all others start from it, with nothing a test left behind.
+# What a process reads that all others are forked from; the module of the command line itself is read by each of them.
 _READ = [
-    "torch", "transformers", "transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2",
-    "torch._dynamo", "hydra.main", "pandas", "scipy.stats", "sklearn.linear_model", "matplotlib.backends.backend_agg",
-    "accelerate", "rich.console",
+    "emo.cli.run", "emo.cli.tasks", "hydra.main", "sklearn.decomposition", "sklearn.linear_model", "torch._dynamo",
+    "transformers.models.llama.modeling_llama",
 ]  # fmt: skip
 _OWN = ("COLUMNS", "HYDRA_FULL_ERROR")  # of the terminal in which the tests were typed
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_READ)
 
 
-def run(folder: Path, *words: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run run.py in ``folder``, in a process that was forked: seconds less than one that reads torch again.
+def run(
+    folder: Path, *words: str, anew: bool = False, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run run.py in ``folder``, in a process of its own.
 
-    Libraries look at some variables only while they are read: where a test gives any, the process is started anew.
+    It is forked from one that has read the libraries, which spares seconds. ``anew``: started from nothing, where
+    ``environment`` has a variable that is looked at while they are read.
     """
-    own = {key: value for key, value in os.environ.items() if key not in _OWN} | {"OMP_NUM_THREADS": "1"}
-    if environment:
+    own = {key: value for key, value in os.environ.items() if key not in _OWN} | {"OMP_NUM_THREADS": "1"} | environment
+    if anew:
         return subprocess.run(
-            [sys.executable, str(REPOSITORY / "run.py"), *words], cwd=folder, env=own | environment,
-            capture_output=True, text=True, timeout=timeout, check=False,
+            [sys.executable, str(REPOSITORY / "run.py"), *words], cwd=folder, env=own, capture_output=True, text=True,
+            timeout=timeout, check=False,
         )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # of the first call: who forks must have no threads
+        patch.setenv("OMP_NUM_THREADS", "1")  # who forks must have no threads
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
         forkserver.ensure_running()
     with tempfile.TemporaryDirectory() as said:
         process = _context.Process(target=_main, args=(str(folder), words, own, said))
@@ -58,7 +61,7 @@ def _main(folder: str, words: tuple[str, ...], environment: dict[str, str], said
     """Be run.py: its directory, words, variables and streams."""
     for stream, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{said}/{name}", os.O_WRONLY | os.O_CREAT), stream)
-    sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", buffering=1, closefd=False) for stream in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", encoding="utf-8", buffering=1) for stream in (1, 2))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
