@@ -61,7 +61,7 @@ def with_row(lm: LM, **changed: tuple[str, str]) -> LM:
     return other
 
 
-def test_sizes(lm: LM) -> None:
+def test_sizes_are_those_of_the_weights(lm: LM) -> None:
     """Head width taken as hidden / heads is wrong on Qwen3 and Gemma."""
     head_dim = 12 if lm.config.model_type in ("qwen3", "gemma2", "gemma3_text") else 8
     assert (lm.n_layers, lm.d, lm.h, lm.p, lm.f) == (BLOCKS, WIDTH, HEADS, head_dim, FFN)

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from support.jobs import config
+from support.jobs import compose, config
 from torch import Tensor
 
 from emo.cli.run import run_job
 from emo.config import error_text as cli
-from emo.config.check import REPOSITORY, to_config
+from emo.config.check import REPOSITORY
 from emo.core import partial, stopping
 from emo.core.partial import Running, fill, work
 from emo.core.partial_log import Log
@@ -94,8 +93,7 @@ def same(a: Any, b: Any, where: str) -> None:
 def stages(folder: Path, names: Sequence[str], *words: str, classes: bool = False) -> Callable[[], Stages]:
     """Return what computes some stages of a job, of a new one each time."""
     if classes:
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            made = to_config(compose("config", overrides=[*CLASSES, f"paths.outputs={folder}", *words]))
+        made = compose([*CLASSES, f"paths.outputs={folder}", *words])
     else:
         made = config(folder, "batch_size=1", "control.seeds=1", "emotions.names=[anger,fear]", *words)
 

@@ -150,7 +150,7 @@ def job_model(lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("job_model")
-def test_a_whole_job(tmp_path: Path) -> None:
+def test_steering_moves_projection_and_replies_and_random_vectors_neither(tmp_path: Path) -> None:
     """Steering moves the projection and the replies, random vectors of the same dose neither."""
     job = Job(asked(tmp_path, f"intervention.alpha={ALPHA}", "control.seeds=4", "evaluator=projection"))
     found = estimates(job, long_table(job))

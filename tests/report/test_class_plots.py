@@ -19,11 +19,11 @@ from emo.report.plots import (
     emotion_colours,
     loop_figure,
     overlap_grid,
-    sort_arms,
     strength_figure,
     theme,
 )
 from emo.report.plots.class_curves import _apart
+from emo.results.arm_order import sort_arms
 
 pytestmark = pytest.mark.filterwarnings("error")
 
