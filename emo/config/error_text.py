@@ -80,8 +80,13 @@ def _stopped(stop: stopping.Stopped) -> SystemExit:
 
 
 def command(overrides: Iterable[str]) -> str:
-    """Return the line that starts the same job again."""
-    return shlex.join([*home.PROGRAM, *overrides])
+    """Return the line that starts the same job again, with the folder of options of a user's own."""
+    return shlex.join([*home.PROGRAM, *_config_folder(), *overrides])
+
+
+def _config_folder() -> list[str]:
+    flags = [i for i, word in enumerate(sys.argv) if word in ("--config-dir", "-cd")]
+    return sys.argv[flags[-1] : flags[-1] + 2] if flags else []
 
 
 def combine(codes: list[int]) -> int:
