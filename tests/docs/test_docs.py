@@ -1,0 +1,64 @@
+"""The documentation agrees with the tree: sections, paths, links, command lines, lists of options and figures."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from emo.cli.composing import Composer
+from emo.cli.job_lists import read_jobs
+from emo.cli.sweeper import combine, register_presets
+from emo.config.check import REPOSITORY, to_config
+from emo.config.read_keys import refuse_unread
+
+DOCS = REPOSITORY / "docs"
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+WRITTEN_LATER = {"docs/extend.md"}  # a page may link to it before it is there
+SECTIONS = re.compile(r"\bmethods,? \(?(\d+(?:\.\d+)*(?:(?:, | and |-)\d+(?:\.\d+)*)*)", re.IGNORECASE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+LINE = re.compile(r"^(?:[ \t]*\$ )?((?:python run\.py|emo) .*)$", re.MULTILINE)
+
+
+def text(path: Path) -> str:
+    """Return what a page says."""
+    return path.read_text(encoding="utf-8")
+
+
+def tracked(*suffixes: str) -> list[Path]:
+    """Return the repository's own files with these suffixes."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    ).stdout.splitlines()  # fmt: skip
+    if not names:
+        pytest.skip("no clone of git: the list of files is not known")
+    paths = [REPOSITORY / name for name in names if name.endswith(suffixes)]
+    return [path for path in paths if path.is_file()]
+
+
+def by_name(path: Path) -> str:
+    """Return the name of a page as a test shows it."""
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def test_every_section_of_the_methods_that_is_named_is_there() -> None:
+    """``methods 1.10`` in a docstring, a configuration or a page is a heading of docs/methods.md."""
+    headings = set(re.findall(r"^#+ (\d+(?:\.\d+)*)\.? ", text(DOCS / "methods.md"), re.MULTILINE))
+    named = {
+        (number, by_name(path))
+        for path in tracked(".py", ".yaml", ".md")
+        for found in SECTIONS.findall(text(path))
+        for number in re.split(r", | and |-", found)
+    }
+    assert len({number for number, _ in named}) > 20
+    assert sorted(pair for pair in named if pair[0] not in headings) == []
