@@ -62,3 +62,23 @@ def test_every_section_of_the_methods_that_is_named_is_there() -> None:
     }
     assert len({number for number, _ in named}) > 20
     assert sorted(pair for pair in named if pair[0] not in headings) == []
+
+
+def figures(page: str) -> set[str]:
+    """Return the numbers with a decimal point that a page states outside of code and links."""
+    bare = LINK.sub("", re.sub(r"```.*?```|`[^`]*`", "", page, flags=re.DOTALL))
+    return set(re.findall(r"(?<![\d.])\d+\.\d+(?:e-\d+)?(?![\d.]*\d)", bare))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name == "results"], ids=by_name)
+def test_the_figures_of_a_result_are_those_of_the_notebook(page: Path) -> None:
+    """The pages of docs/results order what LOG.md and the benchmark say; they state no number of their own."""
+    kept = text(REPOSITORY / "LOG.md") + text(REPOSITORY / "bench" / "results.md")
+    assert sorted(n for n in figures(text(page)) if n not in kept) == []
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name == "results" and p.name != "README.md"], ids=by_name)
+def test_a_result_says_question_verdict_and_reservations(page: Path) -> None:
+    said = text(page)
+    assert all(f"**{part}" in said for part in ("Question", "Verdict", "Reservations")), page.name
+    assert "|---|" in said and f"({page.name})" in text(page.parent / "README.md")
