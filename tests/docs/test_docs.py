@@ -82,3 +82,49 @@ def test_a_result_says_question_verdict_and_reservations(page: Path) -> None:
     said = text(page)
     assert all(f"**{part}" in said for part in ("Question", "Verdict", "Reservations")), page.name
     assert "|---|" in said and f"({page.name})" in text(page.parent / "README.md")
+
+
+def links() -> Iterator[tuple[Path, str]]:
+    """Return every link of every page to a file of the repository."""
+    for page in PAGES:
+        for target in LINK.findall(re.sub(r"```.*?```", "", text(page), flags=re.DOTALL)):
+            if not re.match(r"https?:|mailto:|#", target):
+                yield page, target.partition("#")[0]
+
+
+def test_every_link_leads_somewhere() -> None:
+    lost = [
+        (by_name(page), target)
+        for page, target in links()
+        if not (at := (page.parent / target).resolve()).exists()
+        and at.relative_to(REPOSITORY).as_posix() not in WRITTEN_LATER
+    ]
+    assert lost == []
+
+
+def test_every_figure_is_shown() -> None:
+    shown = {(page.parent / target).resolve() for page, target in links() if target.endswith(".png")}
+    assert sorted(set((DOCS / "figures").glob("*.png")) - shown) == []
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    said = text(REPOSITORY / page)
+    named = set(re.findall(r"`((?:emo|conf|docs|tests|sweeps|bench|hydra_plugins)/[\w./-]*|[\w.]+\.(?:py|md|toml))`", said))
+    assert len(named) > 2
+    assert sorted(name for name in named if not (REPOSITORY / name).exists()) == []
+
+
+def test_the_rooms_are_those_of_the_linter() -> None:
+    """docs/architecture.md draws the rooms in the order that .importlinter enforces, and there are no others."""
+    ruled = re.search(r"layers =\n((?: {4}\w+\n)+)", text(REPOSITORY / ".importlinter"))
+    drawn = re.search(r"```\n(cli .*?)```", text(DOCS / "architecture.md"), re.DOTALL)
+    assert ruled and drawn
+    rooms = [line.split()[0] for line in drawn[1].splitlines()]
+    assert rooms == ruled[1].split()
+    assert sorted(rooms) == sorted(path.parent.name for path in (REPOSITORY / "emo").glob("*/__init__.py"))
+
+
+def test_every_decision_record_stands_in_the_index() -> None:
+    records = sorted(path.name for path in (DOCS / "design").glob("[0-9]*.md"))
+    assert sorted(re.findall(r"\((\d+-[\w-]+\.md)\)", text(DOCS / "design" / "README.md"))) == records
