@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 import shlex
 import subprocess
@@ -20,12 +23,16 @@ from emo.cli.job_lists import read_jobs
 from emo.cli.sweeper import combine, register_presets
 from emo.config.check import REPOSITORY, to_config
 from emo.config.read_keys import refuse_unread
+from emo.data.class_names import LITERAL
+from emo.data.labelled import load_items
+from emo.data.scenarios import load_splits
 
 DOCS = REPOSITORY / "docs"
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 WRITTEN_LATER = {"docs/extend.md"}  # a page may link to it before it is there
 SECTIONS = re.compile(r"\bmethods,? \(?(\d+(?:\.\d+)*(?:(?:, | and |-)\d+(?:\.\d+)*)*)", re.IGNORECASE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+PRESETS = ("sweeps=", "experiment=", "cluster=", "hydra.")  # words that decide what a sweep is
 LINE = re.compile(r"^(?:[ \t]*\$ )?((?:python run\.py|emo) .*)$", re.MULTILINE)
 
 
@@ -77,7 +84,9 @@ def test_the_figures_of_a_result_are_those_of_the_notebook(page: Path) -> None:
     assert sorted(n for n in figures(text(page)) if n not in kept) == []
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name == "results" and p.name != "README.md"], ids=by_name)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent.name == "results" and p.name != "README.md"], ids=by_name
+)
 def test_a_result_says_question_verdict_and_reservations(page: Path) -> None:
     said = text(page)
     assert all(f"**{part}" in said for part in ("Question", "Verdict", "Reservations")), page.name
@@ -110,7 +119,9 @@ def test_every_figure_is_shown() -> None:
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
 def test_every_path_that_a_page_names_exists(page: str) -> None:
     said = text(REPOSITORY / page)
-    named = set(re.findall(r"`((?:emo|conf|docs|tests|sweeps|bench|hydra_plugins)/[\w./-]*|[\w.]+\.(?:py|md|toml))`", said))
+    named = set(
+        re.findall(r"`((?:emo|conf|docs|tests|sweeps|bench|hydra_plugins)/[\w./-]*|[\w.]+\.(?:py|md|toml))`", said)
+    )
     assert len(named) > 2
     assert sorted(name for name in named if not (REPOSITORY / name).exists()) == []
 
@@ -128,3 +139,119 @@ def test_the_rooms_are_those_of_the_linter() -> None:
 def test_every_decision_record_stands_in_the_index() -> None:
     records = sorted(path.name for path in (DOCS / "design").glob("[0-9]*.md"))
     assert sorted(re.findall(r"\((\d+-[\w-]+\.md)\)", text(DOCS / "design" / "README.md"))) == records
+
+
+class Composers(dict[tuple[str, ...], tuple[Composer, list[str], list[list[str]]]]):
+    """A composer for each choice of presets, with the grid and the jobs that the presets bring along."""
+
+    def __missing__(self, groups: tuple[str, ...]) -> tuple[Composer, list[str], list[list[str]]]:
+        loader: Any = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", list(groups), RunMode.MULTIRUN)
+        params = OmegaConf.select(master, "hydra.sweeper.params") or {}
+        jobs = read_jobs(OmegaConf.select(master, "hydra.sweeper.jobs"))
+        self[groups] = Composer(loader, master), [f"{key}={value}" for key, value in params.items()], jobs
+        return self[groups]
+
+
+@pytest.fixture(scope="module")
+def composers() -> Iterator[Composers]:
+    register_presets()
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        yield Composers()
+
+
+def typed(page: Path) -> list[str]:
+    """Return the command lines of a page, without their comments."""
+    return [" ".join(line.split()) for line in LINE.findall(text(page))]
+
+
+def refuse(composers: Composers, line: str) -> None:
+    """Compose and check all jobs of a command line as ``python run.py`` does, before anything is loaded or run.
+
+    Raises:
+        UserError, HydraException, OmegaConfBaseException: it would be refused.
+    """
+    words = [word for word in shlex.split(line, comments=True)[1:] if word not in ("run.py", "-m", "--help")]
+    composer, params, jobs = composers[tuple(word for word in words if word.startswith(PRESETS))]
+    own = [word for word in words if not word.startswith("hydra.")]
+    configs = [to_config(composer.compose(job)) for job in combine(composer.loader, params, jobs, own)]
+    refuse_unread(own, configs)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if LINE.search(text(page))], ids=by_name)
+def test_every_command_line_of_a_page_is_accepted(
+    composers: Composers, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every line of every page may be typed today; files of texts that it names are taken to be there."""
+    monkeypatch.chdir(tmp_path)
+    for line in typed(page):
+        for file in re.findall(r"dataset\.path=(\S+)", line):
+            (tmp_path / file).touch()
+        try:
+            refuse(composers, line)
+        except Exception as error:
+            pytest.fail(f"{page.name}: {line}\n{error}")
+
+
+ROWS = 12  # variants of an example record for each of its classes
+EXAMPLE = re.compile(
+    r"```\n(python run\.py [^\n]*dataset\.path=(\S+)[^\n]*)\n```\s+```(?:json|csv|tsv)\n(.*?)```", re.DOTALL
+)
+EXAMPLES = [
+    (page, *found) for page in (REPOSITORY / "README.md", DOCS / "data.md") for found in EXAMPLE.findall(text(page))
+]
+
+
+def variants(record: str, file: str, config: Any) -> str:
+    """Return a file of records like the example: as many texts of every class as splits need."""
+    *header, row = record.rstrip("\n").split("\n")
+    values = [pair.partition(":")[0] for pair in config.labels] or ["anger", "sadness"]
+    numbered = []
+    for i in range(ROWS):
+        for value in values:
+            if file.endswith(".jsonl"):
+                made = json.loads(row)
+                if config.kind == "scenarios":
+                    day = f"{i}{value[0]}"
+                    made |= {"skeleton_id": day, "scenario": f"{made['scenario'][:-1]} on day {day}."}
+                elif isinstance(made[config.label], list):
+                    made[config.text] = [f"{said} {i} {value}" for said in made[config.text]]
+                    made[config.label] = [int(value)] * len(made[config.text])
+                else:
+                    made |= {config.text: f"{made[config.text]} {i} {value}", config.label: value}
+                    made |= {config.group: f"{made[config.group]} {i}"} if config.group else {}
+                numbered.append(json.dumps(made))
+                continue
+            mark = "\t" if file.endswith(".tsv") else ","
+            cells = next(csv.reader([row], delimiter=mark))
+            names = next(csv.reader(header, delimiter=mark)) if header else [str(n) for n in range(len(cells))]
+            made = dict(zip(names, cells, strict=True))
+            assert {config.text, config.label} - {None} <= set(made)
+            made[config.text] += f" {i} {value}"
+            made |= {config.label: value} if config.label else {config.literal: f"{made[config.literal]} {i}"}
+            out = io.StringIO()
+            csv.writer(out, delimiter=mark, lineterminator="").writerow(made.values())
+            numbered.append(out.getvalue())
+    return "\n".join([*header, *numbered]) + "\n"
+
+
+@pytest.mark.parametrize(("page", "line", "file", "record"), EXAMPLES, ids=lambda given: str(given)[:60])
+def test_an_example_record_is_read(
+    composers: Composers, page: Path, line: str, file: str, record: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record that stands below a command line is what its file holds, field for field."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).touch()
+    config = to_config(composers[()][0].compose([*shlex.split(line)[2:], "dataset.limit=null"])).dataset
+    (tmp_path / file).write_text(variants(record, file, config), encoding="utf-8")
+    if config.kind == "scenarios":
+        splits = load_splits(config, 0)
+        assert sum(splits.scenarios()) == 2 * ROWS and splits.broken_rules == {}
+    else:
+        found = load_items(config, None, 0)
+        assert len(found.train) > len(found.dev) > 0 and found.test and not set(found.left_out) - {LITERAL}, page
+
+
+def test_the_examples_are_found() -> None:
+    """Ten formats on the page about data, and the commonest on the first page."""
+    assert len([1 for page, *_ in EXAMPLES if page.name == "data.md"]) == 10
