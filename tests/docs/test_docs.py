@@ -136,6 +136,42 @@ def test_the_rooms_are_those_of_the_linter() -> None:
     assert sorted(rooms) == sorted(path.parent.name for path in (REPOSITORY / "emo").glob("*/__init__.py"))
 
 
+def test_the_first_page_is_short() -> None:
+    """At most 120 lines, and its first figure before the first heading below the title."""
+    said = text(REPOSITORY / "README.md")
+    assert len(said.splitlines()) <= 120
+    assert 0 < said.find("![") < said.find("\n## ")
+
+
+def cells(page: Path, first: str) -> list[list[str]]:
+    """Return the rows of the table of a page whose first column is called so."""
+    [found] = re.findall(rf"^\| {first} \|.*\n\|[-|]+\n((?:\|.*\n)+)", text(page), re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in found.splitlines()]
+
+
+def test_every_preset_stands_in_its_table() -> None:
+    named = [name for row in cells(DOCS / "usage.md", "preset") for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(named) == sorted(path.stem for path in (REPOSITORY / "sweeps").glob("*.yaml"))
+
+
+def test_every_option_of_every_group_stands_in_its_table() -> None:
+    """A line of options may shorten names that share a beginning to ``tiny_*``."""
+    missing = []
+    for groups, options, _ in cells(DOCS / "usage.md", "group"):
+        said = set(re.findall(r"[\w*]+", options))
+        starts = tuple(word[:-1] for word in said if word.endswith("*"))
+        for group in re.findall(r"`(\w+)`", groups):
+            own = [path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml")]
+            missing += [
+                f"{group}={name}" for name in own if name not in said and not (starts and name.startswith(starts))
+            ]
+    assert missing == []
+    named = {group for row in cells(DOCS / "usage.md", "group") for group in re.findall(r"`(\w+)`", row[0])}
+    assert sorted(named) == sorted(
+        ["sweeps", *(path.name for path in (REPOSITORY / "conf").iterdir() if path.is_dir())]
+    )
+
+
 def test_every_decision_record_stands_in_the_index() -> None:
     records = sorted(path.name for path in (DOCS / "design").glob("[0-9]*.md"))
     assert sorted(re.findall(r"\((\d+-[\w-]+\.md)\)", text(DOCS / "design" / "README.md"))) == records
