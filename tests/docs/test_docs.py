@@ -18,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+import emo
 from emo.cli.composing import Composer
 from emo.cli.job_lists import read_jobs
 from emo.cli.sweeper import combine, register_presets
@@ -116,14 +117,22 @@ def test_every_figure_is_shown() -> None:
     assert sorted(set((DOCS / "figures").glob("*.png")) - shown) == []
 
 
-@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
-def test_every_path_that_a_page_names_exists(page: str) -> None:
-    said = text(REPOSITORY / page)
-    named = set(
-        re.findall(r"`((?:emo|conf|docs|tests|sweeps|bench|hydra_plugins)/[\w./-]*|[\w.]+\.(?:py|md|toml))`", said)
-    )
-    assert len(named) > 2
-    assert sorted(name for name in named if not (REPOSITORY / name).exists()) == []
+OWN_PATHS = re.compile(r"`((?:emo|conf|docs|tests|sweeps|bench|hydra_plugins)/[\w./-]+|\w+\.(?:py|toml))`")
+OWN_MODULES = re.compile(r"`(emo(?:\.\w+)+)")
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in ("LOG.md", "CHANGELOG.md")], ids=by_name)
+def test_every_path_and_module_that_a_page_names_exists(page: Path) -> None:
+    said = text(page)
+    lost = [name for name in OWN_PATHS.findall(said) if not (REPOSITORY / name).exists()]
+    for name in OWN_MODULES.findall(said):  # a room, a module, a name of one, or what `import emo` offers
+        parts = name.split(".")
+        starts = [REPOSITORY.joinpath(*parts[:n]).with_suffix(".py") for n in range(2, len(parts) + 1)]
+        room = REPOSITORY.joinpath(*parts).is_dir()
+        lost += (
+            [] if room or any(path.is_file() for path in starts) or callable(getattr(emo, parts[1], None)) else [name]
+        )
+    assert lost == []
 
 
 def test_the_rooms_are_those_of_the_linter() -> None:
