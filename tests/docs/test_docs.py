@@ -94,26 +94,32 @@ def test_a_result_says_question_verdict_and_reservations(page: Path) -> None:
     assert "|---|" in said and f"({page.name})" in text(page.parent / "README.md")
 
 
-def links() -> Iterator[tuple[Path, str]]:
-    """Return every link of every page to a file of the repository."""
+def links() -> Iterator[tuple[Path, Path, str]]:
+    """Return every link of every page into the repository: page, file, heading as an anchor."""
     for page in PAGES:
         for target in LINK.findall(re.sub(r"```.*?```", "", text(page), flags=re.DOTALL)):
-            if not re.match(r"https?:|mailto:|#", target):
-                yield page, target.partition("#")[0]
+            if not re.match(r"https?:|mailto:", target):
+                file, _, anchor = target.partition("#")
+                yield page, (page.parent / file).resolve() if file else page, anchor
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the headings of a page as GitHub links to them."""
+    headings = re.findall(r"^#+ (.+)$", text(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_link_leads_somewhere() -> None:
     lost = [
-        (by_name(page), target)
-        for page, target in links()
-        if not (at := (page.parent / target).resolve()).exists()
-        and at.relative_to(REPOSITORY).as_posix() not in WRITTEN_LATER
+        (by_name(page), by_name(file), anchor)
+        for page, file, anchor in links()
+        if by_name(file) not in WRITTEN_LATER and (not file.exists() or (anchor and anchor not in anchors(file)))
     ]
     assert lost == []
 
 
 def test_every_figure_is_shown() -> None:
-    shown = {(page.parent / target).resolve() for page, target in links() if target.endswith(".png")}
+    shown = {file for _, file, _ in links()}
     assert sorted(set((DOCS / "figures").glob("*.png")) - shown) == []
 
 
