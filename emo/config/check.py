@@ -25,7 +25,7 @@ from emo.config.choices import (
 from emo.config.emotions import check_emotions
 from emo.config.error_text import explain
 from emo.config.kinds import KINDS as CLASS_KINDS
-from emo.config.kinds import SELECTORS, check_classes
+from emo.config.kinds import check_classes, check_selector
 from emo.config.layers import check_layers
 from emo.config.schema import Config
 from emo.config.store_paths import absolute, stores
@@ -45,7 +45,6 @@ CHOICES = {
     "size": ("small", "full"),
     "model.source": ("hub", "embedded", "tiny"),
     "model.chat": ("auto", "plain"),
-    "dataset.name": (*SHIPPED, *GIVEN),
     "dataset.kind": ("scenarios", "labelled"),
     "dataset.task": ("emotion", "rhetoric"),
     "elicitation.template": ("paper", "persona", "few_shot", "priming"),
@@ -64,7 +63,6 @@ CHOICES = {
     ),
     "intervention.op": ("zero", "mean", "attenuate", "gain"),
     "intervention.of": ("set", "population"),
-    "selector.name": SELECTORS,
     "selector.site": ("gate", "neuron"),
     "selector.tokens": ("content", "last"),
     "selector.assignment": ("lape_bar", "argmax"),
@@ -186,6 +184,7 @@ def _check(config: Config) -> None:
     if not FOLDER.fullmatch(config.name):
         raise UserError(f"name={config.name}: a folder name of letters, digits, '.', '_' and '-' is needed")
     check_emotions(config)
+    check_selector(config.selector.name, config.selector._target_)
     _subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
     _subset("control.arms", config.control.arms, CONTROLS, at_least=0)
     _subset("control.units", config.control.units, UNIT_CONTROLS, at_least=0)
@@ -330,6 +329,10 @@ def _subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at
 
 
 def _files(config: Config) -> None:
+    if config.dataset._target_ is None:
+        check_choice("dataset.name", config.dataset.name, (*SHIPPED, *GIVEN))
+    elif config.dataset.path is None:
+        raise UserError(f"dataset._target_={config.dataset._target_}: which file? type dataset.path=FILE too")
     if config.dataset.name in GIVEN and config.dataset.path is None:
         kind = "FILE.jsonl" if config.dataset.kind == "scenarios" else f"FILE, a {READABLE}"
         raise UserError(f"dataset={config.dataset.name} needs dataset.path={kind}")

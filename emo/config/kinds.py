@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from emo.config.schema import Config
-from emo.core.errors import UserError
+from emo.core.errors import UserError, check_choice
 
 KINDS = ("mask", "adaptive_mask", "induce", "inject")
-SELECTORS = ("lape", "lap", "mad", "cas", "direct_effect", "random")
+SELECTORS = ("lape", "lap", "mad", "cas", "direct_effect", "random")  # in emo.find.choosing, a function each
+WITHOUT_STATISTICS = ("direct_effect", "random")  # of these: what looks at no statistics of the texts
 ADDED = ("induce", "inject")  # what is added to neurons: one arm per scale
 CONTROLS = ("random", "other_emotion")  # of control.units: what masks are compared with
 DRAWN = ("random",)  # with seeds of their own
@@ -15,6 +16,22 @@ DRAWN = ("random",)  # with seeds of their own
 def on_classes(config: Config) -> bool:
     """Return whether the job names the class of labelled texts, and generates no replies to scenarios."""
     return config.evaluator.name == "prediction"
+
+
+def by_statistics(selector: str) -> bool:
+    """Return whether a selector, built-in or of a user's own, looks at statistics of the texts."""
+    return selector not in WITHOUT_STATISTICS
+
+
+def check_selector(name: str, target: str | None) -> None:
+    """Check that a selector has a built-in name, or ``_target_`` and a name of its own; raises `UserError`."""
+    if target is None:
+        check_choice("selector.name", name, SELECTORS)
+    elif name in SELECTORS:
+        raise UserError(
+            f"selector._target_={target}: a selector of one's own needs a name of its own, '{name}' is another one; "
+            "type selector.name=NAME too"
+        )
 
 
 def check_classes(config: Config) -> None:

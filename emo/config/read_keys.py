@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from emo.config.choices import BUNDLES, CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers
 from emo.config.error_text import GROUPS, known_keys, shown
-from emo.config.kinds import ADDED, on_classes
+from emo.config.kinds import ADDED, by_statistics, on_classes
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.schema import Config
 from emo.core.errors import UserError
@@ -133,6 +133,8 @@ RULES: tuple[Rule, ...] = (
          "scenarios, and texts labelled with emotions", "dataset"),
     Rule(tuple(f"dataset.{key}" for key in LABELLED_KEYS if key != "kind"),
          lambda c: c.dataset.kind == "labelled", "labelled texts", "dataset"),
+    Rule(("dataset.delimiter", "dataset.header"), lambda c: c.dataset._target_ is None,
+         "tables that no dataset._target_ reads", "dataset"),
     # asking
     Rule(("emotions.words", "elicitation", "directions"), scenarios, "scenarios", "dataset"),
     Rule(("emotions.descriptions",), lambda c: of_judge(c) and "blind" in c.evaluator.questions,
@@ -192,8 +194,10 @@ RULES: tuple[Rule, ...] = (
          lambda c: c.selector.name == "lape" or c.intervention.kind == "inject",
          "selector=lape", "selector"),
     Rule(("selector.site", "selector.tokens"),
-         lambda c: c.selector.name not in ("direct_effect", "random") or c.intervention.kind == "inject",
+         lambda c: by_statistics(c.selector.name) or c.intervention.kind == "inject",
          "selectors by statistics: lape, lap, mad, cas", "selector"),
+    Rule(("selector.settings",), lambda c: c.selector._target_ is not None,
+         "a selector of one's own, selector._target_=MODULE.NAME", "selector"),
     Rule(("adaptive",), kind_in("adaptive_mask"), "intervention=adaptive_mask"),
     # evaluators
     Rule(("evaluator.answer",), on_classes, "evaluator=prediction", "evaluator"),

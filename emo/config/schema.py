@@ -31,6 +31,7 @@ class DatasetConfig:
 
     name: str = MISSING
     path: str | None = None  # null: the shipped set
+    _target_: str | None = None  # MODULE.NAME of what reads the file (emo.data.reading.Reader); null: by its suffix
     test_path: str | None = None  # null with a path of one's own: 60/20/20 by scenario
     limit: int | None = None  # scenarios of EACH split, round-robin over themes, or texts of each class; null: all
     themes: list[str] | None = None  # keep only these themes; null: all
@@ -124,7 +125,9 @@ class CircuitConfig:
 class SelectorConfig:
     """Class-selective neurons (methods 2)."""
 
-    name: str = MISSING  # lape | lap | mad | cas | direct_effect | random
+    name: str = MISSING  # lape | lap | mad | cas | direct_effect | random; with _target_: a name of its own
+    _target_: str | None = None  # MODULE.NAME of a selector of one's own (emo.find.choosing.Selector); null: by name
+    settings: dict[str, Any] = field(default_factory=dict)  # what that one is called with, by keyword
     site: str = "gate"  # gate | neuron: what is above 0 where a neuron is active
     tokens: str = "content"  # content: all tokens of the text | last: the prompt's last token
     ratio: float = 0.01  # share of the model's neurons that is selected, all classes together

@@ -277,7 +277,7 @@ class Addresses:
         config["directions"] = _directions(self.config)
         for section, keys in {
             "model": ("name", "revision", "device_map"),
-            "dataset": ("name", "path", "test_path", *labelled),
+            "dataset": ("name", "path", "test_path", "_target_", *labelled),  # the data's digest holds the files
             "evaluator": ("base_url", *ASKING_KEYS),  # the address is in the labeller's
         }.items():
             for key in keys:

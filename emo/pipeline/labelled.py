@@ -40,7 +40,7 @@ from emo.model.machine import made_by
 from emo.model.passes import NO_EDIT, Row
 from emo.model.prompts import user_ids
 from emo.model.size import count_parameters
-from emo.pipeline.finding import Finder
+from emo.pipeline.finding import Finder, described
 
 VERSIONS = {"predictions": 3, "prior": 2, "written": 3, "result": 3}
 CALIBRATED = "calibrated"
@@ -105,7 +105,7 @@ class ClassJob:
             if self.beside is not None:
                 edited["beside"] = self.beside.texts
             if arm.device is not None:
-                edited["devices"] = asdict(replace(c.selector, name="lape"))
+                edited["devices"] = described(replace(c.selector, name="lape", _target_=None))
         prior = self.finder.texts if self._calibrated else None
         return {"arm": arm.key(), "answer": [c.evaluator.answer, self._score], "prior": prior} | edited
 
@@ -129,7 +129,7 @@ class ClassJob:
             aside=[s.left_out, s.matched, s.several, s.joined],  # counted in the result
             kind=c.intervention.kind,
             arms=[self._arm_key(arm) | {"name": arm.name} for arm in self.arms],
-            selection=[self.finder.key, asdict(c.selector)],  # other selectors' sets are compared with these
+            selection=[self.finder.key, described(c.selector)],  # other selectors' sets are compared with these
             circuit=None if self.circuit is None else self.circuit.digest(),
             written=c.generation.max_new_tokens if c.intervention.kind == "induce" else None,
             intervals=[c.evaluator.bootstrap, c.seed],

@@ -25,8 +25,8 @@ CIRCUIT = "circuit.path circuit.budget circuit.split circuit.floor circuit.cap c
 CIRCUIT += "circuit.head_tokens circuit.stable circuit.alphas circuit.sigma circuit.final attribution.score_at "
 CIRCUIT += "control.circuits"
 ADDED = "intervention.scale circuit.delta_baseline"
-SELECTOR = "selector.name selector.site selector.tokens selector.ratio selector.filter selector.assignment "
-SELECTOR += "selector.space circuit.path evaluator.answer evaluator.score emotions.names"
+SELECTOR = "selector.name selector._target_ selector.site selector.tokens selector.ratio selector.filter "
+SELECTOR += "selector.assignment selector.space circuit.path evaluator.answer evaluator.score emotions.names"
 MASK = "intervention.layers control.units control.seeds"
 SCENARIOS = {  # kind -> what it reads, on scenarios with evaluator=margin, beside ALWAYS and REPLIES
     "none": "",
