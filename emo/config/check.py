@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,18 @@ from emo.config.choices import (
     ALLOCATIONS,
     CIRCUIT_CONTROLS,
     CIRCUIT_KINDS,
-    DELIMITER_NAMES,
-    READABLE,
     UNIT_CONTROLS,
     UNIT_KINDS,
     UNITS,
     total_budget,
 )
+from emo.config.data_files import check_files
 from emo.config.emotions import check_emotions
 from emo.config.error_text import explain
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.kinds import check_classes, check_selector
 from emo.config.layers import check_layers
+from emo.config.renamed import moved
 from emo.config.schema import Config
 from emo.config.store_paths import absolute, stores
 from emo.core import home
@@ -35,8 +36,6 @@ from emo.core.errors import UserError, check_choice, nearest
 REPOSITORY = Path(__file__).resolve().parents[2]
 VALENCES = ("positive", "neutral", "negative")
 CONTROLS = ("random", "shuffled")
-SHIPPED = ("sev", "sev_test", "open_prompts", "dialogues", "rhetoric")  # datasets that need no file of the user's
-GIVEN = ("jsonl", "labelled", "dailydialog", "trofi", "hypo", "colbert", "iac_v2")
 
 CHOICES = {
     "task": ("run", "plan", "status", "summarize", "prefetch", "judge", "compare", "gc", "verify"),
@@ -62,7 +61,8 @@ CHOICES = {
         *CLASS_KINDS,
     ),
     "intervention.op": ("zero", "mean", "attenuate", "gain"),
-    "intervention.of": ("set", "population"),
+    "intervention.ratio_of": ("set", "population"),
+    "intervention.attenuate_by": ("live", "mean"),
     "selector.site": ("gate", "neuron"),
     "selector.tokens": ("content", "last"),
     "selector.assignment": ("lape_bar", "argmax"),
@@ -72,7 +72,7 @@ CHOICES = {
     "circuit.dose": ("raw", "rel"),
     "circuit.head_tokens": ("every_step", "all"),
     "circuit.sigma": ("update", "residual"),
-    "circuit.final": ("resid", "normed"),
+    "circuit.importance_at": ("resid", "normed"),
     "intervention.pool": ("per_layer", "global"),
     "directions.last": ("resid", "normed"),
     "attribution.score_at": ("residual", "mlp_input"),
@@ -122,14 +122,14 @@ OmegaConf.register_new_resolver("repository", lambda: str(home.folder()), replac
 OmegaConf.register_new_resolver("size", _of_size, replace=True)
 
 
-def to_config(cfg: DictConfig) -> Config:
-    """Merge ``cfg`` into the typed schema, resolve it and check it.
+def to_config(cfg: DictConfig, typed: Sequence[str] = ()) -> Config:
+    """Merge ``cfg`` into the typed schema, resolve it and check it; ``typed``: the words that it was composed with.
 
     Raises:
         UserError: for an unknown key, a wrong type or a value out of range; the line names the key.
     """
     try:
-        merged = OmegaConf.merge(_schema(), _without_hydra(cfg))
+        merged = OmegaConf.merge(_schema(), moved(_without_hydra(cfg), typed, _schema()))
         for key in sorted(OmegaConf.missing_keys(merged), key=lambda key: not key.endswith(".name")):
             _missing(key)
         config = OmegaConf.to_object(merged)
@@ -192,7 +192,7 @@ def _check(config: Config) -> None:
     _subset("evaluator.questions", config.evaluator.questions, ("blind", "match"), at_least=1)
     if config.dataset.themes is not None:
         _subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
-    _files(config)
+    check_files(config.dataset)
     if config.elicitation.accept == "judged" and config.elicitation.judge == "none":
         raise UserError("elicitation.accept=judged: nothing judges; type elicitation.judge=classifier")
     alpha = config.intervention.alpha
@@ -288,11 +288,11 @@ def _circuit(config: Config) -> None:
         raise UserError(
             f"circuit.floor={_show(c.floor)}: two whole numbers from 0 on are needed, neurons and heads: [4,2]"
         )
-    for key in ("stable", "layers"):
+    for key in ("reference_layers", "layers"):
         check_layers(getattr(c, key), key=f"circuit.{key}")
-    _alpha("circuit.alphas", c.alphas, "a list of numbers")
-    if min(map(abs, c.alphas)) == 0:
-        raise UserError("circuit.alphas: 0 pushes nothing; type numbers other than 0")
+    _alpha("circuit.push_sizes", c.push_sizes, "a list of numbers")
+    if min(map(abs, c.push_sizes)) == 0:
+        raise UserError("circuit.push_sizes: 0 pushes nothing; type numbers other than 0")
 
 
 def _shares(config: Config) -> None:
@@ -326,26 +326,6 @@ def _subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at
         raise UserError(f"{key}={_show(given)}: a name stands there twice")
     if len(given) < at_least:
         raise UserError(f"{key}={_show(given)}: at least {at_least} of {', '.join(allowed) or 'its values'} needed")
-
-
-def _files(config: Config) -> None:
-    if config.dataset._target_ is None:
-        check_choice("dataset.name", config.dataset.name, (*SHIPPED, *GIVEN))
-    elif config.dataset.path is None:
-        raise UserError(f"dataset._target_={config.dataset._target_}: which file? type dataset.path=FILE too")
-    if config.dataset.name in GIVEN and config.dataset.path is None:
-        kind = "FILE.jsonl" if config.dataset.kind == "scenarios" else f"FILE, a {READABLE}"
-        raise UserError(f"dataset={config.dataset.name} needs dataset.path={kind}")
-    for key in ("path", "test_path"):
-        path = getattr(config.dataset, key)
-        if path is not None and not Path(path).expanduser().exists():
-            raise UserError(f"dataset.{key}={path}: no such file (looked from {Path.cwd()})")
-    given = config.dataset
-    if given.multilabel is not None:
-        check_choice("dataset.multilabel", given.multilabel, ("skip", "first"))
-    mark = given.delimiter
-    if mark is not None and mark not in DELIMITER_NAMES and (len(mark) != 1 or mark.isalnum() or mark in "\"'\r\n"):
-        raise UserError(f"dataset.delimiter={mark}: type one character, or {', '.join(DELIMITER_NAMES)}")
 
 
 def _show(value: object) -> str:

@@ -54,11 +54,11 @@ def check_classes(config: Config) -> None:
             f"intervention={kind}: not on labelled texts; type intervention= one of none, {', '.join(KINDS)}"
         )
     given, selector = config.intervention, config.selector
-    if kind in KINDS and given.of == "population":
+    if kind in KINDS and given.ratio_of == "population":
         shares = given.ratio if isinstance(given.ratio, list) else [given.ratio]
         if kind != "mask" or max(shares) >= 1:
             raise UserError(
-                f"intervention={kind} intervention.of=population intervention.ratio={given.ratio}: shares of all "
+                f"intervention={kind} intervention.ratio_of=population intervention.ratio={given.ratio}: shares of all "
                 "neurons below 1, of masks only; type intervention=mask intervention.ratio=[0.01,0.02]"
             )
     strength = {"attenuate": "attenuation", "gain": "gain"}.get(given.op)

@@ -19,7 +19,7 @@ from emo.config.schema import Config
 from emo.core.errors import UserError
 
 # Keys of the section circuit.
-IMPORTANCE_KEYS = ("alphas", "sigma", "final")  # what importance depends on
+IMPORTANCE_KEYS = ("push_sizes", "sigma", "importance_at")  # what importance depends on
 ASSEMBLY_KEYS = ("budget", "split", "floor", "cap", "allocation")  # how units are chosen
 # Of the section evaluator: how a judge is asked, which changes no answer.
 ASKING_KEYS = ("structured", "concurrency", "timeout_s", "retries", "price_input", "price_output")
@@ -155,7 +155,7 @@ RULES: tuple[Rule, ...] = (
          lambda c: kind_in(*ENHANCE)(c) or (kind_in(*ADD_CIRCUIT)(c) and (assembled(c) or _random_circuit(c))),
          "what adds difference vectors, from the job's own data",
          kept=lambda c: _unit(c) or (_circuit(c) and (assembled(c) or _random_circuit(c)))),
-    Rule((*(f"circuit.{key}" for key in (*ASSEMBLY_KEYS, *IMPORTANCE_KEYS)), "circuit.layers", "circuit.stable"),
+    Rule((*(f"circuit.{key}" for key in (*ASSEMBLY_KEYS, *IMPORTANCE_KEYS, "layers", "reference_layers")),),
          assembled, "circuits found by the job"),
     Rule(("circuit.dose",), kind_in(*ADD_CIRCUIT), "circuits that are added"),
     Rule(("circuit.head_tokens",), _circuit, "circuits"),
@@ -169,8 +169,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("intervention.tokens", "intervention.decay"), lambda c: scenarios(c) and not _unedited(c),
          "edits of the model on scenarios", kept=ANY),
     Rule(("intervention.op",), kind_in("mask"), "masks"),
-    Rule(("intervention.ratio", "intervention.of"), kind_in("mask"), "masks"),
-    Rule(("intervention.live",), lambda c: kind_in("adaptive_mask")(c) or _op(c, "attenuate"),
+    Rule(("intervention.ratio", "intervention.ratio_of"), kind_in("mask"), "masks"),
+    Rule(("intervention.attenuate_by",), lambda c: kind_in("adaptive_mask")(c) or _op(c, "attenuate"),
          "attenuation: intervention.op=attenuate, adaptive_mask"),
     Rule(("intervention.attenuation",), lambda c: _op(c, "attenuate"), "intervention=mask intervention.op=attenuate"),
     Rule(("intervention.gain",), lambda c: _op(c, "gain"), "intervention=mask intervention.op=gain"),

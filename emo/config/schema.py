@@ -115,10 +115,10 @@ class CircuitConfig:
     layers: Any = "all"  # blocks that may hold units, as intervention.layers
     dose: str = "raw"  # unit of intervention.scale: raw (lambda) | rel (mean over sublayers of |added| / |h|)
     head_tokens: str = "every_step"  # every_step | all: positions at which heads are edited (all: the prompt too)
-    stable: str = "0.75-0.92"  # layers whose directions are averaged into the reference
-    alphas: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7])  # pushes behind importance, in sigma
+    reference_layers: str = "0.75-0.92"  # layers whose directions are averaged into the reference
+    push_sizes: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7])  # behind importance, in sigma
     sigma: str = "update"  # update | residual: whose RMS is one sigma
-    final: str = "resid"  # resid | normed: where a push arrives
+    importance_at: str = "resid"  # resid | normed: where a push arrives
 
 
 @dataclass
@@ -177,8 +177,8 @@ class InterventionConfig:
     decay: float = 1.0  # strength is multiplied by this at every generated token; 1 = none
     op: str = "zero"  # of masks: zero | mean | attenuate | gain
     ratio: Any = 1.0  # of masks: share of neurons, or a list of them (one arm each)
-    of: str = "set"  # of masks: set (the share of a class's own neurons) | population (of the model's: selected anew)
-    live: bool = True  # of attenuation: by the live activation; else by its mean
+    ratio_of: str = "set"  # of masks: set (share of a class's own neurons) | population (of the model's: selected anew)
+    attenuate_by: str = "live"  # live (the activation at hand) | mean
     attenuation: Any = 1.0  # of op attenuate: its alpha, a share in (0, 1], or a list of them (one arm each)
     gain: Any = 0.5  # of op gain: the factor on activations, or a list of them (one arm each)
     select: SelectConfig = field(default_factory=SelectConfig)

@@ -13,6 +13,7 @@ from typing import Any
 from emo.config.choices import CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers, total_budget
 from emo.config.layers import parse_layers
 from emo.config.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, without_effect
+from emo.config.renamed import in_addresses
 from emo.config.schema import RUNTIME_KEYS, Config
 from emo.core.errors import UserError
 from emo.core.sealed import digest
@@ -49,7 +50,7 @@ VERSIONS = {
 }
 
 UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
-MASK_KEYS = ("op", "ratio", "of", "live", "attenuation", "gain")  # of one on the neurons of classes
+MASK_KEYS = ("op", "ratio", "ratio_of", "attenuate_by", "attenuation", "gain")  # of one on the neurons of classes
 
 
 class Addresses:
@@ -68,7 +69,9 @@ class Addresses:
         self.circuit_layers = parse_layers(config.circuit.layers, n, key="circuit.layers")
         if config.circuit.path is not None:  # a saved circuit has its units where it has them
             self.circuit_layers = tuple(range(n))
-        self.stable_layers = parse_layers(config.circuit.stable, n, key="circuit.stable") if self.has_circuit else ()
+        self.stable_layers = (
+            parse_layers(config.circuit.reference_layers, n, key="circuit.reference_layers") if self.has_circuit else ()
+        )
         if self.on is not None:
             self._check_k()
         self.layer_choices = {
@@ -159,7 +162,7 @@ class Addresses:
             directions=self.directions_address,
             samples=digest(self.splits.extract),
             stable=self.stable_layers,
-            **{key: c[key] for key in IMPORTANCE_KEYS},
+            **in_addresses("circuit", {key: c[key] for key in IMPORTANCE_KEYS}),
             **({} if self.spec.dtype == "float32" else {"precision": "float32"}),  # whatever the model's
             **({"sigma_over": "emotion prompts"} if c["sigma"] == "residual" else {}),  # once: emotion-free prompts
         )
@@ -285,12 +288,13 @@ class Addresses:
         config["intervention"]["layers"] = self.edited_layers if self.on is not None else self.layers
         config["intervention"]["select"]["layers"] = self.layer_choices
         if self.has_circuit:
-            blocks = {"layers": self.circuit_layers, "stable": self.stable_layers}
+            blocks = {"layers": self.circuit_layers, "reference_layers": self.stable_layers}
             config["circuit"] |= {"budget": self._budget, **blocks}
             config["circuit"].pop("allow_other_weights")  # as the path: the content stands below
             config["circuit"].pop("path")
         for key in without_effect(self.config):
             _drop(config, key)
+        config |= {key: in_addresses(key, config[key]) for key in ("circuit", "intervention") if key in config}
         texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
         labels = [labeller_address(self.config), self.judge]
         circuit = self.saved_circuit.digest() if self.saved_circuit is not None else None

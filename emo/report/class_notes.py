@@ -48,7 +48,7 @@ def facts(job: ClassJob) -> dict[str, str]:
         shares = ", ".join(dict.fromkeys(f"{arm.ratio:g}" for arm in own))
         strengths = ", ".join(dict.fromkeys(f"{arm.strength:g}" for arm in own))
         blocks = f"{len(job.layers)} blocks, {job.layers[0]}-{job.layers[-1]}"
-        told = f"{own[0].op}, ratio {shares} of the {c.intervention.of}, strength {strengths}"
+        told = f"{own[0].op}, ratio {shares} of the {c.intervention.ratio_of}, strength {strengths}"
         found["intervention"] = f"{c.intervention.kind} ({'found on dev' if own[0].adaptive else told}), {blocks}"
     listed = sets(job)
     found["neurons"] = "; ".join(

@@ -24,7 +24,7 @@ from emo.pipeline.scenario import Job
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-CIRCUIT_KEYS += "dose head_tokens stable alphas sigma final"
+CIRCUIT_KEYS += "dose head_tokens reference_layers push_sizes sigma importance_at"
 RUNTIME = (  # where, not what
     *("batch_size", "cluster", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker"),
 )
