@@ -13,7 +13,7 @@ import shlex
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from emo.config.schema import Config
 from emo.core import home, stopping
@@ -81,7 +81,17 @@ def _stopped(stop: stopping.Stopped) -> SystemExit:
 
 def command(overrides: Iterable[str]) -> str:
     """Return the line that starts the same job again."""
-    return shlex.join([*home.PROGRAM, *overrides])
+    return shlex.join([*home.PROGRAM, *_own_files(sys.argv[1:]), *overrides])
+
+
+def _own_files(words: Sequence[str]) -> Sequence[str]:
+    """Return the flag that names a folder of configuration of the user's own, as it was typed."""
+    for i, word in enumerate(words):
+        if word in ("--config-dir", "-cd"):
+            return words[i : i + 2]
+        if word.startswith("--config-dir="):
+            return [word]
+    return []
 
 
 def combine(codes: list[int]) -> int:
