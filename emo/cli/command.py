@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -15,6 +16,7 @@ from omegaconf import DictConfig
 from emo.cli.sweeper import register_presets
 from emo.config import check as validate
 from emo.config import error_text as cli
+from emo.config import renamed
 from emo.config.read_keys import refuse_unread
 from emo.core import home
 from emo.core.errors import UserError
@@ -28,8 +30,8 @@ def run(cfg: DictConfig) -> int:
     """Run one job; report its errors here, where Hydra does not comment on them."""
 
     def job() -> int:
-        config = validate.to_config(cfg)
         hydra = HydraConfig.get()
+        config = validate.to_config(cfg, hydra.overrides.task)
         in_sweep = hydra.mode == RunMode.MULTIRUN
         if not in_sweep:  # of a sweep all jobs together decide
             where = hydra.runtime.choices.get("cluster")
@@ -60,6 +62,7 @@ def launch() -> int:
             reason = said.getvalue().strip().rpartition("error: ")[2]
             raise UserError(f"{reason}; flags such as -m go before all KEY=VALUE, see --help") from None
         raise
+    sys.argv[1:] = renamed.typed(sys.argv[1:], quiet="console=quiet" in sys.argv)
     register_presets()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing, so that one line can be printed here
     try:

@@ -24,6 +24,7 @@ from emo.cli.job_lists import key_of, read_jobs
 from emo.config import check as validate
 from emo.config import error_text as cli
 from emo.config.read_keys import refuse_unread
+from emo.config.renamed import typed as new_names
 from emo.config.schema import Config
 from emo.core import console, home
 from emo.core.errors import UserError, refuse
@@ -62,9 +63,9 @@ def sweep(
         UserError: at least one job is wrong; nothing was started.
         SystemExit: 1 where a job failed.
     """
-    listed = read_jobs(jobs)
-    combinations = combine(loader, params, listed, typed)
     console.setup(str(OmegaConf.select(master, "console", default="rich")))
+    params, listed = new_names(params), [new_names(own) for own in read_jobs(jobs)]
+    combinations = combine(loader, params, listed, typed)
     configs = _compose(loader, master, combinations)
     refuse_unread(typed, [config for _, config in configs])
     from emo.cli import (
@@ -140,7 +141,7 @@ def _compose(loader: Any, master: Any, combinations: Sequence[list[str]]) -> lis
             if counter is not None:
                 counter.advance()
             try:
-                made.append((words, validate.to_config(composer.compose(words))))
+                made.append((words, validate.to_config(composer.compose(words), words)))
             except UserError as error:
                 wrong.setdefault(str(error), []).append(" ".join(words))
             except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ from omegaconf.errors import OmegaConfBaseException
 from emo.config.choices import (
     ALLOCATIONS,
     CIRCUIT_CONTROLS,
-    DELIMITER_NAMES,
-    READABLE,
     UNIT_CONTROLS,
     UNITS,
     total_budget,
 )
+from emo.config.data_files import check_files
 from emo.config.emotions import check_emotions
 from emo.config.error_text import explain
 from emo.config.interventions import KINDS, on_circuit
-from emo.config.kinds import SELECTORS, check_classes
+from emo.config.kinds import check_classes, check_selector
 from emo.config.layers import check_layers
+from emo.config.renamed import moved
 from emo.config.schema import Config
 from emo.config.store_paths import absolute, stores
 from emo.config.values import check_number, check_numbers, check_size, check_subset, shown_value
@@ -33,8 +34,6 @@ from emo.core.errors import UserError, check_choice
 REPOSITORY = Path(__file__).resolve().parents[2]
 VALENCES = ("positive", "neutral", "negative")
 CONTROLS = ("random", "shuffled")
-SHIPPED = ("sev", "sev_test", "open_prompts", "dialogues", "rhetoric")  # datasets that need no file of the user's
-GIVEN = ("jsonl", "labelled", "dailydialog", "trofi", "hypo", "colbert", "iac_v2")
 
 CHOICES = {
     "task": ("run", "plan", "status", "summarize", "prefetch", "judge", "compare", "gc", "verify"),
@@ -43,7 +42,6 @@ CHOICES = {
     "size": ("small", "full"),
     "model.source": ("hub", "embedded", "tiny"),
     "model.chat": ("auto", "plain"),
-    "dataset.name": (*SHIPPED, *GIVEN),
     "dataset.kind": ("scenarios", "labelled"),
     "dataset.task": ("emotion", "rhetoric"),
     "elicitation.template": ("paper", "persona", "few_shot", "priming"),
@@ -56,8 +54,8 @@ CHOICES = {
     "directions.tokens": ("prompt_last", "reply_mean"),
     "intervention.kind": tuple(KINDS),
     "intervention.op": ("zero", "mean", "attenuate", "gain"),
-    "intervention.of": ("set", "population"),
-    "selector.name": SELECTORS,
+    "intervention.ratio_of": ("set", "population"),
+    "intervention.attenuate_by": ("live", "mean"),
     "selector.site": ("gate", "neuron"),
     "selector.tokens": ("content", "last"),
     "selector.assignment": ("lape_bar", "argmax"),
@@ -67,7 +65,7 @@ CHOICES = {
     "circuit.dose": ("raw", "rel"),
     "circuit.head_tokens": ("every_step", "all"),
     "circuit.sigma": ("update", "residual"),
-    "circuit.final": ("resid", "normed"),
+    "circuit.importance_at": ("resid", "normed"),
     "intervention.pool": ("per_layer", "global"),
     "directions.last": ("resid", "normed"),
     "attribution.score_at": ("residual", "mlp_input"),
@@ -116,14 +114,14 @@ OmegaConf.register_new_resolver("repository", lambda: str(home.folder()), replac
 OmegaConf.register_new_resolver("size", _of_size, replace=True)
 
 
-def to_config(cfg: DictConfig) -> Config:
-    """Merge ``cfg`` into the typed schema, resolve it and check it.
+def to_config(cfg: DictConfig, typed: Sequence[str] = ()) -> Config:
+    """Merge ``cfg`` into the typed schema, resolve it and check it; ``typed``: the words that it was composed with.
 
     Raises:
         UserError: for an unknown key, a wrong type or a value out of range; the line names the key.
     """
     try:
-        merged = OmegaConf.merge(_schema(), _without_hydra(cfg))
+        merged = OmegaConf.merge(_schema(), moved(_without_hydra(cfg), typed, _schema()))
         for key in sorted(OmegaConf.missing_keys(merged), key=lambda key: not key.endswith(".name")):
             _missing(key)
         config = OmegaConf.to_object(merged)
@@ -180,6 +178,7 @@ def _check(config: Config) -> None:
     if not FOLDER.fullmatch(config.name):
         raise UserError(f"name={config.name}: a folder name of letters, digits, '.', '_' and '-' is needed")
     check_emotions(config)
+    check_selector(config.selector.name, config.selector._target_)
     check_subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
     check_subset("control.arms", config.control.arms, CONTROLS, at_least=0)
     check_subset("control.units", config.control.units, UNIT_CONTROLS, at_least=0)
@@ -187,7 +186,7 @@ def _check(config: Config) -> None:
     check_subset("evaluator.questions", config.evaluator.questions, ("blind", "match"), at_least=1)
     if config.dataset.themes is not None:
         check_subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
-    _files(config)
+    check_files(config.dataset)
     if config.elicitation.accept == "judged" and config.elicitation.judge == "none":
         raise UserError("elicitation.accept=judged: nothing judges; type elicitation.judge=classifier")
     alpha = config.intervention.alpha
@@ -266,11 +265,11 @@ def _circuit(config: Config) -> None:
         raise UserError(
             f"circuit.floor={shown_value(c.floor)}: two whole numbers from 0 on are needed, neurons and heads: [4,2]"
         )
-    for key in ("stable", "layers"):
+    for key in ("reference_layers", "layers"):
         check_layers(getattr(c, key), key=f"circuit.{key}")
-    check_numbers("circuit.alphas", c.alphas, "a list of numbers")
-    if min(map(abs, c.alphas)) == 0:
-        raise UserError("circuit.alphas: 0 pushes nothing; type numbers other than 0")
+    check_numbers("circuit.push_sizes", c.push_sizes, "a list of numbers")
+    if min(map(abs, c.push_sizes)) == 0:
+        raise UserError("circuit.push_sizes: 0 pushes nothing; type numbers other than 0")
 
 
 def _shares(config: Config) -> None:
@@ -294,19 +293,3 @@ def _shares(config: Config) -> None:
     for key in ("adaptive.alpha_step", "adaptive.tau_step"):
         check_number(key, _at(config, key), low=0.0, high=1.0)
     check_number("adaptive.margin", config.adaptive.margin, above=0.0)
-
-
-def _files(config: Config) -> None:
-    if config.dataset.name in GIVEN and config.dataset.path is None:
-        kind = "FILE.jsonl" if config.dataset.kind == "scenarios" else f"FILE, a {READABLE}"
-        raise UserError(f"dataset={config.dataset.name} needs dataset.path={kind}")
-    for key in ("path", "test_path"):
-        path = getattr(config.dataset, key)
-        if path is not None and not Path(path).expanduser().exists():
-            raise UserError(f"dataset.{key}={path}: no such file (looked from {Path.cwd()})")
-    given = config.dataset
-    if given.multilabel is not None:
-        check_choice("dataset.multilabel", given.multilabel, ("skip", "first"))
-    mark = given.delimiter
-    if mark is not None and mark not in DELIMITER_NAMES and (len(mark) != 1 or mark.isalnum() or mark in "\"'\r\n"):
-        raise UserError(f"dataset.delimiter={mark}: type one character, or {', '.join(DELIMITER_NAMES)}")

@@ -13,7 +13,7 @@ import shlex
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from emo.config.schema import Config
 from emo.core import home, stopping
@@ -80,13 +80,18 @@ def _stopped(stop: stopping.Stopped) -> SystemExit:
 
 
 def command(overrides: Iterable[str]) -> str:
-    """Return the line that starts the same job again, with the folder of options of a user's own."""
-    return shlex.join([*home.PROGRAM, *_config_folder(), *overrides])
+    """Return the line that starts the same job again."""
+    return shlex.join([*home.PROGRAM, *_own_files(sys.argv[1:]), *overrides])
 
 
-def _config_folder() -> list[str]:
-    flags = [i for i, word in enumerate(sys.argv) if word in ("--config-dir", "-cd")]
-    return sys.argv[flags[-1] : flags[-1] + 2] if flags else []
+def _own_files(words: Sequence[str]) -> Sequence[str]:
+    """Return the flag that names a folder of configuration of the user's own, as it was typed."""
+    for i, word in enumerate(words):
+        if word in ("--config-dir", "-cd"):
+            return words[i : i + 2]
+        if word.startswith("--config-dir="):
+            return [word]
+    return []
 
 
 def combine(codes: list[int]) -> int:
@@ -174,6 +179,8 @@ def unknown_key(key: str) -> str:
         return f"{key}: secrets are read from the environment only; type export {variable}=..."
     section, _, last = key.rpartition(".")
     keys = known_keys()
+    if any(key == name or key.startswith(f"{name}.") for name in keys):  # settings of one's own, texts by name
+        return f"{key}: not there yet; what is new is typed with a plus sign: +{key}=VALUE"
     inside = [name for name in keys if section and name.startswith(f"{section}.")]
     elsewhere = [name for name in keys if name.rpartition(".")[2] == last]
     hint = f"; did you mean {elsewhere[0]}?" if elsewhere else nearest(key, inside or [*GROUPS, *keys])

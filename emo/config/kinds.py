@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from emo.config.interventions import kinds
 from emo.config.schema import Config
-from emo.core.errors import UserError
+from emo.core.errors import UserError, check_choice
 
 KINDS = kinds("classes")
-SELECTORS = ("lape", "lap", "mad", "cas", "direct_effect", "random")
+SELECTORS = ("lape", "lap", "mad", "cas", "direct_effect", "random")  # in emo.find.choosing, a function each
+WITHOUT_STATISTICS = ("direct_effect", "random")  # of these: what looks at no statistics of the texts
 ADDED = ("induce", "inject")  # what is added to neurons: one arm per scale
 CONTROLS = ("random", "other_emotion")  # of control.units: what masks are compared with
 DRAWN = ("random",)  # with seeds of their own
@@ -16,6 +17,22 @@ DRAWN = ("random",)  # with seeds of their own
 def on_classes(config: Config) -> bool:
     """Return whether the job names the class of labelled texts, and generates no replies to scenarios."""
     return config.evaluator.name == "prediction"
+
+
+def by_statistics(selector: str) -> bool:
+    """Return whether a selector, built-in or of a user's own, looks at statistics of the texts."""
+    return selector not in WITHOUT_STATISTICS
+
+
+def check_selector(name: str, target: str | None) -> None:
+    """Check that a selector has a built-in name, or ``_target_`` and a name of its own; raises `UserError`."""
+    if target is None:
+        check_choice("selector.name", name, SELECTORS)
+    elif name in SELECTORS:
+        raise UserError(
+            f"selector._target_={target}: a selector of one's own needs a name of its own, '{name}' is another one; "
+            "type selector.name=NAME too"
+        )
 
 
 def check_classes(config: Config) -> None:
@@ -38,11 +55,11 @@ def check_classes(config: Config) -> None:
             f"intervention={kind}: not on labelled texts; type intervention= one of none, {', '.join(KINDS)}"
         )
     given, selector = config.intervention, config.selector
-    if kind in KINDS and given.of == "population":
+    if kind in KINDS and given.ratio_of == "population":
         shares = given.ratio if isinstance(given.ratio, list) else [given.ratio]
         if kind != "mask" or max(shares) >= 1:
             raise UserError(
-                f"intervention={kind} intervention.of=population intervention.ratio={given.ratio}: shares of all "
+                f"intervention={kind} intervention.ratio_of=population intervention.ratio={given.ratio}: shares of all "
                 "neurons below 1, of masks only; type intervention=mask intervention.ratio=[0.01,0.02]"
             )
     strength = {"attenuate": "attenuation", "gain": "gain"}.get(given.op)

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from emo.config.choices import BUNDLES
 from emo.config.error_text import GROUPS, known_keys, shown
 from emo.config.interventions import kinds, on_circuit, on_units, scale_tuned, steers
-from emo.config.kinds import ADDED, on_classes
+from emo.config.kinds import ADDED, by_statistics, on_classes
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.schema import Config
 from emo.core.errors import UserError
 
 # Keys of the section circuit.
-IMPORTANCE_KEYS = ("alphas", "sigma", "final")  # what importance depends on
+IMPORTANCE_KEYS = ("push_sizes", "sigma", "importance_at")  # what importance depends on
 ASSEMBLY_KEYS = ("budget", "split", "floor", "cap", "allocation")  # how units are chosen
 # Of the section evaluator: how a judge is asked, which changes no answer.
 ASKING_KEYS = ("structured", "concurrency", "timeout_s", "retries", "price_input", "price_output")
@@ -137,6 +137,8 @@ RULES: tuple[Rule, ...] = (
          "scenarios, and texts labelled with emotions", "dataset"),
     Rule(tuple(f"dataset.{key}" for key in LABELLED_KEYS if key != "kind"),
          lambda c: c.dataset.kind == "labelled", "labelled texts", "dataset"),
+    Rule(("dataset.delimiter", "dataset.header"), lambda c: c.dataset._target_ is None,
+         "tables that no dataset._target_ reads", "dataset"),
     # asking
     Rule(("emotions.words", "elicitation", "directions"), scenarios, "scenarios", "dataset"),
     Rule(("emotions.descriptions",), lambda c: of_judge(c) and "blind" in c.evaluator.questions,
@@ -157,7 +159,7 @@ RULES: tuple[Rule, ...] = (
          lambda c: kind_in(*ENHANCE)(c) or (kind_in(*ADD_CIRCUIT)(c) and (assembled(c) or _random_circuit(c))),
          "what adds difference vectors, from the job's own data",
          kept=lambda c: _unit(c) or (_circuit(c) and (assembled(c) or _random_circuit(c)))),
-    Rule((*(f"circuit.{key}" for key in (*ASSEMBLY_KEYS, *IMPORTANCE_KEYS)), "circuit.layers", "circuit.stable"),
+    Rule((*(f"circuit.{key}" for key in (*ASSEMBLY_KEYS, *IMPORTANCE_KEYS, "layers", "reference_layers")),),
          assembled, "circuits found by the job"),
     Rule(("circuit.dose",), kind_in(*ADD_CIRCUIT), "circuits that are added"),
     Rule(("circuit.head_tokens",), _circuit, "circuits"),
@@ -172,8 +174,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("intervention.tokens", "intervention.decay"), lambda c: scenarios(c) and not _unedited(c),
          "edits of the model on scenarios", kept=ANY),
     Rule(("intervention.op",), kind_in("mask"), "masks"),
-    Rule(("intervention.ratio", "intervention.of"), kind_in("mask"), "masks"),
-    Rule(("intervention.live",), lambda c: kind_in("adaptive_mask")(c) or _op(c, "attenuate"),
+    Rule(("intervention.ratio", "intervention.ratio_of"), kind_in("mask"), "masks"),
+    Rule(("intervention.attenuate_by",), lambda c: kind_in("adaptive_mask")(c) or _op(c, "attenuate"),
          "attenuation: intervention.op=attenuate, adaptive_mask"),
     Rule(("intervention.attenuation",), lambda c: _op(c, "attenuate"), "intervention=mask intervention.op=attenuate"),
     Rule(("intervention.gain",), lambda c: _op(c, "gain"), "intervention=mask intervention.op=gain"),
@@ -198,8 +200,10 @@ RULES: tuple[Rule, ...] = (
          lambda c: c.selector.name == "lape" or c.intervention.kind == "inject",
          "selector=lape", "selector"),
     Rule(("selector.site", "selector.tokens"),
-         lambda c: c.selector.name not in ("direct_effect", "random") or c.intervention.kind == "inject",
+         lambda c: by_statistics(c.selector.name) or c.intervention.kind == "inject",
          "selectors by statistics: lape, lap, mad, cas", "selector"),
+    Rule(("selector.settings",), lambda c: c.selector._target_ is not None,
+         "a selector of one's own, selector._target_=MODULE.NAME", "selector"),
     Rule(("adaptive",), kind_in("adaptive_mask"), "intervention=adaptive_mask"),
     # evaluators
     Rule(("evaluator.answer",), on_classes, "evaluator=prediction", "evaluator"),

@@ -31,6 +31,7 @@ class DatasetConfig:
 
     name: str = MISSING
     path: str | None = None  # null: the shipped set
+    _target_: str | None = None  # MODULE.NAME of what reads the file (emo.data.reading.Reader); null: by its suffix
     test_path: str | None = None  # null with a path of one's own: 60/20/20 by scenario
     limit: int | None = None  # scenarios of EACH split, round-robin over themes, or texts of each class; null: all
     themes: list[str] | None = None  # keep only these themes; null: all
@@ -114,17 +115,19 @@ class CircuitConfig:
     layers: Any = "all"  # blocks that may hold units, as intervention.layers
     dose: str = "raw"  # unit of intervention.scale: raw (lambda) | rel (mean over sublayers of |added| / |h|)
     head_tokens: str = "every_step"  # every_step | all: positions at which heads are edited (all: the prompt too)
-    stable: str = "0.75-0.92"  # layers whose directions are averaged into the reference
-    alphas: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7])  # pushes behind importance, in sigma
+    reference_layers: str = "0.75-0.92"  # layers whose directions are averaged into the reference
+    push_sizes: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7])  # behind importance, in sigma
     sigma: str = "update"  # update | residual: whose RMS is one sigma
-    final: str = "resid"  # resid | normed: where a push arrives
+    importance_at: str = "resid"  # resid | normed: where a push arrives
 
 
 @dataclass
 class SelectorConfig:
     """Class-selective neurons (methods 2)."""
 
-    name: str = MISSING  # lape | lap | mad | cas | direct_effect | random
+    name: str = MISSING  # lape | lap | mad | cas | direct_effect | random; with _target_: a name of its own
+    _target_: str | None = None  # MODULE.NAME of a selector of one's own (emo.find.choosing.Selector); null: by name
+    settings: dict[str, Any] = field(default_factory=dict)  # what that one is called with, by keyword
     site: str = "gate"  # gate | neuron: what is above 0 where a neuron is active
     tokens: str = "content"  # content: all tokens of the text | last: the prompt's last token
     ratio: float = 0.01  # share of the model's neurons that is selected, all classes together
@@ -176,8 +179,8 @@ class InterventionConfig:
     decay: float = 1.0  # strength is multiplied by this at every generated token; 1 = none
     op: str = "zero"  # of masks: zero | mean | attenuate | gain
     ratio: Any = 1.0  # of masks: share of neurons, or a list of them (one arm each)
-    of: str = "set"  # of masks: set (the share of a class's own neurons) | population (of the model's: selected anew)
-    live: bool = True  # of attenuation: by the live activation; else by its mean
+    ratio_of: str = "set"  # of masks: set (share of a class's own neurons) | population (of the model's: selected anew)
+    attenuate_by: str = "live"  # live (the activation at hand) | mean
     attenuation: Any = 1.0  # of op attenuate: its alpha, a share in (0, 1], or a list of them (one arm each)
     gain: Any = 0.5  # of op gain: the factor on activations, or a list of them (one arm each)
     select: SelectConfig = field(default_factory=SelectConfig)

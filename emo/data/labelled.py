@@ -84,7 +84,7 @@ def load_items(config: DatasetConfig, classes: Sequence[str] | None, seed: int) 
     if config.test_path is not None:
         raise UserError("dataset.test_path: labelled texts are one file, split by group; leave it out")
     path = TEXTS / f"{config.name}.jsonl" if config.path is None else Path(config.path).expanduser()
-    names, read = names_of(config), read_rows(path, "dataset.path", _layout(config))
+    names, read = names_of(config), read_rows(path, "dataset.path", _layout(config), config._target_)
     if not read.rows:
         raise UserError(f"dataset.path={path}: empty; a header and one row per text, or one JSON object a line")
     found = list(_texts(read.rows, config, names))

@@ -1,5 +1,7 @@
 """Rows of a user's files: JSON lines or an array of objects, delimited text, parquet; gzipped or not, or a folder.
 
+A file of any other layout is read by a function of the user's own, `Reader`, that ``dataset._target_`` names.
+
 What is ambiguous is refused with its line, never repaired without a word. Delimited text with quotes is read strictly:
 a quote that is not closed, or closed in the middle of a text, is an error. Text divided by tabs has no quotes, unless
 its header stands in quotes.
@@ -10,13 +12,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import traceback
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from emo.config.choices import READABLE, SUFFIXES, TABLES
 from emo.core.errors import UserError
+from emo.core.targets import load_target, target_digest
 from emo.data.delimited import Layout, read_table, unique
 
 PACKED = ".gz"
@@ -40,17 +44,38 @@ class Rows(NamedTuple):
     warnings: list[str]
 
 
-def read_rows(path: Path, key: str, layout: Layout) -> Rows:
+class Reader(Protocol):
+    """Reads a file of any layout: a function that ``dataset._target_`` names."""
+
+    def __call__(self, path: Path, /) -> Iterable[dict[str, Any]]:
+        """Return, or yield, the records of a file, in its order.
+
+        Args:
+            path: what ``dataset.path`` (or ``test_path``) names: a file, or a folder.
+
+        Returns:
+            Of scenarios: skeleton_id, theme, scenario, event {positive, neutral, negative}. Of labelled texts: the
+            columns that ``dataset.text``, ``label``, ``literal`` and ``group`` name.
+
+        Raises:
+            ValueError: the file is not what it should be; a message that begins ``line 7: `` names the place.
+        """
+
+
+def read_rows(path: Path, key: str, layout: Layout, target: str | None = None) -> Rows:
     """Read a file, or all files of a folder in the order of their names.
 
     Args:
         path: a file (.jsonl, .json, .csv, .tsv, .parquet; all but the last may be .gz), or a folder of one kind.
         key: that names it, for messages.
         layout: of delimited text.
+        target: ``dataset._target_``, which reads it whatever its layout; None: by its suffix.
 
     Raises:
         UserError: it names the file and the line.
     """
+    if target is not None:
+        return _read_by(target, path)
     files, whole = files_of(path, key, layout), path.is_dir()
     rows: list[Row] = []
     warnings: list[str] = []
@@ -60,6 +85,29 @@ def read_rows(path: Path, key: str, layout: Layout) -> Rows:
         rows += [Row(f"{file}, {place} {n}", f"{name}:{n}", cells) for place, n, cells in made]
         warnings += told
     return Rows(rows, digest_of(files), warnings)
+
+
+def _read_by(target: str, path: Path) -> Rows:
+    """Return the records that a function of the user's own gives; its file is part of their digest."""
+    reader: Reader = load_target(target, "dataset._target_", ["__call__"])
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    rows: list[Row] = []
+    try:
+        for n, record in enumerate(reader(path), 1):
+            if not isinstance(record, dict) or not all(isinstance(name, str) for name in record):
+                raise ValueError(f"{target} gives {shown({'record': record})}, not a dict of texts to values")
+            rows.append(Row(f"{path}, record {n}", f"{path.stem}:{n}", record))
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise
+        told = str(error)
+        if not isinstance(error, ValueError):  # a mistake in the function, not in the file
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__}: {told} ({Path(last.filename).name}, line {last.lineno}, of {target})"
+        place = "" if told.startswith("line ") else f"record {len(rows) + 1}: "
+        raise UserError(f"{path}, {place}{told}") from error
+    own = json.dumps([target, target_digest(target), digest_of(files)])
+    return Rows(rows, hashlib.sha256(own.encode()).hexdigest(), [])
 
 
 def digest_of(files: Sequence[Path]) -> str:

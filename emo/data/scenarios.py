@@ -113,7 +113,7 @@ def _load_splits(config: DatasetConfig, seed: int) -> Splits:
     if bundled and held_out is None:
         held_out = TEXTS / f"{bundled}.jsonl"
     files = [("dataset.path", main)] if held_out is None else [("dataset.path", main), ("dataset.test_path", held_out)]
-    read = [read_rows(path, key, Layout()) for key, path in files]
+    read = [read_rows(path, key, Layout(), config._target_) for key, path in files]
     records = [_records(rows, path, key) for rows, (key, path) in zip(read, files, strict=True)]
     digest = "-".join(rows.digest for rows in read)
     broken = {} if config.path is None else broken_rules([record for part in records for record in part])

@@ -101,14 +101,14 @@ def cas(stats: Statistics, ratio: float) -> Selection:
     return _highest(p - torch.stack(others), ratio, "cas")
 
 
-def direct_effect(scores: Tensor, ratio: float) -> Selection:
+def direct_effect(_: Statistics, ratio: float, scores: Tensor) -> Selection:
     """Return, per class, the round(ratio*N/C) neurons of the highest ``scores`` (C, L, F) (methods 1.5)."""
     return _highest(scores.double(), ratio, "direct_effect")
 
 
-def random_units(shape: tuple[int, int, int], ratio: float, seed: int) -> Selection:
-    """Return, per class, round(ratio*N/C) neurons drawn from all blocks alike; ``shape`` is (C, L, F)."""
-    classes, n_layers, width = shape
+def random_units(stats: Statistics, ratio: float, seed: int) -> Selection:
+    """Return, per class, round(ratio*N/C) neurons drawn from all blocks alike; of ``stats`` only the shape counts."""
+    classes, n_layers, width = stats.active.shape
     n = n_layers * width
     count = _count(ratio, n, classes)
     drawn = [np.random.default_rng((seed, c)).permutation(n)[:count] for c in range(classes)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -19,23 +19,33 @@ _CHAT = (
 )
 _NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 
-# What a family needs beyond the shared sizes. Sliding windows are shorter than a prompt, and head
-# widths differ from width / heads, so that tests would see either mistake. Mistral has no block without a window: all
-# together must reach from a prompt's end to the emotion at its beginning, or states do not differ.
-_EXTRA: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "mistral": {"sliding_window": 112},
-    "qwen2": {},
-    "qwen3": {"head_dim": 12},
-    "gemma2": {"head_dim": 12, "sliding_window": 24, "query_pre_attn_scalar": 12},
-    "gemma3": {"head_dim": 12, "sliding_window": 24, "query_pre_attn_scalar": 12, "sliding_window_pattern": 2},
-    "gpt2": {},
+
+class Tiny(NamedTuple):
+    """What the tiny model of a family has beyond what all have."""
+
+    extra: dict[str, Any] = {}  # keys of its transformers config, over the shared ones
+    model_type: str | None = None  # of transformers, where it is not the family's name
+    template: str | None = _CHAT  # of its tokenizer
+
+
+# Sliding windows are shorter than a prompt, and head widths differ from width / heads, so that tests would see either
+# mistake. Mistral has no block without a window: all together must reach from a prompt's end to the emotion at its
+# beginning, or states do not differ.
+_GEMMA = {"head_dim": 12, "sliding_window": 24, "query_pre_attn_scalar": 12}
+TINY: dict[str, Tiny] = {
+    "llama": Tiny(),
+    "mistral": Tiny({"sliding_window": 112}),
+    "qwen2": Tiny(),
+    "qwen3": Tiny({"head_dim": 12}),
+    "gemma2": Tiny(_GEMMA, template=_NO_SYSTEM + _CHAT),
+    "gemma3": Tiny(_GEMMA | {"sliding_window_pattern": 2}, "gemma3_text"),
+    "gpt2": Tiny({"n_inner": FFN}, template=None),
 }
-FAMILY_NAMES = tuple(_EXTRA)
+FAMILY_NAMES = tuple(TINY)
 
 
 def tiny_tokenizer(family: str = "llama") -> transformers.PreTrainedTokenizerFast:
-    """Return a byte-level tokenizer with a chat template (on gemma2 one without a system role)."""
+    """Return a byte-level tokenizer with the family's chat template (on gemma2 one without a system role)."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<pad>", "<|im_start|>", "<|im_end|>"]
     vocab = {token: i for i, token in enumerate(specials + alphabet)}
@@ -45,27 +55,14 @@ def tiny_tokenizer(family: str = "llama") -> transformers.PreTrainedTokenizerFas
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="<pad>", bos_token="<|im_start|>", eos_token="<|im_end|>"
     )
-    if family != "gpt2":
-        tokenizer.chat_template = (_NO_SYSTEM if family == "gemma2" else "") + _CHAT
+    tokenizer.chat_template = TINY[family].template
     return tokenizer
 
 
 def tiny_config(family: str) -> Any:
     """Return the transformers config of the tiny model of ``family``; raises `UserError` for another name."""
-    check_choice("model.id", family, _EXTRA)
-    vocab = len(tiny_tokenizer(family))
-    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    if family == "gpt2":
-        return transformers.AutoConfig.for_model(
-            "gpt2",
-            n_layer=BLOCKS,
-            n_embd=WIDTH,
-            n_head=HEADS,
-            n_inner=FFN,
-            vocab_size=vocab,
-            n_positions=2048,
-            **tokens,
-        )
+    check_choice("model.id", family, TINY)
+    own, vocab = TINY[family], len(tiny_tokenizer(family))
     shared = {
         "num_hidden_layers": BLOCKS,
         "hidden_size": WIDTH,
@@ -74,9 +71,11 @@ def tiny_config(family: str) -> Any:
         "intermediate_size": FFN,
         "vocab_size": vocab,
         "max_position_embeddings": 2048,
-        **tokens,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
     }
-    return transformers.AutoConfig.for_model("gemma3_text" if family == "gemma3" else family, **shared | _EXTRA[family])
+    return transformers.AutoConfig.for_model(own.model_type or family, **shared | own.extra)
 
 
 def tiny_model(family: str, seed: int = 0) -> transformers.PreTrainedModel:

@@ -14,6 +14,7 @@ from emo.config.choices import total_budget
 from emo.config.interventions import kind_of, on_circuit, on_units, scale_tuned, steers
 from emo.config.layers import parse_layers
 from emo.config.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, without_effect
+from emo.config.renamed import in_addresses
 from emo.config.schema import RUNTIME_KEYS, Config
 from emo.core.errors import UserError
 from emo.core.sealed import digest
@@ -51,7 +52,7 @@ VERSIONS = {
 }
 
 UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
-MASK_KEYS = ("op", "ratio", "of", "live", "attenuation", "gain")  # of one on the neurons of classes
+MASK_KEYS = ("op", "ratio", "ratio_of", "attenuate_by", "attenuation", "gain")  # of one on the neurons of classes
 
 
 class Addresses:
@@ -71,7 +72,9 @@ class Addresses:
         self.circuit_layers = parse_layers(config.circuit.layers, n, key="circuit.layers")
         if config.circuit.path is not None:  # a saved circuit has its units where it has them
             self.circuit_layers = tuple(range(n))
-        self.stable_layers = parse_layers(config.circuit.stable, n, key="circuit.stable") if self.has_circuit else ()
+        self.stable_layers = (
+            parse_layers(config.circuit.reference_layers, n, key="circuit.reference_layers") if self.has_circuit else ()
+        )
         if self.on is not None:
             self._check_k()
         self.layer_choices = {
@@ -164,7 +167,7 @@ class Addresses:
             directions=self.directions_address,
             samples=digest(self.splits.extract),
             stable=self.stable_layers,
-            **{key: c[key] for key in IMPORTANCE_KEYS},
+            **in_addresses("circuit", {key: c[key] for key in IMPORTANCE_KEYS}),
             **({} if self.spec.dtype == "float32" else {"precision": "float32"}),  # whatever the model's
             **({"sigma_over": "emotion prompts"} if c["sigma"] == "residual" else {}),  # once: emotion-free prompts
         )
@@ -281,7 +284,7 @@ class Addresses:
         config["directions"] = _directions(self.config)
         for section, keys in {
             "model": ("name", "revision", "device_map"),
-            "dataset": ("name", "path", "test_path", *labelled),
+            "dataset": ("name", "path", "test_path", "_target_", *labelled),  # the data's digest holds the files
             "evaluator": ("base_url", *ASKING_KEYS),  # the address is in the labeller's
         }.items():
             for key in keys:
@@ -289,12 +292,13 @@ class Addresses:
         config["intervention"]["layers"] = self.edited_layers if self.on is not None else self.layers
         config["intervention"]["select"]["layers"] = self.layer_choices
         if self.has_circuit:
-            blocks = {"layers": self.circuit_layers, "stable": self.stable_layers}
+            blocks = {"layers": self.circuit_layers, "reference_layers": self.stable_layers}
             config["circuit"] |= {"budget": self._budget, **blocks}
             config["circuit"].pop("allow_other_weights")  # as the path: the content stands below
             config["circuit"].pop("path")
         for key in without_effect(self.config):
             _drop(config, key)
+        config |= {key: in_addresses(key, config[key]) for key in ("circuit", "intervention") if key in config}
         texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
         labels = [labeller_address(self.config), self.judge]
         circuit = self.saved_circuit.digest() if self.saved_circuit is not None else None

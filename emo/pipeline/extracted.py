@@ -155,7 +155,8 @@ class Extracted(Addresses):
             v, how = self.directions.tensors["v"], c.circuit
             prompts = prompt_ids(self.lm, c.elicitation, self.splits.extract, None)
             found = sublayer_importance(
-                self.lm, prompts, v, self.reference, how.alphas, c.batch_size, how.sigma, how.final,
+                self.lm, prompts, v, self.reference, how.push_sizes, c.batch_size, how.sigma,
+                how.importance_at,
                 asked=self._asked() if how.sigma == "residual" else None,
             )  # fmt: skip
             return Artifact({key: x.contiguous() for key, x in found._asdict().items()})

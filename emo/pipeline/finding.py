@@ -6,21 +6,23 @@ neurons: then the classes of both sets of texts stand side by side in one table 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from emo.config.schema import Config
+from emo.config.kinds import by_statistics
+from emo.config.schema import Config, SelectorConfig
 from emo.core.sealed import digest
 from emo.core.store import Artifact, Store, address
+from emo.core.targets import target_digest
 from emo.core.types import Site
 from emo.data.labelled import ClassSplits, Item, parts
 from emo.find.activation_stats import Statistics, collect
-from emo.find.choosing import BY_STATISTICS, choose_units
+from emo.find.choosing import choose_units, selector_of
 from emo.find.direct_effect import direct_effects
 from emo.find.selectors import Selection
 from emo.measure.class_prediction import content_span, question_ids
@@ -47,6 +49,7 @@ class Finder:
         self.listed = config.evaluator.answer == "parsed"  # whether the question lists the names
         self.rival = beside if config.selector.space == "joint" else None
         self.store, self.spec = Store(config.paths.store), describe(config.model, config.device, config.dtype)
+        self._selector = selector_of(config.selector, config.selector.name)  # one that is not there is refused here
         self._selected: dict[tuple[str, float], Selection] = {}
         self._read: dict[tuple[Site, str], list[Statistics]] = {}
 
@@ -70,10 +73,10 @@ class Finder:
     @cached_property
     def key(self) -> dict[str, Any]:
         """What decides which neurons are selected."""
-        how = asdict(self.config.selector)
+        how = described(self.config.selector)
         if how["name"] != "lape":
             how |= {"filter": None, "assignment": None}
-        if how["name"] not in BY_STATISTICS:
+        if not by_statistics(how["name"]):
             how |= {"site": None, "tokens": None}
         drawn = self.config.seed if how["name"] == "random" else None
         return how | {"texts": self.texts, "rival": self.rival and self.rival.texts, "seed": drawn}
@@ -163,10 +166,14 @@ class Finder:
         return self._selected[name, ratio]
 
     def _choose(self, stats: Statistics, name: str, ratio: float) -> Selection:
-        c, direct = self.config, None
-        if name == "direct_effect":
-            direct = self.direct if self.rival is None else torch.cat([self.direct, self.rival.direct])
-        return choose_units(stats, replace(c.selector, name=name, ratio=ratio), direct, c.seed)
+        how = self.config.selector
+        selector = self._selector if name == how.name else selector_of(how, name)
+        settings = _SETTINGS[name](self) if name in _SETTINGS else how.settings
+        return choose_units(selector, stats, ratio, name, settings)
+
+    def _scores(self) -> Tensor:
+        """Return the direct effects of all classes that the selector looks at."""
+        return self.direct if self.rival is None else torch.cat([self.direct, self.rival.direct])
 
     def halves(self, name: str) -> list[tuple[Selection, Selection]]:
         """Return the sets of the two halves of the train texts, for each of the three ways to halve them."""
@@ -176,6 +183,23 @@ class Finder:
             return self._own(self._choose(self._looked_at(kept), name, ratio))
 
         return [(half(a), half(b)) for a, b in HALVINGS]
+
+
+# What a built-in selector is called with beyond the statistics and the share.
+_SETTINGS: dict[str, Callable[[Finder], dict[str, Any]]] = {
+    **dict.fromkeys(("lap", "mad", "cas"), lambda _: {}),
+    "lape": lambda f: {"filter": f.config.selector.filter, "assignment": f.config.selector.assignment},
+    "direct_effect": lambda f: {"scores": f._scores()},
+    "random": lambda f: {"seed": f.config.seed},
+}
+
+
+def described(how: SelectorConfig) -> dict[str, Any]:
+    """Return the section selector as it stands in addresses: of one's own with its file's digest, else without it."""
+    given = asdict(how)
+    if how._target_ is None:
+        return {key: value for key, value in given.items() if key not in ("_target_", "settings")}
+    return given | {"digest": target_digest(how._target_)}
 
 
 def total(statistics: Sequence[Statistics]) -> Statistics:

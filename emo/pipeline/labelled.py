@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from emo.config.layers import parse_layers
+from emo.config.renamed import in_addresses
 from emo.config.schema import Config
 from emo.core.partial import Done, Owner, computing, fill
 from emo.core.sealed import digest
@@ -40,7 +41,7 @@ from emo.model.machine import made_by
 from emo.model.passes import NO_EDIT, Row
 from emo.model.prompts import user_ids
 from emo.model.size import count_parameters
-from emo.pipeline.finding import Finder
+from emo.pipeline.finding import Finder, described
 
 VERSIONS = {"predictions": 3, "prior": 2, "written": 3, "result": 3}
 CALIBRATED = "calibrated"
@@ -97,17 +98,23 @@ class ClassJob:
         c = self.config
         edited: dict[str, Any] = {}
         if arm.pick != "none":
-            edited = {"selection": self.finder.key, "layers": self.layers, "of": c.intervention.of}
-            edited |= {"live": c.intervention.live, "seed": c.seed if arm.pick == "random" else None}
+            given = {key: getattr(c.intervention, key) for key in ("ratio_of", "attenuate_by")}
+            edited = {"selection": self.finder.key, "layers": self.layers, **in_addresses("intervention", given)}
+            edited |= {"seed": c.seed if arm.pick == "random" else None}
             edited |= {"adaptive": asdict(c.adaptive)} if arm.adaptive else {}
             if arm.adaptive:
                 edited["dev"] = digest([list(item) for item in self.splits.dev])
             if self.beside is not None:
                 edited["beside"] = self.beside.texts
             if arm.device is not None:
-                edited["devices"] = asdict(replace(c.selector, name="lape"))
+                edited["devices"] = described(replace(c.selector, name="lape", _target_=None))
         prior = self.finder.texts if self._calibrated else None
         return {"arm": arm.key(), "answer": [c.evaluator.answer, self._score], "prior": prior} | edited
+
+    @property
+    def _live(self) -> bool:
+        """Whether attenuation goes by the activation at hand, not by its mean."""
+        return self.config.intervention.attenuate_by == "live"
 
     @property
     def _score(self) -> str | None:
@@ -129,7 +136,7 @@ class ClassJob:
             aside=[s.left_out, s.matched, s.several, s.joined],  # counted in the result
             kind=c.intervention.kind,
             arms=[self._arm_key(arm) | {"name": arm.name} for arm in self.arms],
-            selection=[self.finder.key, asdict(c.selector)],  # other selectors' sets are compared with these
+            selection=[self.finder.key, described(c.selector)],  # other selectors' sets are compared with these
             circuit=None if self.circuit is None else self.circuit.digest(),
             written=c.generation.max_new_tokens if c.intervention.kind == "induce" else None,
             intervals=[c.evaluator.bootstrap, c.seed],
@@ -138,7 +145,7 @@ class ClassJob:
 
     def selection(self, arm: ClassArm) -> Selection:
         """Return the sets that an arm takes its share of; of the population: that share, selected anew."""
-        anew = self.config.intervention.of == "population"
+        anew = self.config.intervention.ratio_of == "population"
         return self.finder.selected(self.config.selector.name, arm.ratio if anew else None)
 
     @cached_property
@@ -192,11 +199,11 @@ class ClassJob:
 
     def _mask(self, arm: ClassArm, seed: int, target: int) -> Mask:
         shape = (self.spec.n_layers, self.lm.f)
-        of_set = self.config.intervention.of == "set"
+        of_set = self.config.intervention.ratio_of == "set"
         share = arm if of_set else replace(arm, ratio=1.0)
         units = units_of(share, self.selection(arm), target, seed, self.layers, shape, self.config.seed)
         values = None if arm.device is None else self.devices[arm.device]
-        return mask_of(arm, units, self.config.intervention.live, values)
+        return mask_of(arm, units, self._live, values)
 
     @cached_property
     def dev_base(self) -> Tensor:
@@ -211,7 +218,7 @@ class ClassJob:
 
     def _adapted(self, arm: ClassArm, start: Mask, target: int) -> tuple[Mask, Loop]:
         """Run the loop of one condition on the dev texts; returns the frozen mask, and how it got there."""
-        live, label = self.config.intervention.live, f"dev: {arm.name}, {self.names[target]}"
+        live, label = self._live, f"dev: {arm.name}, {self.names[target]}"
 
         def measure(mask: Mask) -> Tensor:
             return self._accuracy(self.splits.dev, (replace(mask, live=live), target), label)

@@ -124,7 +124,7 @@ def figures(job: Job, tests: list[dict[str, Any]], where: str, folder: Path) -> 
         path = overlap_map(maps[0], maps[1], names, f"Units in common: {where}", folder / "overlap.png")
         out.append((path, CAPTIONS["overlap"]))
     if job.saved_circuit is None:
-        values, alphas = job.importance.tensors["values"].numpy(), job.config.circuit.alphas
+        values, alphas = job.importance.tensors["values"].numpy(), job.config.circuit.push_sizes
         title = f"Importance of sublayers: {where}, {len(job.splits.extract)} prompts"
         path = importance_curves(values, alphas, names, title, folder / "importance.png")
         out.append((path, CAPTIONS["importance"]))

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emo.config.kinds import DRAWN, KINDS, SELECTORS
+from emo.config.kinds import DRAWN, KINDS, SELECTORS, by_statistics
 from emo.core.stats import Estimate
 from emo.data.labelled import remarks as said
 from emo.find import selectors
-from emo.find.choosing import BY_STATISTICS, agreement
+from emo.find.choosing import agreement
 from emo.find.selectors import Ranked, Selection, counts, depth
 from emo.model.chat import THINKS, opens_thinking
 from emo.pipeline.finding import HALVINGS
@@ -32,7 +32,10 @@ def facts(job: ClassJob) -> dict[str, str]:
     c, s, parts = job.config, job.spec, job.splits
     how = c.selector
     told = {"lape": f"lape, filter {'on' if how.filter else 'off'}, {how.assignment}"}.get(how.name, how.name)
-    where = "" if how.name in ("direct_effect", "random") else f", active at {how.site}, {how.tokens} tokens"
+    if how._target_ is not None:
+        settings = "".join(f", {key} {value}" for key, value in how.settings.items())
+        told = f"{how.name} ({how._target_}{settings})"
+    where = "" if not by_statistics(how.name) else f", active at {how.site}, {how.tokens} tokens"
     score = f", {c.evaluator.score}" if c.evaluator.answer == "choice" else ""
     found = {
         "model": f"{c.model.name} ({s.id}, {s.n_layers} blocks, {s.dtype}, commit {s.commit[:12]})",
@@ -45,7 +48,7 @@ def facts(job: ClassJob) -> dict[str, str]:
         shares = ", ".join(dict.fromkeys(f"{arm.ratio:g}" for arm in own))
         strengths = ", ".join(dict.fromkeys(f"{arm.strength:g}" for arm in own))
         blocks = f"{len(job.layers)} blocks, {job.layers[0]}-{job.layers[-1]}"
-        told = f"{own[0].op}, ratio {shares} of the {c.intervention.of}, strength {strengths}"
+        told = f"{own[0].op}, ratio {shares} of the {c.intervention.ratio_of}, strength {strengths}"
         found["intervention"] = f"{c.intervention.kind} ({'found on dev' if own[0].adaptive else told}), {blocks}"
     listed = sets(job)
     found["neurons"] = "; ".join(
@@ -87,7 +90,7 @@ def sets(job: ClassJob) -> list[dict[str, Any]]:
 def stability(job: ClassJob) -> list[list[float | None]]:
     """Return, per class, the overlap of the sets of two halves of the train texts, for every way to halve them."""
     name = job.config.selector.name
-    if name not in BY_STATISTICS:
+    if not by_statistics(name):
         return [[] for _ in job.names]
     pairs = [zip(a.sets, b.sets, strict=True) for a, b in job.finder.halves(name)]
     per = [[selectors.jaccard(one, two) for one, two in pair] for pair in pairs]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emo.config.renamed import stored, stored_settings, typed
 from emo.config.schema import RUNTIME_KEYS
 from emo.core import console
 from emo.core.errors import UserError
@@ -61,7 +62,7 @@ def read_any(folder: Path) -> dict[str, Any] | None:
         result = read_sealed(path)
         if not {"status", "address", "config", "arms"} <= result.keys():
             raise KeyError("keys are missing")
-        return result
+        return result | {"config": stored(result["config"])}
     except (DamagedError, KeyError) as error:
         _warn_once(path, f"{path} is damaged ({error}); that job counts as not done and is computed again")
         return None
@@ -115,7 +116,7 @@ def read_sweep(root: Path) -> dict[str, Any] | None:
     """Return the list of jobs that a sweep left in its folder, or None."""
     try:
         sweep = read_sealed(root / SWEEP_FILE)
-        return sweep if isinstance(sweep["axes"], list) and sweep["jobs"] else None
+        return _with_new_names(sweep) if isinstance(sweep["axes"], list) and sweep["jobs"] else None
     except (DamagedError, KeyError) as error:
         if (root / SWEEP_FILE).is_file():
             _warn_once(
@@ -123,6 +124,15 @@ def read_sweep(root: Path) -> dict[str, Any] | None:
                 f"{root / SWEEP_FILE} is damaged ({error}); type the sweep's line again",
             )
         return None
+
+
+def _with_new_names(sweep: dict[str, Any]) -> dict[str, Any]:
+    """Return a sweep's list whose axes, settings and lines may have old names of keys, with the new ones."""
+    jobs = [
+        job | {"settings": stored_settings(job["settings"]), "overrides": typed(job.get("overrides", []), quiet=True)}
+        for job in sweep["jobs"]
+    ]
+    return sweep | {"axes": list(stored_settings(dict.fromkeys(sweep["axes"]))), "jobs": jobs}
 
 
 def name_folder(root: Path) -> Path:

@@ -22,7 +22,7 @@ PROJECTION = "evaluator=projection"
 KINDS = {
     "steer": ["control.arms=[random,shuffled]"],
     "ablate_heads": [PROJECTION, "intervention.k=[0,2]", "control.score_seeds=2"],
-    "circuit": ["circuit.budget=10", "circuit.stable=1-2", "control.circuits=[random_circuit]"],
+    "circuit": ["circuit.budget=10", "circuit.reference_layers=1-2", "control.circuits=[random_circuit]"],
 }
 
 

@@ -9,7 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from emo.config.check import GIVEN, REPOSITORY, to_config
+from emo.config.check import REPOSITORY, to_config
+from emo.config.data_files import GIVEN
 from emo.config.error_text import GROUPS, known_keys, unknown_key
 from emo.config.schema import Config
 from emo.core.errors import UserError

@@ -22,11 +22,11 @@ EDIT = "intervention.tokens intervention.decay control.seeds control.score_seeds
 STEER = "intervention.alpha intervention.dose intervention.layers"
 UNITS = "intervention.k intervention.pool intervention.layers control.units attribution.check"
 CIRCUIT = "circuit.path circuit.budget circuit.split circuit.floor circuit.cap circuit.allocation circuit.layers "
-CIRCUIT += "circuit.head_tokens circuit.stable circuit.alphas circuit.sigma circuit.final attribution.score_at "
-CIRCUIT += "control.circuits"
+CIRCUIT += "circuit.head_tokens circuit.reference_layers circuit.push_sizes circuit.sigma circuit.importance_at "
+CIRCUIT += "attribution.score_at control.circuits"
 ADDED = "intervention.scale circuit.delta_baseline"
-SELECTOR = "selector.name selector.site selector.tokens selector.ratio selector.filter selector.assignment "
-SELECTOR += "selector.space circuit.path evaluator.answer evaluator.score emotions.names"
+SELECTOR = "selector.name selector._target_ selector.site selector.tokens selector.ratio selector.filter "
+SELECTOR += "selector.assignment selector.space circuit.path evaluator.answer evaluator.score emotions.names"
 MASK = "intervention.layers control.units control.seeds"
 SCENARIOS = {  # kind -> what it reads, on scenarios with evaluator=margin, beside ALWAYS and REPLIES
     "none": "",
@@ -44,12 +44,13 @@ SCENARIOS = {  # kind -> what it reads, on scenarios with evaluator=margin, besi
     "ablate_circuit": f"{EDIT} {CIRCUIT}",
 }
 CLASSES = {  # words -> what it reads on labelled texts, beside ALWAYS and SELECTOR
-    "intervention=mask": f"{MASK} intervention.op intervention.ratio intervention.of",
+    "intervention=mask": f"{MASK} intervention.op intervention.ratio intervention.ratio_of",
     "intervention=mask intervention.op=attenuate":
-        f"{MASK} intervention.op intervention.ratio intervention.of intervention.attenuation intervention.live",
+        f"{MASK} intervention.op intervention.ratio intervention.ratio_of intervention.attenuation "
+        "intervention.attenuate_by",
     "intervention=mask intervention.op=gain":
-        f"{MASK} intervention.op intervention.ratio intervention.of intervention.gain",
-    "intervention=adaptive_mask": f"{MASK} intervention.live adaptive.alpha adaptive.alpha_step adaptive.tau "
+        f"{MASK} intervention.op intervention.ratio intervention.ratio_of intervention.gain",
+    "intervention=adaptive_mask": f"{MASK} intervention.attenuate_by adaptive.alpha adaptive.alpha_step adaptive.tau "
         "adaptive.tau_step adaptive.margin adaptive.rounds",
     "intervention=induce": f"{MASK} intervention.scale generation.max_new_tokens",
     "intervention=inject": f"{MASK} intervention.scale",
@@ -122,9 +123,9 @@ def test_what_no_address_holds_is_read_by_nothing(key: str, made: dict[str, Conf
         ("ablate_heads", "intervention.scale=2", "only by what is added to units"),
         ("ablate_circuit", "intervention.alpha=2", "only by steering"),
         ("circuit", "intervention.k=2", "not read by intervention=circuit"),
-        ("intervention=mask", "intervention.alpha=0.3", "reads kind, layers, op, ratio, of; leave it out"),
-        ("intervention=mask intervention.op=attenuate", "intervention.alpha=0.3", "of, live, attenuation; leave"),
-        ("intervention=mask intervention.op=gain", "intervention.scale=2", "ratio, of, gain; leave it out"),
+        ("intervention=mask", "intervention.alpha=0.3", "reads kind, layers, op, ratio, ratio_of; leave it out"),
+        ("intervention=mask intervention.op=attenuate", "intervention.alpha=0.3", "attenuate_by, attenuation; "),
+        ("intervention=mask intervention.op=gain", "intervention.scale=2", "ratio, ratio_of, gain; leave it out"),
         ("intervention=mask", "adaptive.rounds=2", "only by intervention=adaptive_mask"),
         ("intervention=mask", "elicitation=persona", "not read by dataset=dialogues, only by scenarios"),
         ("intervention=adaptive_mask", "intervention.ratio=0.5", "only by masks"),
@@ -204,7 +205,7 @@ def test_a_mask_has_a_strength_of_its_own(model: str) -> None:
         (["intervention.scale=1e5"], "intervention.scale=100000: far beyond"),
         (["intervention.select.alpha=[1e5]"], "intervention.select.alpha=100000: far beyond"),
         (["intervention.select.scale=[1e5]"], "intervention.select.scale=100000: far beyond"),
-        (["circuit.alphas=[1e5]"], "circuit.alphas=100000: far beyond"),
+        (["circuit.push_sizes=[1e5]"], "circuit.push_sizes=100000: far beyond"),
     ],
 )
 def test_strengths_out_of_range_are_one_line(words: list[str], said: str) -> None:

@@ -34,9 +34,8 @@ SAMPLES = load_splits(DatasetConfig(name="sev", limit=2, valences=["positive", "
 ALL = {(sample.id, name) for sample in SAMPLES for name in NAMES}
 READ = (Site.HEAD, Site.NEURON, Site.RESID_MID, Site.ATTN_ADD, Site.MLP_ADD)
 PROJECTIONS = (Site.HEAD, Site.NEURON)
-BEFORE_MLP = {  # the norm in front of the MLP, written out: not what `LM` says
+BEFORE_MLP = {  # the norm in front of the MLP where it is not post_attention_layernorm, written out: not what `LM` says
     **dict.fromkeys(("gemma2", "gemma3_text"), "pre_feedforward_layernorm"),
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "post_attention_layernorm"),
     "gpt2": "ln_2",
 }
 
@@ -60,7 +59,7 @@ def vectors(lm: LM) -> Tensor:
 
 def scored(lm: LM, layer: int, mid: Tensor, v: Tensor) -> Tensor:
     """Return the projection of resid_mid and of the MLP's input on ``v``."""
-    norm = lm.blocks[layer].get_submodule(BEFORE_MLP[lm.config.model_type])
+    norm = lm.blocks[layer].get_submodule(BEFORE_MLP.get(lm.config.model_type, "post_attention_layernorm"))
     with torch.no_grad():
         return torch.stack([mid @ v, norm(mid.clone()) @ v])
 

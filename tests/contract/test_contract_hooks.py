@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from support import twin
+from support.modules import final_norm
 from support.twin import (
     EDITED_SITES,
     IDS,
@@ -117,8 +118,7 @@ def block_inputs(lm: LM, edits: Sequence[Edit], cond: int) -> list[Tensor]:
     def keep(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         inputs.append(args[0] if args else kwargs["hidden_states"])
 
-    norm = lm.model.get_submodule("transformer.ln_f" if lm.config.model_type == "gpt2" else "model.norm")
-    handles = [m.register_forward_pre_hook(keep, with_kwargs=True) for m in (*lm.blocks, norm)]
+    handles = [m.register_forward_pre_hook(keep, with_kwargs=True) for m in (*lm.blocks, final_norm(lm))]
     scores(lm, IDS, PROMPT, edits, cond)
     for handle in handles:
         handle.remove()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.modules import final_norm, gated, norms, parent, queries, ups
 from support.twin import TOLERANCE, gap, prompt, width
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from emo.model.families import FAMILIES, LLAMA, Family, family_of
 from emo.model.hooks import reading
 from emo.model.lm import LM
 from emo.model.prefix_tree import TokenTrees, plain_block
-from emo.model.tiny import BLOCKS, FFN, HEADS, WIDTH
+from emo.model.tiny import BLOCKS, FFN, HEADS, TINY, WIDTH
 from emo.model.verify import verify
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -63,7 +64,7 @@ def with_row(lm: LM, **changed: tuple[str, str]) -> LM:
 
 def test_sizes_are_those_of_the_weights(lm: LM) -> None:
     """Head width taken as hidden / heads is wrong on Qwen3 and Gemma."""
-    head_dim = 12 if lm.config.model_type in ("qwen3", "gemma2", "gemma3_text") else 8
+    head_dim = TINY[lm.spec.id].extra.get("head_dim", WIDTH // HEADS)
     assert (lm.n_layers, lm.d, lm.h, lm.p, lm.f) == (BLOCKS, WIDTH, HEADS, head_dim, FFN)
     seen = read(lm)
     widths = {Site.HEAD: HEADS * head_dim, Site.NEURON: FFN, Site.GATE: FFN}
@@ -100,7 +101,7 @@ def test_last_resid_post_is_before_the_final_norm(lm: LM) -> None:
     last = read(lm, [Site.RESID_POST])[Site.RESID_POST, lm.n_layers - 1]
     with torch.inference_mode():
         normed = lm.model.base_model(input_ids=torch.tensor([IDS]), use_cache=False).last_hidden_state[0]
-    norm = lm.model.get_submodule("transformer.ln_f" if lm.config.model_type == "gpt2" else "model.norm")
+    norm = final_norm(lm)
     assert gap(last, normed) > 1e-2
     assert gap(norm(last), normed) <= TOLERANCE
 
@@ -137,20 +138,18 @@ def test_neurons_sum_to_the_mlp_output(lm: LM) -> None:
         assert gap(total, before) <= TOLERANCE
         if norm is not None:
             assert gap(lm.blocks[layer].get_submodule(norm)(total), seen[Site.MLP_ADD, layer]) <= TOLERANCE
-        if lm.config.model_type != "gpt2":
-            assert gap(x, seen[Site.GATE, layer] * submodule_io(lm, layer, "mlp.up_proj")[1]) <= TOLERANCE
+        if gated(lm):
+            up = submodule_io(lm, layer, ups(lm, layer)[0])[1][:, -lm.f :]
+            assert gap(x, seen[Site.GATE, layer] * up) <= TOLERANCE
 
 
 @pytest.mark.parametrize("unit", [0, 2])
 def test_slices_belong_to_their_head_and_neuron(lm: LM, unit: int) -> None:
     """Heads in another order: other query weights of one head must change that head's slice alone."""
     other = LM(copy.deepcopy(lm.model), lm.tokenizer, lm.spec)
-    gpt2 = lm.config.model_type == "gpt2"
     columns = slice(unit * lm.p, (unit + 1) * lm.p)
-    query = other.blocks[0].get_submodule("attn.c_attn" if gpt2 else "self_attn.q_proj").weight
-    up = other.blocks[0].get_submodule("mlp.c_fc" if gpt2 else "mlp.up_proj").weight
-    (query.T if gpt2 else query)[columns] *= -1
-    (up.T if gpt2 else up)[unit] *= -1
+    queries(other, 0)[columns] *= -1
+    ups(other, 0)[1][unit] *= -1
     sites = [Site.HEAD, Site.NEURON]
     after, before = read(other, sites), read(lm, sites)
     moved = {s: (after[s, 0] != before[s, 0]).any(0) for s in sites}
@@ -196,9 +195,12 @@ def test_verify_names_a_missing_module(lm: LM, site: Site) -> None:
 )
 def test_verify_refuses_a_wrong_module(lm: LM, site: Site, place: tuple[str, str], named: str) -> None:
     """A row that names an existing but other module must not end in a figure."""
-    path = place[0]
-    if lm.config.model_type == "gpt2":
-        path = {"input_layernorm": "ln_1", "self_attn": "attn", "mlp.down_proj": "mlp.c_proj"}.get(path, path)
+    path = {
+        "input_layernorm": norms(lm.blocks[0])[0],
+        "self_attn": parent(lm, Site.HEAD),
+        "mlp": parent(lm, Site.NEURON),
+        "mlp.down_proj": lm.family.sites[Site.NEURON][0],
+    }[place[0]]
     if site is Site.HEAD and lm.h * lm.p == lm.f:
         path = "mlp"  # the two widths happen to be equal
     with pytest.raises(UserError) as error:

@@ -108,13 +108,13 @@ def test_direct_effect_finds_them(lm: LM, stats: dict[Site, Statistics]) -> None
     v = torch.nn.functional.normalize(mean - mean.mean(0), dim=-1).double()
     weights = torch.stack([lm.projection(Site.NEURON, layer)[0] for layer in range(LAYERS)]).double()
     firing = torch.stack([stats[Site.NEURON].mean(c) for c in range(len(CLASSES))])
-    found = selectors.direct_effect(firing * torch.einsum("cld,ldf->clf", v, weights), RATIO)
+    found = selectors.direct_effect(stats[Site.GATE], RATIO, firing * torch.einsum("cld,ldf->clf", v, weights))
     assert (recall(found) >= 0.9).all(), recall(found)
 
 
 def test_random_units_do_not(stats: dict[Site, Statistics]) -> None:
     """Neither from all blocks, nor from the blocks of the planted ones, where they are not avoided."""
-    drawn = [recall(selectors.random_units((len(CLASSES), LAYERS, FFN), RATIO, seed)) for seed in range(10)]
+    drawn = [recall(selectors.random_units(stats[Site.GATE], RATIO, seed)) for seed in range(10)]
     assert torch.stack(drawn).mean() <= 0.2
     best = selectors.cas(stats[Site.GATE], RATIO)
     for seed in range(10):

@@ -183,7 +183,7 @@ def test_mad_sets_and_scores_are_those_by_hand() -> None:
 def test_direct_effect_is_signed() -> None:
     """A neuron that takes away from its class is last, however strong."""
     scores = torch.tensor([[[1.0, -9.0], [3.0, 2.0]], [[0.0, 4.0], [-5.0, 1.0]]])
-    found = selectors.direct_effect(scores, 1.0)
+    found = selectors.direct_effect(statistics(torch.zeros(2, 2, 2), [1, 1]), 1.0, scores)
     assert sets(found) == [[(1, 0), (1, 1)], [(0, 1), (1, 1)]]
 
 
@@ -196,8 +196,8 @@ def test_sets_are_within_budget_and_range(stats: Statistics, ratio: float, seed:
         selectors.lap(stats, ratio),
         selectors.mad(stats, ratio),
         selectors.cas(stats, ratio),
-        selectors.direct_effect(stats.total, ratio),
-        selectors.random_units((classes, n_layers, width), ratio, seed),
+        selectors.direct_effect(stats, ratio, stats.total),
+        selectors.random_units(stats, ratio, seed),
     ]
     lape = [selectors.lape(stats, ratio, f, a) for f in (True, False) for a in selectors.ASSIGNMENTS]
     for selection in [*equal, *lape]:
@@ -215,11 +215,12 @@ def test_sets_are_within_budget_and_range(stats: Statistics, ratio: float, seed:
 
 def test_random_units_are_spread_over_all_blocks() -> None:
     """Other ones for every class and seed, the same ones again."""
-    made = selectors.random_units((3, 8, 100), 0.3, 0)
+    stats = statistics(torch.zeros(8, 100, 3), [1, 1, 1])
+    made = selectors.random_units(stats, 0.3, 0)
     assert made.selector == "random"
     assert (selectors.counts(made, 8) > 0).all()
-    assert sets(made) == sets(selectors.random_units((3, 8, 100), 0.3, 0))
-    different = [*sets(made), *sets(selectors.random_units((3, 8, 100), 0.3, 1))]
+    assert sets(made) == sets(selectors.random_units(stats, 0.3, 0))
+    different = [*sets(made), *sets(selectors.random_units(stats, 0.3, 1))]
     assert len({tuple(own) for own in different}) == 6
 
 

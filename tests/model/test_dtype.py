@@ -119,7 +119,7 @@ STEER = ("intervention=steer", "intervention.alpha=1", "intervention.layers=1-2"
 CIRCUIT = (
     "intervention=circuit",
     "circuit.budget=20",
-    "circuit.stable=1-2",
+    "circuit.reference_layers=1-2",
     "circuit.layers=all",
     "intervention.scale=0.5",
     "control.circuits=[random_circuit,matched_steer]",

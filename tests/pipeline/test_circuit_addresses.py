@@ -69,7 +69,10 @@ def test_which_stages_a_key_of_circuits_changes(tmp_path: Path) -> None:
             f"circuit.{key}": (False, False, True, True)
             for key in ("budget", "split", "floor", "cap", "allocation", "layers")
         },
-        **{f"circuit.{key}": (False, True, True, True) for key in ("alphas", "sigma", "final", "stable")},
+        **{
+            f"circuit.{key}": (False, True, True, True)
+            for key in ("push_sizes", "sigma", "importance_at", "reference_layers")
+        },
         **dict.fromkeys(("circuit.dose", "circuit.head_tokens"), (False, False, False, True)),
         "intervention.select.scale": (False, False, False, True),
         "intervention.select.alpha": (False, False, False, False),

@@ -27,7 +27,7 @@ from emo.results.estimates import estimates, long_table
 pytestmark = pytest.mark.usefixtures("quiet")
 SMALL = (
     "intervention=circuit", "emotions.names=[anger,fear]", "dataset.valences=[positive]", "control.seeds=1",
-    "generation.max_new_tokens=5", "circuit.budget=24", "circuit.alphas=[0.3]", "circuit.floor=[1,1]",
+    "generation.max_new_tokens=5", "circuit.budget=24", "circuit.push_sizes=[0.3]", "circuit.floor=[1,1]",
 )  # fmt: skip
 FEW = ("control.circuits=[random_circuit]", "control.score_seeds=1")
 PROJECTED = ("evaluator=projection", "control.circuits=[]", "control.score_seeds=1")
@@ -160,8 +160,8 @@ def test_the_planted_circuit_is_taken_and_moves_the_states(tmp_path: Path, monke
     describe, sizes = addresses.describe, {"n_layers": lm.n_layers, "n_heads": lm.h, "n_neurons": lm.f}
     monkeypatch.setattr(addresses, "describe", lambda *a: describe(*a)._replace(commit="planted", **sizes))
     monkeypatch.setattr(extracted, "load", lambda _: lm)
-    words = (f"emotions.names=[{','.join(NAMES)}]", "elicitation=paper", "circuit.stable=3-5", "circuit.budget=12",
-             "circuit.split=0.5", "evaluator=projection", "control.circuits=[random_circuit]",
+    words = (f"emotions.names=[{','.join(NAMES)}]", "elicitation=paper", "circuit.reference_layers=3-5",
+             "circuit.budget=12", "circuit.split=0.5", "evaluator=projection", "control.circuits=[random_circuit]",
              "control.score_seeds=3", "intervention=circuit", "dataset.valences=[positive]")  # fmt: skip
     job = Job(config(tmp_path, *words))
     for e in range(len(NAMES)):
@@ -182,10 +182,10 @@ WRONG = {
     "circuit.split=2": "circuit.split=2: a number from 0 to 1",
     "circuit.path=missing": "circuit.path=missing: neither circuit.json nor",
     "circuit.cap=0": "circuit.cap=0",
-    "circuit.alphas=[0]": "circuit.alphas: 0 pushes nothing",
+    "circuit.push_sizes=[0]": "circuit.push_sizes: 0 pushes nothing",
     "circuit.allocation=deepfirst": "did you mean deep_first?",
     "circuit.layers=90": "circuit.layers=90: there is no block 90; the model has 4 blocks",
-    "circuit.stable=9": "circuit.stable=9: there is no block 9",
+    "circuit.reference_layers=9": "circuit.reference_layers=9: there is no block 9",
     "control.circuits=[foo]": "control.circuits: foo is not one of random_circuit,",
     "intervention.scale={envy:1}": "intervention.scale: one number for each of anger, fear is needed",
     "intervention.scale=much": "intervention.scale=much: much is no finite number; type a number",

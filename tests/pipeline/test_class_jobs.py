@@ -80,7 +80,7 @@ def test_the_neurons_of_an_arm(tmp_path: Path) -> None:
         assert pairs(drawn) != pairs(again)
         other = job._mask(by_name["other_emotion@ratio=1"], 0, target).units
         assert pairs(other) == [(a, b) for a, b in pairs(whole.sets[(target + 1) % 3]) if a in (1, 2)]
-    anew = make_job(made(tmp_path, "intervention.of=population", "intervention.ratio=[0.1,0.3]"))
+    anew = make_job(made(tmp_path, "intervention.ratio_of=population", "intervention.ratio=[0.1,0.3]"))
     assert isinstance(anew, ClassJob)
     sizes = [len(anew._mask(arm, 0, 0).units.unit) for arm in anew.arms if arm.pick == "own"]
     assert sizes == [len(anew.finder.selected("lape", ratio).sets[0].unit) for ratio in (0.1, 0.3)]
@@ -177,7 +177,7 @@ READ = {  # words of the job -> keys that its result depends on, with another va
     "intervention=mask": {
         "selector.ratio": 0.3, "selector.site": "neuron", "selector.tokens": "last", "selector.filter": False,
         "selector.assignment": "argmax", "selector.space": "joint", "selector.name": "cas", "intervention.ratio": 0.5,
-        "intervention.of": "population", "intervention.op": "mean", "intervention.layers": "1-2",
+        "intervention.ratio_of": "population", "intervention.op": "mean", "intervention.layers": "1-2",
         "evaluator.answer": "parsed", "evaluator.score": "mean",
         "control.seeds": 1, "seed": 1, "dataset.limit": 1, "evaluator.bootstrap": 30, "dtype": "bfloat16",
     },

@@ -115,8 +115,8 @@ def test_parts_have_their_share_of_every_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [
-    ("intervention.of=population",), ("intervention.of=population", "intervention.ratio=[0.5,1.0]"),
-    ("intervention=adaptive_mask", "intervention.of=population", "intervention.ratio=0.1"),
+    ("intervention.ratio_of=population",), ("intervention.ratio_of=population", "intervention.ratio=[0.5,1.0]"),
+    ("intervention=adaptive_mask", "intervention.ratio_of=population", "intervention.ratio=0.1"),
 ])  # fmt: skip
 def test_a_share_of_the_population_is_a_share(tmp_path: Path, words: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=r"below 1, of masks only; type intervention=mask intervention\.ratio="):

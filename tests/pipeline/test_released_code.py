@@ -16,7 +16,7 @@ from emo.pipeline.scenario import Job
 pytestmark = pytest.mark.usefixtures("quiet")
 SMALL = (
     "emotions.names=[anger,fear]", "dataset.valences=[positive]", "control.circuits=[random_circuit]",
-    "control.seeds=1", "control.score_seeds=1", "circuit.budget=24", "circuit.alphas=[0.3]", "circuit.floor=[1,1]",
+    "control.seeds=1", "control.score_seeds=1", "circuit.budget=24", "circuit.push_sizes=[0.3]", "circuit.floor=[1,1]",
     "intervention.scale=2",
 )  # fmt: skip
 
@@ -26,7 +26,7 @@ def test_all_readings_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     made = config(tmp_path, "experiment=released_code", *SMALL)
     c = made.circuit
     assert (made.attribution.score_at, made.directions.last) == ("mlp_input", "normed")
-    assert (c.sigma, c.final, c.head_tokens) == ("residual", "normed", "all")
+    assert (c.sigma, c.importance_at, c.head_tokens) == ("residual", "normed", "all")
     assert (made.generation.decoding, made.intervention.kind, made.name) == ("paper", "circuit", "released_code")
     assert run_job(made) == 0
     [path] = tmp_path.glob("released_code/*/result.json")

@@ -42,7 +42,7 @@ READ = (  # what a stage does read
     ("directions", "directions.baseline", "neutral"), ("directions", "directions.tokens", "reply_mean"),
     ("directions", "elicitation.template", "persona"), ("directions", "dataset.limit", 3),
     ("attribution", "attribution.score_at", "mlp_input"), ("attribution", "circuit.delta_baseline", "neutral"),
-    ("attribution", "directions.baseline", "neutral"), ("importance", "circuit.alphas", [0.2]),
+    ("attribution", "directions.baseline", "neutral"), ("importance", "circuit.push_sizes", [0.2]),
     ("importance", "circuit.sigma", "residual"), ("importance", "directions.baseline", "neutral"),
     ("circuit", "circuit.budget", 9), ("circuit", "circuit.cap", 0.3), ("circuit", "circuit.sigma", "residual"),
     ("none", "generation.max_new_tokens", 5), ("prompt", "generation.max_new_tokens", 5),

@@ -31,11 +31,6 @@ SECRETS = {name: f"s3cret-{name}" * 4 for name in ("WANDB_API_KEY", "OPENAI_API_
 TRACKER = TrackerConfig(name="wandb", project="tests", tags=["one", "two"])
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "sweep"
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give W&B a home of its own, secrets to leak, and one process for all tests, which is slow to start."""

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from emo.cli.launch.claims import FOLDER
 from emo.cli.plan import Plan, Planned
+from emo.config.renamed import stored
 from emo.config.schema import Config
 from emo.core.errors import UserError
 from emo.core.sealed import DamagedError, read_sealed, seal
@@ -59,7 +60,7 @@ def read_jobs(path: Path) -> list[list[Work]]:
 
 
 def _config(values: dict[str, object]) -> Config:
-    made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+    made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), stored(values)))
     if not isinstance(made, Config):
         raise TypeError(type(made).__name__)
     return made
