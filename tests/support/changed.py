@@ -92,7 +92,8 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "paths.outputs": "elsewhere",
     "paths.store": "elsewhere",
 }
-CIRCUIT_KEYS = "delta_baseline budget split floor cap allocation layers dose head_tokens reference_layers push_sizes sigma importance_at"
+CIRCUIT_KEYS = "delta_baseline budget split floor cap allocation layers dose head_tokens reference_layers push_sizes "
+CIRCUIT_KEYS += "sigma importance_at"
 UNCHANGED = {  # keys that change no number; written out: one that the code forgets must not leave this list with it
     "model.name": "a label; the address holds source, id and commit",
     "model.revision": "resolved to a commit, which the address holds; tiny models have none",
