@@ -34,7 +34,8 @@ WRITTEN_LATER = {"docs/extend.md"}  # a page may link to it before it is there
 SECTIONS = re.compile(r"\bmethods,? \(?(\d+(?:\.\d+)*(?:(?:, | and |-)\d+(?:\.\d+)*)*)", re.IGNORECASE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PRESETS = ("sweeps=", "experiment=", "cluster=", "hydra.")  # words that decide what a sweep is
-LINE = re.compile(r"^(?:[ \t]*\$ )?((?:python run\.py|emo) .*)$", re.MULTILINE)
+LINE = re.compile(r"^(?:\$ )?((?:python run\.py|emo) .*)$", re.MULTILINE)
+FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def text(path: Path) -> str:
@@ -213,7 +214,7 @@ def composers() -> Iterator[Composers]:
 
 def typed(page: Path) -> list[str]:
     """Return the command lines of a page, without their comments."""
-    return [" ".join(line.split()) for line in LINE.findall(text(page))]
+    return [line for block in FENCED.findall(text(page)) for line in LINE.findall(block)]
 
 
 def refuse(composers: Composers, line: str) -> None:
@@ -229,7 +230,7 @@ def refuse(composers: Composers, line: str) -> None:
     refuse_unread(own, configs)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if LINE.search(text(page))], ids=by_name)
+@pytest.mark.parametrize("page", [page for page in PAGES if typed(page)], ids=by_name)
 def test_every_command_line_of_a_page_is_accepted(
     composers: Composers, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
