@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_dir
+from support.jobs import compose
 
-from emo.config.check import CHOICES, REPOSITORY, to_config
+from emo.config.check import CHOICES
 from emo.config.error_text import known_keys
 from emo.config.interventions import kinds as kinds_of
 from emo.config.kinds import KINDS as CLASS_KINDS
@@ -62,11 +62,7 @@ FIXED = ("model", "paths", "elicitation", "directions", "dataset")  # sections t
 def made() -> dict[str, Config]:
     """Return the configuration of every line of words that a test of this file needs."""
     words = {kind: f"intervention={kind} evaluator=margin" for kind in SCENARIOS} | {line: line for line in CLASSES}
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return {
-            key: to_config(compose("config", overrides=["model=tiny_llama", *line.split()]))
-            for key, line in words.items()
-        }
+    return {key: compose(["model=tiny_llama", *line.split()]) for key, line in words.items()}
 
 
 @pytest.mark.parametrize("kind", SCENARIOS)
@@ -149,8 +145,7 @@ def test_one_job_that_reads_it_is_enough(made: dict[str, Config]) -> None:
 
 def test_what_a_choice_brings_along_is_read_with_it(made: dict[str, Config]) -> None:
     def with_words(*words: str) -> Config:
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            return to_config(compose("config", overrides=["model=tiny_llama", *words]))
+        return compose(["model=tiny_llama", *words])
 
     judge = unread(with_words("evaluator=openai_judge", "tracker=wandb"))
     assert not {"evaluator.model", "evaluator.questions", "evaluator.retries", "tracker.mode"} & set(judge)
@@ -169,8 +164,7 @@ def test_what_a_choice_brings_along_is_read_with_it(made: dict[str, Config]) -> 
 
 
 def mask(*words: str) -> Config:
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return to_config(compose("config", overrides=["intervention=mask", "control=none", *words]))
+    return compose(["intervention=mask", "control=none", *words])
 
 
 def strengths(*words: str) -> dict[str, float]:
@@ -216,6 +210,6 @@ def test_strengths_out_of_range_are_one_line(words: list[str], said: str) -> Non
 
 def test_a_scale_per_emotion_has_the_same_range() -> None:
     words = ["intervention=circuit", "emotions.names=[anger,fear]", "intervention.scale={anger: 1, fear: 1e9}"]
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"), pytest.raises(UserError) as refused:
-        to_config(compose("config", overrides=words))
+    with pytest.raises(UserError) as refused:
+        compose(words)
     assert str(refused.value).startswith("intervention.scale.fear=1e+09: far beyond")

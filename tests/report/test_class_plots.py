@@ -25,7 +25,7 @@ from emo.report.plots import (
 from emo.report.plots.class_curves import _apart
 from emo.results.arm_order import sort_arms
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.long]  # every figure is drawn
 
 NAMES = ["anger", "sadness", "happiness", "fear", "surprise", "disgust"]
 SIZES = [(2, 2), (6, 30), (5, 48), (1, 1)]  # classes, blocks
