@@ -27,6 +27,7 @@ from emo.config.error_text import explain
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.kinds import SELECTORS, check_classes
 from emo.config.layers import check_layers
+from emo.config.own_evaluator import check_evaluator
 from emo.config.schema import Config
 from emo.config.store_paths import absolute, stores
 from emo.core import home
@@ -81,7 +82,6 @@ CHOICES = {
     "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),
     "intervention.tokens": ("every_step", "prompt_last", "all"),
-    "evaluator.name": ("classifier", "hf_classifier", "openai_judge", "margin", "projection", "prediction"),
     "evaluator.answer": ("choice", "parsed"),
     "evaluator.score": ("calibrated", "sum", "mean"),
     "tracker.name": ("none", "wandb"),
@@ -185,6 +185,7 @@ def _check(config: Config) -> None:
         raise UserError(f"device={config.device}: type auto, cpu, cuda, cuda:0 or mps")
     if not FOLDER.fullmatch(config.name):
         raise UserError(f"name={config.name}: a folder name of letters, digits, '.', '_' and '-' is needed")
+    check_evaluator(config)
     check_emotions(config)
     _subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
     _subset("control.arms", config.control.arms, CONTROLS, at_least=0)

@@ -169,6 +169,8 @@ def unknown_key(key: str) -> str:
         return f"{key}: secrets are read from the environment only; type export {variable}=..."
     section, _, last = key.rpartition(".")
     keys = known_keys()
+    if section in keys:  # a key of a user's own, beside those that are there
+        return f"{key}: not there yet; type +{key}=VALUE"
     inside = [name for name in keys if section and name.startswith(f"{section}.")]
     elsewhere = [name for name in keys if name.rpartition(".")[2] == last]
     hint = f"; did you mean {elsewhere[0]}?" if elsewhere else nearest(key, inside or [*GROUPS, *keys])

@@ -278,7 +278,7 @@ class Addresses:
         for section, keys in {
             "model": ("name", "revision", "device_map"),
             "dataset": ("name", "path", "test_path", *labelled),
-            "evaluator": ("base_url", *ASKING_KEYS),  # the address is in the labeller's
+            "evaluator": ("base_url", "metrics", *ASKING_KEYS),  # the address is in the labeller's
         }.items():
             for key in keys:
                 config[section].pop(key)
