@@ -24,6 +24,7 @@ from emo.find.circuit_similarity import find_circuit
 from emo.find.directions import shuffled_draws
 from emo.measure.classifier import classifier_address
 from emo.measure.labels import labeller_address
+from emo.measure.reply_metrics import metrics_inputs
 from emo.model.lm import ModelSpec
 from emo.model.load import describe
 from emo.model.machine import made_by
@@ -297,6 +298,7 @@ class Addresses:
         return self.address(
             "result",
             config=config, data=self.splits.digest, versions=VERSIONS, texts=texts, labels=labels, circuit=circuit,
+            **metrics_inputs(self.config),
         )  # fmt: skip
 
     @cached_property

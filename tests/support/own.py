@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from emo.core.errors import UserError
 
@@ -34,5 +35,54 @@ class Same:
         return [self.given] * (len(texts) * self.times)
 
 
+class Marks:
+    """Counts question marks; it does not measure an empty reply."""
+
+    name, label, better, neutral = "marks", "marks (per reply)", "higher", 0.0
+
+    def value(self, reply: str) -> float | None:
+        return float(len(reply) % 4) if reply else None
+
+
 class Mute:
     """Has no label()."""
+
+
+class _Metric:
+    name, label, better, neutral = "spaces", "spaces (per reply)", None, None
+
+    def value(self, reply: str) -> Any:
+        return reply.count(" ")
+
+
+class Taken(_Metric):
+    name = "accuracy"
+
+
+class Reply(_Metric):
+    name = "reply"
+
+
+class Twice(_Metric):
+    name = "marks"
+
+
+class Spelt(_Metric):
+    name = "Spelt so"
+
+
+class Upwards(_Metric):
+    better = "up"
+
+
+class Needy(_Metric):
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+
+
+class Words(_Metric):
+    def value(self, reply: str) -> Any:
+        return "many" if reply else "none"
+
+
+SPACES = _Metric()  # an object will do
