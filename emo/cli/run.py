@@ -21,8 +21,8 @@ from emo.core import console, stopping
 from emo.core.console import format_estimate
 from emo.core.disk import DiskFullError, writing
 from emo.core.errors import UserError
+from emo.core.metrics import headline, own_metrics
 from emo.core.stats import Estimate
-from emo.core.types import HEADLINE
 from emo.data.labelled import remarks
 from emo.data.scenarios import joined_line
 from emo.measure import unjudged
@@ -41,6 +41,7 @@ from emo.results.result_file import comparison_line, find_result, write_failed
 from emo.results.table import read_result
 
 CONSOLE_COLUMNS = 8  # of the headline; the report has all
+CONSOLE_OWN = 2  # beside them, of a user's own
 COMPARED = 10  # more comparisons are not printed
 
 
@@ -140,8 +141,10 @@ def _introduce(job: AnyJob) -> None:
 def _show(result: dict[str, Any], folder: Path, config: Config, command: str) -> None:
     """Print the table of a result, where its files are, and what to type next."""
     arms, kind = result["arms"], config.intervention.kind
-    listed = HEADLINE if on_classes(config) else HEADLINE[:CONSOLE_COLUMNS]
+    listed = headline(None if on_classes(config) else CONSOLE_COLUMNS)
     columns = [m for m in listed if any(m in metrics for metrics in arms.values())]
+    many = [m for m in columns if m in own_metrics()][CONSOLE_OWN:]
+    columns = [m for m in columns if m not in many]
     rows = [[arm, *(cell(metrics.get(m)) for m in columns)] for arm, metrics in arms.items()]
     n = max((x["n"] for metrics in arms.values() for x in metrics.values()), default=0)
     over, pairs = ("groups", "text-class") if on_classes(config) else ("scenarios", "prompt-emotion")
@@ -219,7 +222,7 @@ def cell(x: dict[str, Any] | None) -> Estimate:
 def _short(result: dict[str, Any]) -> str:
     """Return one line for a job of a sweep: every arm's value of the first metric that was measured."""
     arms = result["arms"]
-    metric = next((m for m in HEADLINE[1:] if any(m in metrics for metrics in arms.values())), None)
+    metric = next((m for m in headline()[1:] if any(m in metrics for metrics in arms.values())), None)
     values = ", ".join(f"{arm} {format_estimate(cell(m[metric]))}" for arm, m in arms.items() if metric in m)
     left_out = f", {n} unjudged replies in no mean" if (n := unjudged.total(result)) else ""
     return f"  {metric}: {values}{left_out} ({result['wall_s']:.0f} s)"

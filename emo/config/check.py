@@ -20,10 +20,11 @@ from emo.config.choices import (
 )
 from emo.config.data_files import check_files
 from emo.config.emotions import check_emotions
-from emo.config.error_text import explain
+from emo.config.error_text import SECRET, explain
 from emo.config.interventions import KINDS, on_circuit
 from emo.config.kinds import check_classes, check_selector
 from emo.config.layers import check_layers
+from emo.config.own_evaluator import check_evaluator
 from emo.config.renamed import moved
 from emo.config.schema import Config
 from emo.config.store_paths import absolute, stores
@@ -52,7 +53,6 @@ CHOICES = {
     "generation.decoding": ("same", "no_repeat", "paper"),
     "directions.baseline": ("emotions_mean", "neutral"),
     "directions.tokens": ("prompt_last", "reply_mean"),
-    "intervention.kind": tuple(KINDS),
     "intervention.op": ("zero", "mean", "attenuate", "gain"),
     "intervention.ratio_of": ("set", "population"),
     "intervention.attenuate_by": ("live", "mean"),
@@ -72,7 +72,6 @@ CHOICES = {
     "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),
     "intervention.tokens": ("every_step", "prompt_last", "all"),
-    "evaluator.name": ("classifier", "hf_classifier", "openai_judge", "margin", "projection", "prediction"),
     "evaluator.answer": ("choice", "parsed"),
     "evaluator.score": ("calibrated", "sum", "mean"),
     "tracker.name": ("none", "wandb"),
@@ -159,10 +158,10 @@ def _missing(key: str) -> None:
 
 
 def _check(config: Config) -> None:
-    own = _own(config)
     for key, allowed in CHOICES.items():
-        if key not in own:
-            check_choice(key, _at(config, key), allowed)
+        check_choice(key, _at(config, key), allowed)
+    _kind(config)
+    _secrets(config)
     for key, least in AT_LEAST.items():
         value = _at(config, key)
         if isinstance(value, int) and value < least:
@@ -177,6 +176,7 @@ def _check(config: Config) -> None:
         raise UserError(f"device={config.device}: type auto, cpu, cuda, cuda:0 or mps")
     if not FOLDER.fullmatch(config.name):
         raise UserError(f"name={config.name}: a folder name of letters, digits, '.', '_' and '-' is needed")
+    check_evaluator(config)
     check_emotions(config)
     check_selector(config.selector.name, config.selector._target_)
     check_subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
@@ -207,16 +207,24 @@ def _check(config: Config) -> None:
         check_layers(layers, key="intervention.select.layers")
 
 
-def _own(config: Config) -> set[str]:
-    """Return the keys that name something of a user's own, after a look at these names."""
-    own = {"intervention.kind": (config.intervention, KINDS)}
-    keys = {key for key, (section, _) in own.items() if section._target_ is not None}
-    for key in keys:
-        name = _at(config, key)
-        if name in own[key][1] or not FOLDER.fullmatch(str(name)):
-            section = key.partition(".")[0]
-            raise UserError(f"{key}={name}: with {section}._target_ type a name of its own, of letters, digits and '_'")
-    return keys
+def _kind(config: Config) -> None:
+    """Check the name of an intervention; one of a user's own has a name that is free."""
+    given = config.intervention
+    if given._target_ is None:
+        check_choice("intervention.kind", given.kind, tuple(KINDS))
+    elif given.kind in KINDS or not FOLDER.fullmatch(given.kind):
+        raise UserError(
+            f"intervention.kind={given.kind}: with intervention._target_ type a name of its own, of letters, digits "
+            f"and _, none of {', '.join(KINDS)}"
+        )
+
+
+def _secrets(config: Config) -> None:
+    """Refuse secrets among the settings of a user's own classes: every result holds these."""
+    for section in ("intervention", "selector", "evaluator"):
+        for key in getattr(config, section).settings or {}:
+            if SECRET.search(str(key)):
+                raise UserError(f"{section}.settings.{key}: secrets are read from the environment only; leave it out")
 
 
 def _at(config: Config, key: str) -> object:

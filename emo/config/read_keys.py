@@ -95,6 +95,11 @@ def replies(c: Config) -> bool:
     return c.evaluator.name != "projection" or extracted or chosen(c)
 
 
+def of_replies(c: Config) -> bool:
+    """Return whether replies to test scenarios are measured."""
+    return scenarios(c) and c.evaluator.name != "projection"
+
+
 def assembled(c: Config) -> bool:
     """Return whether a circuit is found from the job's own data."""
     return on_circuit(c) and c.circuit.path is None
@@ -213,12 +218,14 @@ RULES: tuple[Rule, ...] = (
          "evaluator=openai_judge, hf_classifier", "evaluator", ANY),
     Rule(("evaluator.labels",), lambda c: c.evaluator.name == "hf_classifier", "evaluator=hf_classifier", "evaluator",
          ANY),
+    Rule(("evaluator._target_", "evaluator.settings"), lambda c: c.evaluator._target_ is not None,
+         "an evaluator of your own: evaluator._target_=MODULE.Class", "evaluator"),
+    Rule(("evaluator.metrics",), of_replies, "evaluators of replies", "evaluator"),
     Rule(("evaluator.base_url", "evaluator.questions", *(f"evaluator.{key}" for key in ASKING_KEYS)), of_judge,
          "evaluator=openai_judge", "evaluator", ANY),
-    Rule(("evaluator.kl_tokens",), lambda c: scenarios(c) and c.evaluator.name != "projection",
-         "evaluators of replies", "evaluator", ANY),
+    Rule(("evaluator.kl_tokens",), of_replies, "evaluators of replies", "evaluator", ANY),
     Rule(("evaluator.min_distinct3", "evaluator.min_distinct4", "evaluator.max_nonwords"),
-         lambda c: scenarios(c) and (c.evaluator.name != "projection" or chosen(c)), "evaluators of replies",
+         lambda c: of_replies(c) or (scenarios(c) and chosen(c)), "evaluators of replies",
          "evaluator", ANY),
     # trackers
     Rule(tuple(f"tracker.{key}" for key in ("mode", "project", "entity", "group", "tags")),

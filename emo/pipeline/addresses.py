@@ -27,6 +27,7 @@ from emo.find.circuit_similarity import find_circuit
 from emo.find.directions import shuffled_draws
 from emo.measure.classifier import classifier_address
 from emo.measure.labels import labeller_address
+from emo.measure.reply_metrics import metrics_inputs
 from emo.model.lm import ModelSpec
 from emo.model.load import describe
 from emo.model.machine import made_by
@@ -285,7 +286,7 @@ class Addresses:
         for section, keys in {
             "model": ("name", "revision", "device_map"),
             "dataset": ("name", "path", "test_path", "_target_", *labelled),  # the data's digest holds the files
-            "evaluator": ("base_url", *ASKING_KEYS),  # the address is in the labeller's
+            "evaluator": ("base_url", "metrics", *ASKING_KEYS),  # the address is in the labeller's
         }.items():
             for key in keys:
                 config[section].pop(key)
@@ -305,6 +306,7 @@ class Addresses:
         return self.address(
             "result",
             config=config, data=self.splits.digest, versions=VERSIONS, texts=texts, labels=labels, circuit=circuit,
+            **metrics_inputs(self.config),
         )  # fmt: skip
 
     @cached_property

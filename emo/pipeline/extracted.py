@@ -23,8 +23,9 @@ from emo.find.directions import ATTN, MLP, Shuffled
 from emo.find.extraction import accepted, extract, probe_states
 from emo.find.reference import Reference, reference
 from emo.find.sublayer_importance import sublayer_importance
+from emo.measure.classifier import label_rows
 from emo.measure.encoder import encoder_folder
-from emo.measure.labels import check_labels, label_rows
+from emo.measure.labels import check_labels
 from emo.model.fingerprint import fingerprint
 from emo.model.lm import LM
 from emo.model.load import load

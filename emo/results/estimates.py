@@ -18,6 +18,7 @@ from emo.core.stats import Estimate, Repeats, estimate, estimate_ratio, holm, pa
 from emo.data.near import clusters_of
 from emo.edit.base import Arm
 from emo.measure.labels import hits
+from emo.measure.reply_metrics import load_metrics, values_of
 from emo.pipeline.scenario import Job
 
 
@@ -29,7 +30,7 @@ def long_table(job: Job) -> pd.DataFrame:
     """
     projected, parts = list(_projection_rows(job)), [_dose_rows(job)]  # projections first: cheap, and needed by all
     if job.config.evaluator.name != "projection":
-        parts += [_label_rows(job), _margin_rows(job), _damage_rows(job)]
+        parts += [_label_rows(job), _margin_rows(job), _damage_rows(job), _own_rows(job)]
     rows = pd.DataFrame([row for part in parts for row in part])
     frame = pd.concat([part for part in (*projected, rows) if len(part)], ignore_index=True)
     place = clusters_of(job.splits.test)
@@ -163,6 +164,19 @@ def _damage_rows(job: Job) -> Iterator[dict[str, Any]]:
                 yield place | {"metric": key, "value": row[key]}
 
 
+def own_values(job: Job) -> dict[str, dict[str, list[float | None]]]:
+    """Return {metric: {arm: value of every reply}} of the metrics of a user's own (`emo.measure.reply_metrics`)."""
+    return {one.metric.name: values_of(job.store, one, job.replies) for one in load_metrics(job.config)}
+
+
+def _own_rows(job: Job) -> Iterator[dict[str, Any]]:
+    for name, arms in own_values(job).items():
+        for arm, values in arms.items():
+            rows = [reply | {name: value} for reply, value in zip(job.replies[arm], values, strict=True)]
+            for row in _per_target(job, rows, (name,)).to_dict("records"):
+                yield {"arm": arm, "metric": name, "value": row[name], **_place(row)}
+
+
 def _place(row: dict[str, Any]) -> dict[str, Any]:
     return {key: row[key] for key in ("sample", "emotion", "seed")}
 
@@ -175,7 +189,7 @@ def estimates(job: Job, frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
     for cut in cuts:
         for key, part in frame.groupby(["arm", "metric", *cut], sort=False):
             arm, metric, *rest = key
-            change = np.exp if metric.startswith("ppl_ratio") else None
+            change = np.exp if metric in ("ppl_ratio", "ppl_ratio_prompt") else None
             values = part["value"].to_numpy(dtype=float)
             name = metric_key(metric, *rest)
             scenarios, drawn = part["scenario"].to_numpy(), repeats(part)

@@ -16,6 +16,7 @@ from emo.config.schema import RUNTIME_KEYS
 from emo.core import console
 from emo.core.errors import UserError
 from emo.core.frames import pd
+from emo.core.metrics import Metric, declare
 from emo.core.sealed import DamagedError, changed, read_sealed
 from emo.results.table_files import read_table
 
@@ -30,6 +31,7 @@ OPTIONS = {
 ALWAYS = ("model", "dataset", "intervention")  # columns of every table, swept or not
 VALUES = ("arm", "metric", "value", "ci_lo", "ci_hi", "n")
 BUDGET = "circuit.budget"
+OWN_METRICS = "metrics"  # of result.json, where there are any: what is known of those of a user's own
 SWEEP_FILE = "sweep.json"
 EARLIER = "earlier"  # holds the tables of other sweeps of the same name
 _warned: set[Path] = set()
@@ -62,6 +64,7 @@ def read_any(folder: Path) -> dict[str, Any] | None:
         result = read_sealed(path)
         if not {"status", "address", "config", "arms"} <= result.keys():
             raise KeyError("keys are missing")
+        declare(Metric(key, **known) for key, known in result.get(OWN_METRICS, {}).items())
         return result | {"config": stored(result["config"])}
     except (DamagedError, KeyError) as error:
         _warn_once(path, f"{path} is damaged ({error}); that job counts as not done and is computed again")
@@ -188,7 +191,8 @@ def axes_of(configs: Iterable[dict[str, Any]], chosen: Sequence[str] = ()) -> li
     A key follows from those ``chosen`` (by name: ``evaluator``, ``intervention.k``) that differ, which all are kept,
     and from the ones before it.
     """
-    flat = [flatten(config) for config in configs]
+    # A list that is empty is as good as a key that the version did not have which wrote another of the results.
+    flat = [{key: None if value == [] else value for key, value in flatten(config).items()} for config in configs]
     keys = [*OPTIONS, *(key for config in flat[:1] for key in config if key not in OPTIONS)]
     named = [key for key in keys if OPTIONS.get(key, key) in chosen]
     kept = [key for key in named if len({_show(config.get(key)) for config in flat}) > 1]

@@ -17,7 +17,7 @@ from emo.edit.class_arms import arms_of
 ALWAYS = "batch_size console device dtype evaluator.bootstrap evaluator.name name seed size task intervention.kind"
 ALWAYS += " cluster.attempts cluster.jobs_per_task cluster.wait"
 REPLIES = "generation.max_new_tokens generation.decoding evaluator.kl_tokens evaluator.min_distinct3 "
-REPLIES += "evaluator.min_distinct4 evaluator.max_nonwords emotions.names emotions.words"
+REPLIES += "evaluator.min_distinct4 evaluator.max_nonwords evaluator.metrics emotions.names emotions.words"
 EDIT = "intervention.tokens intervention.decay control.seeds control.score_seeds"
 STEER = "intervention.alpha intervention.dose intervention.layers"
 UNITS = "intervention.k intervention.pool intervention.layers control.units attribution.check"
@@ -112,6 +112,7 @@ def test_what_no_address_holds_is_read_by_nothing(key: str, made: dict[str, Conf
         ("steer", "intervention.select.alpha=[1]", "only by intervention.alpha=auto"),
         ("steer", "intervention.select={alpha: [1]}", "only by intervention.alpha=auto"),
         ("steer", "evaluator.concurrency=2", "not read by evaluator=margin, only by evaluator=openai_judge"),
+        ("steer", "evaluator.settings={a: 1}", "only by an evaluator of your own: evaluator._target_=MODULE.Class"),
         ("steer", "emotions.descriptions.fear=x", "only by the blind question"),
         ("steer", "runs=outputs/run", "not read by task=run"),
         ("steer", "gc.delete=true", "not read by task=run, only by task=gc"),
@@ -122,6 +123,7 @@ def test_what_no_address_holds_is_read_by_nothing(key: str, made: dict[str, Conf
         ("intervention=mask", "intervention.alpha=0.3", "reads kind, layers, op, ratio, ratio_of; leave it out"),
         ("intervention=mask intervention.op=attenuate", "intervention.alpha=0.3", "attenuate_by, attenuation; "),
         ("intervention=mask intervention.op=gain", "intervention.scale=2", "ratio, ratio_of, gain; leave it out"),
+        ("intervention=mask", "evaluator.metrics=[a.B]", "evaluator=prediction, only by evaluators of replies"),
         ("intervention=mask", "adaptive.rounds=2", "only by intervention=adaptive_mask"),
         ("intervention=mask", "elicitation=persona", "not read by dataset=dialogues, only by scenarios"),
         ("intervention=adaptive_mask", "intervention.ratio=0.5", "only by masks"),

@@ -26,7 +26,7 @@ from emo.core.partial_log import Log
 from emo.core.stopping import Stopped
 from emo.core.store import Artifact, Store
 from emo.find import extraction
-from emo.measure import labels
+from emo.measure import classifier, labels
 from emo.model.prefix_tree import TokenTrees
 from emo.pipeline import ranking_check
 from emo.pipeline.jobs import make_job
@@ -149,8 +149,8 @@ def test_labels_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 raise Stopped("SIGTERM")
             return np.array([[0.5, 0.25, len(text) / 1000] for text in texts])
 
-    monkeypatch.setattr(labels, "AT_ONCE", 4)
-    monkeypatch.setattr(labels, "load_classifier", lambda *_: Classifier())
+    monkeypatch.setattr(classifier, "AT_ONCE", 4)
+    monkeypatch.setattr(classifier, "load_classifier", lambda *_: Classifier())
     made, store = config(tmp_path, "evaluator=classifier"), Store(tmp_path / "store")
     replies = {
         arm: [{"sample": str(i), "emotion": "anger", "seed": 0, "reply": arm * (i + 1)} for i in range(5)]

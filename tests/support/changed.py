@@ -74,6 +74,9 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "evaluator.labels": ["joy:happiness"],
     "evaluator.questions": ["blind"],
     "evaluator.name": "projection",
+    "evaluator._target_": "support.own.Lengths",
+    "evaluator.settings": {"by": 2},
+    "evaluator.metrics": ["support.own.Marks"],
     "selector.name": "cas",
     "selector.site": "neuron",
     "selector.tokens": "last",
@@ -156,6 +159,7 @@ UNCHANGED = {  # keys that change no number; written out: one that the code forg
     "evaluator.retries": "how a judge is asked",
     "evaluator.price_input": "how a judge is asked",
     "evaluator.price_output": "how a judge is asked",
+    "evaluator.settings": "of evaluators of a user's own: test_own_evaluator",
 }
 
 
