@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from support.jobs import compose
 
-from emo.config.check import CHOICES
 from emo.config.error_text import known_keys
+from emo.config.interventions import KINDS
 from emo.config.interventions import kinds as kinds_of
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.read_keys import RULES, expand, refuse_unread, unread, without_effect
@@ -86,7 +86,7 @@ def test_what_a_kind_reads_on_classes(line: str, made: dict[str, Config]) -> Non
 
 def test_every_kind_is_here_and_every_rule_names_keys() -> None:
     kinds = {word.partition("=")[2] for line in CLASSES for word in line.split() if word.startswith("intervention=")}
-    assert {*SCENARIOS, *kinds} == set(CHOICES["intervention.kind"])
+    assert {*SCENARIOS, *kinds} == set(KINDS)
     assert {*kinds_of("neurons", "heads", "circuit")} <= set(SCENARIOS) and kinds == set(CLASS_KINDS)
     assert all(expand(key) for rule in RULES for key in rule.keys)
 
