@@ -35,6 +35,21 @@ def check_selector(name: str, target: str | None) -> None:
         )
 
 
+def injects(config: Config) -> bool:
+    """Return whether the activations of rhetorical devices are given to neurons of emotions."""
+    return config.intervention.kind == "inject"
+
+
+def induces(config: Config) -> bool:
+    """Return whether a class is called forth: in texts of the others, and in what is written about them."""
+    return config.intervention.kind == "induce"
+
+
+def adaptive(config: Config) -> bool:
+    """Return whether strength and share of a mask are found by the feedback loop."""
+    return config.intervention.kind == "adaptive_mask"
+
+
 def check_classes(config: Config) -> None:
     """Check that intervention, dataset and evaluator are all about labelled texts, or none of them is.
 
@@ -73,7 +88,7 @@ def check_classes(config: Config) -> None:
             "selector.space=joint selector.tokens=last: last tokens differ by the question about emotions and devices; "
             "type selector.tokens=content"
         )
-    if kind == "inject" and config.dataset.task != "emotion":
+    if injects(config) and config.dataset.task != "emotion":
         raise UserError(
             f"intervention=inject dataset={config.dataset.name}: devices are injected into neurons of emotions; "
             "type dataset=dialogues"

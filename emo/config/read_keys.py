@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from emo.config.choices import BUNDLES
 from emo.config.error_text import GROUPS, known_keys, shown
 from emo.config.interventions import kinds, on_circuit, on_units, scale_tuned, steers
-from emo.config.kinds import ADDED, by_statistics, on_classes
+from emo.config.kinds import ADDED, by_statistics, induces, injects, on_classes
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.schema import Config
 from emo.core.errors import UserError
@@ -90,7 +90,7 @@ def blocks_chosen(c: Config) -> bool:
 def replies(c: Config) -> bool:
     """Return whether anything is generated."""
     if on_classes(c):
-        return c.intervention.kind == "induce"
+        return induces(c)
     extracted = c.directions.tokens == "reply_mean" or c.elicitation.accept == "judged"
     return c.evaluator.name != "projection" or extracted or chosen(c)
 
@@ -202,10 +202,10 @@ RULES: tuple[Rule, ...] = (
     # classes
     Rule(("selector",), on_classes, "masks", "dataset"),
     Rule(("selector.filter", "selector.assignment"),
-         lambda c: c.selector.name == "lape" or c.intervention.kind == "inject",
+         lambda c: c.selector.name == "lape" or injects(c),
          "selector=lape", "selector"),
     Rule(("selector.site", "selector.tokens"),
-         lambda c: by_statistics(c.selector.name) or c.intervention.kind == "inject",
+         lambda c: by_statistics(c.selector.name) or injects(c),
          "selectors by statistics: lape, lap, mad, cas", "selector"),
     Rule(("selector.settings",), lambda c: c.selector._target_ is not None,
          "a selector of one's own, selector._target_=MODULE.NAME", "selector"),

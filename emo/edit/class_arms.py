@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo.config.kinds import ADDED, CONTROLS, DRAWN
+from emo.config.interventions import kind_of
+from emo.config.kinds import CONTROLS, DRAWN, adaptive, injects
 from emo.config.schema import Config
 from emo.edit.base import variant
 from emo.edit.masks import Mask, injected
@@ -63,21 +64,20 @@ class ClassArm:
 def arms_of(config: Config, devices: Sequence[str]) -> list[ClassArm]:
     """Return the arms of a job: unedited, the intervention, its controls; a list of shares or scales gives one each."""
     given, none = config.intervention, ClassArm("none")
-    kind = given.kind
-    if kind == "none":
+    if kind_of(config).edits == "nothing":
         return [none]
     picks = ["own", *(name for name in CONTROLS if name in config.control.units)]
-    adaptive = kind == "adaptive_mask"
-    op = "add" if kind in ADDED else "attenuate" if adaptive else given.op
+    looped = adaptive(config)
+    op = "add" if kind_of(config).op == "add" else "attenuate" if looped else given.op
     made = [none]
     for pick in picks:
         seeds = config.control.seeds if pick in DRAWN else 1
-        for device in devices if kind == "inject" else [None]:
-            stem = kind if pick == "own" else pick
+        for device in devices if injects(config) else [None]:
+            stem = given.kind if pick == "own" else pick
             stem = stem if device is None else f"{stem}_{device}"
             for told, strength, ratio in _settings(config):
                 name = variant(stem, told)
-                made.append(ClassArm(name, pick, op, strength, ratio, seeds, adaptive, device, told))
+                made.append(ClassArm(name, pick, op, strength, ratio, seeds, looped, device, told))
     return made
 
 
@@ -87,9 +87,9 @@ def _settings(config: Config) -> list[tuple[Told, float, float]]:
     Only what the kind reads is read: a strength has a key of its own for every op, so no two share a default.
     """
     given = config.intervention
-    if given.kind == "adaptive_mask":  # found on dev
+    if adaptive(config):  # found on dev
         return [((), 1.0, 1.0)]
-    if given.kind in ADDED:
+    if kind_of(config).op == "add":
         return [(name, x, 1.0) for name, x in _listed("scale", given.scale)]
     key = STRENGTHS.get(given.op)
     strengths: list[tuple[Told, float]] = [((), 1.0)] if key is None else _listed(key, getattr(given, key))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from emo.config.choices import DRAWN_UNITS
+from emo.config.interventions import kind_of, zeroes
 from emo.config.schema import Config
 from emo.edit.base import Arm, Context, decoding_of, variant
 from emo.edit.units import UnitArm
@@ -28,7 +29,7 @@ def unit_arms(config: Config, layers: Sequence[int], emotions: int) -> list[Unit
         emotions: how many; ``other_emotion`` averages over the others (for replies over the first few).
     """
     given, control = config.intervention, config.control
-    op, _, units = given.kind.partition("_")
+    op, units = "ablate" if zeroes(config) else "enhance", kind_of(config).edits
     several = {key: isinstance(getattr(given, key), list) for key in ("k", "scale")}
     arms = []
     for pick in ("top", *control.units):

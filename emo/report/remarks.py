@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emo.config.interventions import zeroes
 from emo.data.scenarios import joined_line
 from emo.edit.base import Arm
 from emo.edit.circuits import CircuitArm
@@ -198,7 +199,7 @@ def notes(job: Job, broken: Counts, least: float | None) -> list[str]:
     holds = {
         "delta_s": any(arm.steered for arm in job.arms),
         "neutral": True,
-        "ablated": job.config.intervention.kind.startswith("ablate"),
+        "ablated": zeroes(job.config),
         "ppl": replied,
         "labels": job.config.evaluator.name == "classifier",
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from emo.config.interventions import zeroes
 from emo.core.frames import pd
 from emo.core.metric_keys import metric_key
 from emo.core.stats import Estimate, estimate_ratio
@@ -144,7 +145,7 @@ def figures(job: Job, found: Found, where: str, folder: Path) -> list[Figure]:
     n = len(job.splits.test)
     given = job.config.intervention
     scales = given.scale if isinstance(given.scale, list) else [given.scale]
-    told = f" (lambda {max(scales, key=abs):g})" if given.kind.startswith("enhance") else ""
+    told = f" (lambda {max(scales, key=abs):g})" if not zeroes(job.config) else ""
     what = f"{given.kind}{told}: {where}, {n} prompts x {len(job.names)} emotions"
     if several(job):
         units = job.units.scores.shape[2] * (len(job.edited_layers) if job.config.intervention.pool == "global" else 1)
