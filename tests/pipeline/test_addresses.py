@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.changed import CIRCUIT_KEYS, UNCHANGED, changed
+from support.changed import UNCHANGED, changed
 from support.jobs import config
 
 from emo.config.error_text import known_keys
@@ -23,8 +23,6 @@ from emo.pipeline.scenario import Job
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
-
-CIRCUIT_KEYS += "dose head_tokens stable alphas sigma final"
 RUNTIME = (  # where, not what
     *("batch_size", "cluster", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker"),
 )

@@ -92,6 +92,7 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "paths.store": "elsewhere",
 }
 CIRCUIT_KEYS = "delta_baseline budget split floor cap allocation layers "
+CIRCUIT_KEYS += "dose head_tokens stable alphas sigma final"
 UNCHANGED = {  # keys that change no number; written out: one that the code forgets must not leave this list with it
     "model.name": "a label; the address holds source, id and commit",
     "model.revision": "resolved to a commit, which the address holds; tiny models have none",
