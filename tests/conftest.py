@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import re
 import subprocess
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from support import typechecked
 typechecked.install()  # before anything of the package is imported
 
 from support.hub_cache import HubCache  # noqa: E402
+from support.tiers import is_long  # noqa: E402
 
 from emo.config.schema import ModelConfig  # noqa: E402
 from emo.core import console  # noqa: E402
@@ -26,22 +25,14 @@ from emo.model.tiny import FAMILY_NAMES  # noqa: E402
 PIXEL = base64.b64decode(  # the smallest PNG
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
-JOBS = re.compile(
-    r"\b(run_job|subprocess|long_table|class_jobs import.*done|support\.(command|presets|runs|sweep_\w+))\b"
-)
 torch.set_num_threads(1)  # tiny products: a second thread costs more than it brings
-
-
-@cache
-def _runs_jobs(module: Path) -> bool:
-    return JOBS.search(module.read_text(encoding="utf-8")) is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make test-quick` leaves out: modules that run jobs or start processes, all families but one."""
     for item in items:
         family = getattr(getattr(item, "callspec", None), "params", {}).get("lm", FAMILY_NAMES[0])
-        if _runs_jobs(item.path) or family != FAMILY_NAMES[0]:
+        if is_long(item.path) or family != FAMILY_NAMES[0]:
             item.add_marker("long")
 
 

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from support.tiers import is_long
 
 TESTS = Path(__file__).resolve().parent.parent
 MODULES = sorted(TESTS.glob("*/*.py"))
@@ -30,3 +31,9 @@ def test_no_two_modules_have_one_name() -> None:
     """Pytest imports them by it."""
     names = [path.name for path in MODULES if path.name.startswith("test_")]
     assert len(names) == len(set(names))
+
+
+def test_every_room_has_quick_tests() -> None:
+    """What `make test-quick` runs at every save."""
+    tests = [path for path in MODULES if path.name.startswith("test_")]
+    assert {path.parent.name for path in tests if not is_long(path)} == {path.parent.name for path in tests}
