@@ -31,26 +31,7 @@ from emo.measure.reply_metrics import metrics_inputs
 from emo.model.lm import ModelSpec
 from emo.model.load import describe
 from emo.model.machine import made_by
-
-VERSIONS = {
-    "directions": 3,
-    "shuffled": 1,
-    "probe_states": 1,
-    "attribution": 2,
-    "ranking": 1,
-    "importance": 1,
-    "circuit": 1,
-    "selection": 2,
-    "states": 2,
-    "projections": 1,
-    "modulated": 1,
-    "doses": 2,
-    "replies": 2,
-    "labels": 2,
-    "margins": 2,
-    "damage": 2,
-    "result": 3,
-}
+from emo.pipeline.stage import SCENARIOS, versions
 
 UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
 MASK_KEYS = ("op", "ratio", "ratio_of", "attenuate_by", "attenuation", "gain")  # of one on the neurons of classes
@@ -105,7 +86,7 @@ class Addresses:
 
     def address(self, stage: str, **inputs: object) -> str:
         """Return the address of a stage of this model and these prompts."""
-        return address(stage, VERSIONS[stage], model=self._model, asking=self._asking, **inputs)
+        return address(stage, SCENARIOS[stage].version, model=self._model, asking=self._asking, **inputs)
 
     @cached_property
     def directions_address(self) -> str:
@@ -305,7 +286,8 @@ class Addresses:
         circuit = self.saved_circuit.digest() if self.saved_circuit is not None else None
         return self.address(
             "result",
-            config=config, data=self.splits.digest, versions=VERSIONS, texts=texts, labels=labels, circuit=circuit,
+            config=config, data=self.splits.digest, versions=versions(SCENARIOS.values()),
+            texts=texts, labels=labels, circuit=circuit,
             **metrics_inputs(self.config),
         )  # fmt: skip
 

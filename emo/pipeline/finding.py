@@ -28,8 +28,8 @@ from emo.find.selectors import Selection
 from emo.measure.class_prediction import content_span, question_ids
 from emo.model.lm import LM
 from emo.model.load import describe, load
+from emo.pipeline.stage import CLASSES
 
-VERSIONS = {"statistics": 4, "direct": 3}
 CONTENT = "content"
 PARTS = 4  # of the train texts; no group is in two
 HALVINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))  # the ways to make two halves of four parts
@@ -114,7 +114,7 @@ class Finder:
             return Artifact(tensors)
 
         asked = {"texts": self.texts, "site": site, "tokens": tokens, "parts": PARTS}
-        key = address("statistics", VERSIONS["statistics"], model=self.model, **asked)
+        key = address("statistics", CLASSES["statistics"].version, model=self.model, **asked)
         made = self.store.get_or_compute("statistics", key, {"site": site, "tokens": tokens}, compute).tensors
         return [
             Statistics.from_tensors({k.partition("/")[2]: x for k, x in made.items() if k.startswith(f"{part}/")})
@@ -142,7 +142,7 @@ class Finder:
             classes = len(self.splits.classes)
             return Artifact({"direct": direct_effects(self.lm, ids, labels, classes, self.config.batch_size)})
 
-        key = address("direct", VERSIONS["direct"], model=self.model, texts=self.texts)
+        key = address("direct", CLASSES["direct"].version, model=self.model, texts=self.texts)
         return self.store.get_or_compute("direct", key, {}, compute).tensors["direct"]
 
     def selected(self, name: str, ratio: float | None = None) -> Selection:

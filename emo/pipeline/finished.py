@@ -20,10 +20,9 @@ from emo.find.circuit import Circuit
 from emo.measure.fluency import Fluency
 from emo.model.lm import LM, ModelSpec
 from emo.pipeline import ranking_check
-from emo.pipeline.addresses import VERSIONS
 from emo.pipeline.scenario import Job
+from emo.pipeline.stage import SCENARIOS
 
-WITHOUT_MODEL = ("labels",)  # stages of a job that read replies only
 OF_MACHINE = ("folder", "device", "device_map", "local")  # of a ModelSpec: where it was read
 SAMPLES = "samples.jsonl"
 FROM_WEIGHTS = "from_weights"  # of result.json: what a job with a circuit reads from the weights, beside its stages
@@ -164,7 +163,7 @@ class _Shelf(Store):
         Raises:
             NoModelError: one is missing.
         """
-        if stage not in VERSIONS or stage in WITHOUT_MODEL:
+        if stage not in SCENARIOS or not SCENARIOS[stage].model:
             return super().get_or_compute_many(stage, keys, configs, compute)
         found = {name: got for name, key in keys.items() if (got := self.get(stage, key)) is not None}
         missing = [name for name in keys if name not in found]

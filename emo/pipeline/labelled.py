@@ -43,8 +43,8 @@ from emo.model.passes import NO_EDIT, Row
 from emo.model.prompts import user_ids
 from emo.model.size import count_parameters
 from emo.pipeline.finding import Finder, described
+from emo.pipeline.stage import CLASSES, OF_CLASS_RESULTS, versions
 
-VERSIONS = {"predictions": 3, "prior": 2, "written": 3, "result": 3}
 CALIBRATED = "calibrated"
 REPLY = "Reply to this in one sentence."
 
@@ -93,7 +93,7 @@ class ClassJob:
     def address(self, stage: str, **inputs: object) -> str:
         """Return the address of a stage of this model, these classes and this question."""
         asked = {"classes": self.names, "task": self.splits.task}
-        return address(stage, VERSIONS[stage], model=self.finder.model, asked=asked, **inputs)
+        return address(stage, CLASSES[stage].version, model=self.finder.model, asked=asked, **inputs)
 
     def _arm_key(self, arm: ClassArm) -> dict[str, Any]:
         c = self.config
@@ -141,7 +141,7 @@ class ClassJob:
             circuit=None if self.circuit is None else self.circuit.digest(),
             written=c.generation.max_new_tokens if induces(c) else None,
             intervals=[c.evaluator.bootstrap, c.seed],
-            versions=VERSIONS,
+            versions=versions(CLASSES[name] for name in OF_CLASS_RESULTS),
         )
 
     def selection(self, arm: ClassArm) -> Selection:
