@@ -79,9 +79,11 @@ def run_job(
         if unanswered:
             console.say(f"done but for {unanswered} unjudged replies: only these are asked for again")
         try:
-            write = write_classes if isinstance(job, ClassJob) else write_result
             with writing(folder, "its result"):
-                result = write(job, folder, command, start)  # type: ignore[arg-type]
+                if isinstance(job, ClassJob):
+                    result = write_classes(job, folder, command, start)
+                else:
+                    result = write_result(job, folder, command, start)
         except Exception as error:
             stopping.check()  # a library may have made an error of its own of the signal
             if isinstance(error, UserError) and not in_sweep:

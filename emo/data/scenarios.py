@@ -69,7 +69,8 @@ class Splits(NamedTuple):
 
     def scenarios(self) -> tuple[int, int, int]:
         """Return the number of scenarios of extract, dev and test."""
-        return tuple(len({s.scenario_id for s in part}) for part in self[:3])  # type: ignore[return-value]
+        extract, dev, test = (len({s.scenario_id for s in part}) for part in (self.extract, self.dev, self.test))
+        return extract, dev, test
 
 
 _SPLIT: dict[str, Splits] = {}  # jobs of a sweep share a dataset

@@ -199,9 +199,10 @@ def _curves(
         for name in out.keys() - {kind}:
             for values, first in zip(out[name], out[kind], strict=True):
                 values.append(first[at])
-    for name, made in out.items():
-        by_k = sorted(zip(*made, strict=True))
-        out[name] = tuple(map(list, zip(*by_k, strict=True)))  # type: ignore[assignment]
+    for columns in out.values():
+        by_k = sorted(zip(*columns, strict=True))
+        for column, values in zip(columns, zip(*by_k, strict=True), strict=True):
+            column[:] = list(values)
     return out
 
 

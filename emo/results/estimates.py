@@ -269,10 +269,9 @@ def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]
         drawn = Repeats([i // n * is_drawn(arm) for i in range(k * n)], [i % n for i in range(k * n)])
         flat = _finite(shift).reshape(k * n, layers)
         found = [estimate(flat[:, layer], scenarios, draws, seed, repeats=drawn) for layer in range(layers)]
-        bands[arm.name] = tuple(
-            np.array([np.nan if getattr(x, f) is None else getattr(x, f) for x in found]) for f in ("value", "lo", "hi")
-        )
-    return bands  # type: ignore[return-value]
+        value, lo, hi = np.array([x[:3] for x in found], dtype=float).T  # None, not measured, is nan
+        bands[arm.name] = (value, lo, hi)
+    return bands
 
 
 def comparisons(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:

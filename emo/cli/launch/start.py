@@ -54,8 +54,8 @@ def run_jobs(plan: Plan, waiting: Sequence[Planned], config: DictConfig, launche
     if kind == SLURM:
         from emo.cli.launch.slurm import run_slurm
 
-        made = OmegaConf.to_container(config, resolve=True)
-        return run_slurm(plan, waiting, {str(key): value for key, value in dict(made).items()})  # type: ignore[arg-type]
+        keys: Any = OmegaConf.to_container(config, resolve=True)
+        return run_slurm(plan, waiting, {str(key): value for key, value in keys.items()})
     try:
         launcher.launch([job.overrides for job in waiting], initial_job_idx=0)
     except Exception:  # a worker that died; what the others did is on disk
