@@ -56,13 +56,16 @@ def launch() -> int:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            get_args_parser().parse_args()
+            typed = get_args_parser().parse_args()
     except SystemExit as stop:
         if stop.code:
             reason = said.getvalue().strip().rpartition("error: ")[2]
             raise UserError(f"{reason}; flags such as -m go before all KEY=VALUE, see --help") from None
         raise
     sys.argv[1:] = renamed.typed(sys.argv[1:], quiet="console=quiet" in sys.argv)
+    os.environ.pop(cli.CONFIG_DIR, None)
+    if typed.config_dir is not None:
+        os.environ[cli.CONFIG_DIR] = typed.config_dir
     register_presets()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing, so that one line can be printed here
     try:

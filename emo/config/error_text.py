@@ -13,7 +13,7 @@ import shlex
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from emo.config.schema import Config
 from emo.core import home, stopping
@@ -34,6 +34,7 @@ LAUNCHERS = {  # optional: what a cluster needs
     "joblib": "hydra-joblib-launcher==1.2.0",
 }
 SECRET = re.compile(r"(api_?key|token|password|secret)$", re.IGNORECASE)
+CONFIG_DIR = "EMO_CONFIG_DIR"  # in the environment, for the processes of a sweep too: what --config-dir was given
 CONFIG_ERRORS = ("HydraException", "OmegaConfBaseException")  # bases of everything Hydra or OmegaConf refuse
 
 
@@ -80,18 +81,9 @@ def _stopped(stop: stopping.Stopped) -> SystemExit:
 
 
 def command(overrides: Iterable[str]) -> str:
-    """Return the line that starts the same job again."""
-    return shlex.join([*home.PROGRAM, *_own_files(sys.argv[1:]), *overrides])
-
-
-def _own_files(words: Sequence[str]) -> Sequence[str]:
-    """Return the flag that names a folder of configuration of the user's own, as it was typed."""
-    for i, word in enumerate(words):
-        if word in ("--config-dir", "-cd"):
-            return words[i : i + 2]
-        if word.startswith("--config-dir="):
-            return [word]
-    return []
+    """Return the line that starts the same job again, with the user's own folder of options where there is one."""
+    folder = os.environ.get(CONFIG_DIR)
+    return shlex.join([*home.PROGRAM, *(["--config-dir", folder] if folder else []), *overrides])
 
 
 def combine(codes: list[int]) -> int:
