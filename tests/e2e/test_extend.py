@@ -37,6 +37,7 @@ def test_a_recipe_is_short_and_shown(diff: Path) -> None:
         assert diff.name in PAGE.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_recipe_works(tmp_path: Path) -> None:
     """All on one copy, so that no two are in each other's way; their own tests run in one process."""
     copy = tmp_path / "repository"
