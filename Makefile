@@ -1,7 +1,7 @@
 # `make` lists the verbs. Every verb sets up what it needs; the second call finds it done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow slurm-test lint bench mutants clean
+.PHONY: help setup run test test-quick test-slow slurm-test lint bench mutants clean
 
 ARGS ?=
 # The first Python on the PATH that is new enough.
@@ -34,6 +34,9 @@ run: setup ## run one job: make run ARGS="KEY=VALUE ..."
 
 test: setup ## the tests that need seconds
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m "not slow" $(ARGS)
+
+test-quick: setup ## at every save, in a minute: no job, no process, one family of models
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not slow and not long and not slurm" $(ARGS)
 
 test-slow: setup ## the tests that need minutes or the real model
 	@$(PY) -m pytest -m slow $(ARGS)

@@ -22,8 +22,9 @@ from bench.inputs import (
     unit_vectors,
 )
 from emo.core.types import Site
-from emo.edit.base import Arm, Bank, plan
-from emo.edit.units import UnitArm, UnitBank, pick_units, plan_units
+from emo.edit.banks import Bank, UnitBank
+from emo.edit.base import Arm, plan
+from emo.edit.units import UnitArm, pick_units, plan_units
 from emo.find import sublayer_importance as importance
 from emo.find.contributions import head_contributions
 from emo.find.directions import MLP

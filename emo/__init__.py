@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from emo.measure.classifier import Classifier
+    from emo.measure.own_labeller import OwnLabeller
     from emo.model.lm import LM
 
 
@@ -19,12 +21,17 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     return load(folder)
 
 
-def load_evaluator(name: str = "classifier", store: str | Path | None = None) -> Classifier:
+def load_evaluator(
+    name: str = "classifier", store: str | Path | None = None, settings: Mapping[str, Any] | None = None
+) -> Classifier | OwnLabeller:
     """Return an evaluator whose ``label(texts)`` gives one emotion or ``neutral`` per text.
 
     Args:
-        name: ``classifier``, the offline one; a judge or a hub model is asked through ``run.py``.
+        name: ``classifier``, the offline one, or ``MODULE.Class`` of your own (`emo.measure.labeller.Labeller`), which
+            labels with Ekman's six emotions, or those of ``label(texts, names)``; a judge or a hub model is asked
+            through ``run.py``.
         store: folder that keeps the fitted classifier; default: the store of ``outputs/`` in the repository.
+        settings: keywords of your own class.
 
     Raises:
         UserError: another name, or the sentence encoder is not installed.
@@ -34,8 +41,11 @@ def load_evaluator(name: str = "classifier", store: str | Path | None = None) ->
     from emo.core.errors import check_choice
     from emo.core.store import Store
     from emo.measure.classifier import load_classifier
+    from emo.measure.own_labeller import OwnLabeller
 
-    check_choice("load_evaluator", name, ("classifier",))
+    if "." in name:
+        return OwnLabeller(name, settings or {}, key="load_evaluator")
+    check_choice("load_evaluator", name, ("classifier", "MODULE.Class"))
     return load_classifier(Store(store or home.folder() / "outputs" / "store"), EKMAN6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from support import typechecked
 typechecked.install()  # before anything of the package is imported
 
 from support.hub_cache import HubCache  # noqa: E402
+from support.tiers import is_long  # noqa: E402
 
 from emo.config.schema import ModelConfig  # noqa: E402
 from emo.core import console  # noqa: E402
@@ -20,7 +22,18 @@ from emo.model.lm import LM  # noqa: E402
 from emo.model.load import describe, load  # noqa: E402
 from emo.model.tiny import FAMILY_NAMES  # noqa: E402
 
+PIXEL = base64.b64decode(  # the smallest PNG
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 torch.set_num_threads(1)  # tiny products: a second thread costs more than it brings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-quick` leaves out: modules that run jobs or start processes, all families but one."""
+    for item in items:
+        family = getattr(getattr(item, "callspec", None), "params", {}).get("lm", FAMILY_NAMES[0])
+        if is_long(item.path) or family != FAMILY_NAMES[0]:
+            item.add_marker("long")
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +61,18 @@ def _untied(lm: LM) -> LM:
 def lm(request: pytest.FixtureRequest, models: dict[str, LM]) -> LM:
     """Return the tiny model of one family; a test that takes it runs on all of them."""
     return models[request.param]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Write the figures of jobs as one pixel, which is half of a small job's time; in the room of figures as they are.
+
+    Processes of the command line draw theirs too.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "report":
+            patch.setattr("emo.report.plots.fonts.save", lambda _, path: path.write_bytes(PIXEL))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -109,7 +109,7 @@ class _Looked(Job):
     @property
     def matched_alphas(self) -> list[list[float]]:
         """Not known without weights: such an arm counts as not yet measured."""
-        return [[0.0] * len(self.names) for _ in self._scales]
+        return [[0.0] * len(self.names) for _ in self.scales]
 
 
 def show(plan: Plan, asked_gb: float | None, line: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from emo.cli.check_job import check_job
 from emo.cli.job_lists import key_of
 from emo.config import error_text as cli
-from emo.config.kinds import on_classes
+from emo.config.kinds import induces, on_classes
 from emo.config.schema import Config
 from emo.core import console
 from emo.core.errors import UserError, refuse
@@ -185,9 +185,7 @@ def _extent(plan: Plan) -> str:
         else f"{job.prompts} test prompts x {len(job.config.emotions.names)} emotions"
         for job in plan.jobs
     )
-    writing = [
-        job.config for job in plan.jobs if not on_classes(job.config) or job.config.intervention.kind == "induce"
-    ]
+    writing = [job.config for job in plan.jobs if not on_classes(job.config) or induces(job.config)]
     tokens = dict.fromkeys(str(config.generation.max_new_tokens) for config in writing)
     replies = f", replies of up to {' or '.join(tokens)} tokens" if tokens else ""
     return f"size={plan.jobs[0].config.size}: {' or '.join(prompts)}{replies}"

@@ -28,7 +28,19 @@ from emo.results.table import job_folders, read_any, read_sweep
 CLOSE = 1e-5  # of the larger of 1 and the stored number: what another machine, or another batch size, may round
 SHOWN = 10  # numbers that differ
 # Of a result.json: how, when and where it was computed, and what says a number in words.
-ASIDE = ("status", "address", "config", "versions", "wall_s", "peak_mb", "files", "artifacts", "facts", "figures")
+ASIDE = (
+    "status",
+    "address",
+    "config",
+    "versions",
+    "wall_s",
+    "peak_mb",
+    "files",
+    "artifacts",
+    "facts",
+    "figures",
+    "settings",
+)
 MACHINE = ("device", "batch_size", "console")
 
 
@@ -51,7 +63,8 @@ def verify(folders: Sequence[Path], config: Config) -> int:
     paths = [path for path in paths if (path / "result.json").is_file()]
     if not paths:
         raise UserError("task=verify: no result there; type runs=FOLDER of a job or a sweep, e.g. runs=outputs/run")
-    good = [_verify_one(path, config) for path in paths]
+    with tempfile.TemporaryDirectory(prefix="emo-verify-") as scratch:  # shared by the jobs
+        good = [_verify_one(path, config, Path(scratch)) for path in paths]
     console.say(f"{sum(good)} of {len(good)} results are what their jobs give")
     return 0 if all(good) else 1
 
@@ -79,7 +92,7 @@ def compare(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
     return Comparison(equal, close, largest, wrong)
 
 
-def _verify_one(folder: Path, config: Config) -> bool:
+def _verify_one(folder: Path, config: Config, scratch: Path) -> bool:
     result = read_any(folder)  # says itself what is damaged
     if result is None or result["status"] != "done":
         console.warn(
@@ -89,12 +102,11 @@ def _verify_one(folder: Path, config: Config) -> bool:
     damaged = [f"{folder / name}" for name in changed(folder, result["files"])] + _damaged(result, config)
     for path in damaged:
         console.warn(f"{path}: gone or not what was written; the job's line, typed again, makes it anew")
-    with tempfile.TemporaryDirectory(prefix="emo-verify-") as scratch:
-        try:
-            now = _again(result, config, Path(scratch))
-        except UserError as error:
-            console.warn(f"{folder}: cannot be computed again ({error})")
-            return False
+    try:
+        now = _again(result, config, scratch)
+    except UserError as error:
+        console.warn(f"{folder}: cannot be computed again ({error})")
+        return False
     found = compare(result, now)
     console.say(
         f"{folder}: {found.equal + found.close + len(found.wrong)} values: {found.equal} agree exactly, {found.close} "
@@ -116,7 +128,7 @@ def _again(result: Mapping[str, Any], config: Config, scratch: Path) -> dict[str
     assert isinstance(made, Config)
     answers = first_store(config) / "judge"
     if answers.is_dir():  # each has been paid for
-        shutil.copytree(answers, scratch / "store" / "judge")
+        shutil.copytree(answers, scratch / "store" / "judge", dirs_exist_ok=True)
     job = make_job(made)
     check_job(job)
     if job.result_address != result["address"]:

@@ -14,15 +14,15 @@ from typing import Any
 
 from emo.cli.check_job import check_job
 from emo.cli.plan import place
-from emo.config.choices import CIRCUIT_KINDS, UNIT_KINDS
+from emo.config.interventions import kind_of
 from emo.config.kinds import on_classes
 from emo.config.schema import Config
 from emo.core import console, stopping
 from emo.core.console import format_estimate
 from emo.core.disk import DiskFullError, writing
 from emo.core.errors import UserError
+from emo.core.metrics import headline, own_metrics
 from emo.core.stats import Estimate
-from emo.core.types import HEADLINE
 from emo.data.labelled import remarks
 from emo.data.scenarios import joined_line
 from emo.measure import unjudged
@@ -35,11 +35,13 @@ from emo.report.job_page import write_result
 from emo.report.remarks import language_line, stand_in_line
 from emo.report.sweep_files import track_point
 from emo.report.unit_page import ratio_text
+from emo.results.arm_order import base_name
 from emo.results.exploded import lines as exploded_lines
 from emo.results.result_file import comparison_line, find_result, write_failed
-from emo.results.table import base, read_result
+from emo.results.table import read_result
 
 CONSOLE_COLUMNS = 8  # of the headline; the report has all
+CONSOLE_OWN = 2  # beside them, of a user's own
 COMPARED = 10  # more comparisons are not printed
 
 
@@ -139,8 +141,10 @@ def _introduce(job: AnyJob) -> None:
 def _show(result: dict[str, Any], folder: Path, config: Config, command: str) -> None:
     """Print the table of a result, where its files are, and what to type next."""
     arms, kind = result["arms"], config.intervention.kind
-    listed = HEADLINE if on_classes(config) else HEADLINE[:CONSOLE_COLUMNS]
+    listed = headline(None if on_classes(config) else CONSOLE_COLUMNS)
     columns = [m for m in listed if any(m in metrics for metrics in arms.values())]
+    many = [m for m in columns if m in own_metrics()][CONSOLE_OWN:]
+    columns = [m for m in columns if m not in many]
     rows = [[arm, *(cell(metrics.get(m)) for m in columns)] for arm, metrics in arms.items()]
     n = max((x["n"] for metrics in arms.values() for x in metrics.values()), default=0)
     over, pairs = ("groups", "text-class") if on_classes(config) else ("scenarios", "prompt-emotion")
@@ -182,41 +186,26 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
 def _show_ratios(rows: list[dict[str, Any]]) -> None:
     """Print target / control of delta-s, all emotions together: a line per target, a column per kind of control."""
     whole = [row for row in rows if row["emotion"] is None]
-    controls = list(dict.fromkeys(base(row["against"]) for row in whole))
-    table = {(row["arm"], base(row["against"])): ratio_text(row) for row in whole}
+    controls = list(dict.fromkeys(base_name(row["against"]) for row in whole))
+    table = {(row["arm"], base_name(row["against"])): ratio_text(row) for row in whole}
     lines = [[arm, *(table.get((arm, c), "") for c in controls)] for arm in dict.fromkeys(row["arm"] for row in whole)]
     console.table("delta_s: target / control [95 % interval]", ["arm", *controls], lines)
 
 
 def next_command(command: str, config: Config, result: dict[str, Any]) -> str:
     """Return the line that a researcher would type after this one: what was typed, with the next step in place."""
-    chosen, kind = result["chosen"], config.intervention.kind
-    if chosen and kind == "steer":
+    chosen, kind = result["chosen"], kind_of(config)
+    if chosen and kind.name == "steer":
         middle = chosen["alpha"] if not isinstance(chosen["alpha"], list) else statistics.median(chosen["alpha"])
         alphas = ",".join(f"{middle * k:g}" for k in (0.5, 1, 2))
         blocks = chosen["layers"]
         change = [f"intervention.alpha=[{alphas}]", f"intervention.layers={blocks[0]}-{blocks[-1]}"]
-    elif on_classes(config):
-        change = [
-            {"mask": "intervention=adaptive_mask", "adaptive_mask": "intervention=induce"}.get(
-                kind, "intervention=mask"
-            )
-        ]
-    elif kind in ("none", "prompt"):
-        change = ["intervention=steer"]
-    elif kind in UNIT_KINDS and config.evaluator.name == "projection":
+    elif kind.edits in ("neurons", "heads") and config.evaluator.name == "projection":
         change = ["evaluator=classifier"]
-    elif kind in UNIT_KINDS:
-        op, _, units = kind.partition("_")
-        change = [f"intervention={'enhance' if op == 'ablate' else 'ablate'}_{units}"]
-    elif kind == "circuit":
-        change = ["intervention=prompt_circuit"]
-    elif kind in CIRCUIT_KINDS:
-        change = ["intervention=circuit"]
-    elif kind != "prompt_steer":
-        change = ["intervention=prompt_steer"]
+    elif on_classes(config) and kind.edits == "nothing":
+        change = ["intervention=mask"]
     else:
-        change = ["elicitation=persona"]
+        change = [f"intervention={kind.then}" if kind.then else "elicitation=persona"]
     keys = {part.partition("=")[0] for part in change}
     kept = [part for part in shlex.split(command) if part.partition("=")[0] not in keys]
     return shlex.join([*kept, *change])  # brackets quoted: some shells expand them
@@ -233,7 +222,7 @@ def cell(x: dict[str, Any] | None) -> Estimate:
 def _short(result: dict[str, Any]) -> str:
     """Return one line for a job of a sweep: every arm's value of the first metric that was measured."""
     arms = result["arms"]
-    metric = next((m for m in HEADLINE[1:] if any(m in metrics for metrics in arms.values())), None)
+    metric = next((m for m in headline()[1:] if any(m in metrics for metrics in arms.values())), None)
     values = ", ".join(f"{arm} {format_estimate(cell(m[metric]))}" for arm, m in arms.items() if metric in m)
     left_out = f", {n} unjudged replies in no mean" if (n := unjudged.total(result)) else ""
     return f"  {metric}: {values}{left_out} ({result['wall_s']:.0f} s)"

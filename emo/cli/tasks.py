@@ -25,10 +25,10 @@ from emo.core.store import Store
 from emo.data.labelled import load_items
 from emo.data.scenarios import load_splits
 from emo.find.circuit_similarity import show_comparison
-from emo.measure import hf_classifier, unjudged
-from emo.measure.classifier import load_classifier
+from emo.measure import unjudged
+from emo.measure.classifier import ClassifierEvaluator
 from emo.measure.encoder import encoder_folder
-from emo.measure.labels import LABELLERS
+from emo.measure.labels import EVALUATORS, evaluator_of
 from emo.model.load import describe, fetch
 from emo.pipeline.finished import FinishedJob
 from emo.report.sweep_files import summarize_sweep
@@ -163,8 +163,8 @@ def judge(folders: Sequence[Path], config: Config) -> int:
     """
     from emo.cli.run import run_job
 
-    if config.evaluator.name not in LABELLERS:
-        raise UserError(f"task=judge evaluator={config.evaluator.name}: labels nothing; type {', '.join(LABELLERS)}")
+    if evaluator_of(config, Store(config.paths.store)) is None:
+        raise UserError(f"task=judge evaluator={config.evaluator.name}: labels nothing; type {', '.join(EVALUATORS)}")
     found = [(path, read_result(path)) for root in folders for path in job_folders(root, None)]
     finished = [
         (path, r)
@@ -179,8 +179,10 @@ def judge(folders: Sequence[Path], config: Config) -> int:
     changed = {key: now[key] for key in (*RUNTIME_KEYS, "evaluator") if key != "name"} | {"task": "run"}
     for folder, result in finished:
         old = result["config"]
-        kept = {"evaluator": {key: old["evaluator"][key] for key in MEASURING}}
-        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), old, changed, kept))
+        kept = {key: old["evaluator"][key] for key in MEASURING}
+        kept["metrics"] = now["evaluator"]["metrics"] or old["evaluator"].get("metrics", [])
+        whole = old | changed | {"evaluator": now["evaluator"] | kept}  # not merged: settings of the one are no other's
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), whole))
         assert isinstance(made, Config)
         try:
             job = FinishedJob(made, folder, result)
@@ -213,7 +215,7 @@ def prefetch(configs: Sequence[Config]) -> None:
             console.say(f"dataset {config.dataset.name}: {_size(config)}")
         if config.evaluator.name not in ("projection", "prediction") and "encoder" not in seen:
             console.say(f"sentence encoder: {encoder_folder().parent.name} is installed")
-        judges = config.evaluator.name, config.evaluator.model, config.elicitation.judge
+        judges = config.evaluator.name, config.evaluator._target_, config.evaluator.model, config.elicitation.judge
         labeller = f"{config.emotions.names} {judges}"
         if labeller not in seen and not on_classes(config):
             _prefetch_labeller(config)
@@ -229,10 +231,11 @@ def _size(config: Config) -> str:
 
 
 def _prefetch_labeller(config: Config) -> None:
-    """Fit the classifier, or download the hub's, where ``config`` uses it."""
-    if "classifier" in (config.evaluator.name, config.elicitation.judge) and not outside_six(config.emotions.names):
-        report = load_classifier(Store(config.paths.store), config.emotions.names).report
-        console.say(f"classifier: fitted on {report['n']} replies, cross-validated accuracy {report['accuracy']:.1%}")
-    if config.evaluator.name == "hf_classifier":
-        hf_classifier.load(str(config.evaluator.model))
-        console.say(f"classifier: {config.evaluator.model} is on this machine")
+    """Bring what labels replies, for the numbers and for choices on dev."""
+    store, c = Store(config.paths.store), config
+    evaluator = evaluator_of(c, store)
+    said = [] if evaluator is None else [evaluator.prefetch()]
+    if c.elicitation.judge == "classifier" and c.evaluator.name != "classifier" and not outside_six(c.emotions.names):
+        said.append(ClassifierEvaluator(c, store).prefetch())
+    for line in filter(None, said):
+        console.say(line)

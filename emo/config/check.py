@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,23 +14,23 @@ from omegaconf.errors import OmegaConfBaseException
 from emo.config.choices import (
     ALLOCATIONS,
     CIRCUIT_CONTROLS,
-    CIRCUIT_KINDS,
     UNIT_CONTROLS,
-    UNIT_KINDS,
     UNITS,
     total_budget,
 )
 from emo.config.data_files import check_files
 from emo.config.emotions import check_emotions
-from emo.config.error_text import explain
-from emo.config.kinds import KINDS as CLASS_KINDS
+from emo.config.error_text import SECRET, explain
+from emo.config.interventions import KINDS, on_circuit
 from emo.config.kinds import check_classes, check_selector
 from emo.config.layers import check_layers
+from emo.config.own_evaluator import check_evaluator
 from emo.config.renamed import moved
 from emo.config.schema import Config
 from emo.config.store_paths import absolute, stores
+from emo.config.values import check_number, check_numbers, check_size, check_subset, shown_value
 from emo.core import home
-from emo.core.errors import UserError, check_choice, nearest
+from emo.core.errors import UserError, check_choice
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VALENCES = ("positive", "neutral", "negative")
@@ -54,12 +53,6 @@ CHOICES = {
     "generation.decoding": ("same", "no_repeat", "paper"),
     "directions.baseline": ("emotions_mean", "neutral"),
     "directions.tokens": ("prompt_last", "reply_mean"),
-    "intervention.kind": (
-        *("none", "prompt", "steer", "prompt_steer", "random", "shuffled"),
-        *UNIT_KINDS,
-        *CIRCUIT_KINDS,
-        *CLASS_KINDS,
-    ),
     "intervention.op": ("zero", "mean", "attenuate", "gain"),
     "intervention.ratio_of": ("set", "population"),
     "intervention.attenuate_by": ("live", "mean"),
@@ -79,7 +72,6 @@ CHOICES = {
     "intervention.select.per": ("model", "emotion"),
     "intervention.dose": ("rms", "rel", "raw"),
     "intervention.tokens": ("every_step", "prompt_last", "all"),
-    "evaluator.name": ("classifier", "hf_classifier", "openai_judge", "margin", "projection", "prediction"),
     "evaluator.answer": ("choice", "parsed"),
     "evaluator.score": ("calibrated", "sum", "mean"),
     "tracker.name": ("none", "wandb"),
@@ -108,7 +100,6 @@ SHARES = (
     "evaluator.max_nonwords",
 )
 LAMBDA = 1.0  # of enhancements, in the paper
-LARGEST = 1e4  # of strengths, in any unit: float16 ends at 65504, and beyond this nothing of a state is left
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 FOLDER = re.compile(r"\w[\w.-]*")  # a name without slashes that does not hide itself
 
@@ -169,35 +160,38 @@ def _missing(key: str) -> None:
 def _check(config: Config) -> None:
     for key, allowed in CHOICES.items():
         check_choice(key, _at(config, key), allowed)
+    _kind(config)
+    _secrets(config)
     for key, least in AT_LEAST.items():
         value = _at(config, key)
         if isinstance(value, int) and value < least:
             raise UserError(f"{key}={value}: a whole number from {least} on is needed")
     for key in POSITIVE:
-        _number(key, _at(config, key), above=0.0)
+        check_number(key, _at(config, key), above=0.0)
     for key in SHARES:
-        _number(key, _at(config, key), low=0.0, high=1.0)
-    _number("dataset.dev_fraction", config.dataset.dev_fraction, above=0.0, below=1.0)
-    _number("gc.hours", config.gc.hours, low=0.0, high=1e6)
+        check_number(key, _at(config, key), low=0.0, high=1.0)
+    check_number("dataset.dev_fraction", config.dataset.dev_fraction, above=0.0, below=1.0)
+    check_number("gc.hours", config.gc.hours, low=0.0, high=1e6)
     if not DEVICE.fullmatch(config.device):
         raise UserError(f"device={config.device}: type auto, cpu, cuda, cuda:0 or mps")
     if not FOLDER.fullmatch(config.name):
         raise UserError(f"name={config.name}: a folder name of letters, digits, '.', '_' and '-' is needed")
+    check_evaluator(config)
     check_emotions(config)
     check_selector(config.selector.name, config.selector._target_)
-    _subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
-    _subset("control.arms", config.control.arms, CONTROLS, at_least=0)
-    _subset("control.units", config.control.units, UNIT_CONTROLS, at_least=0)
-    _subset("control.circuits", config.control.circuits, CIRCUIT_CONTROLS, at_least=0)
-    _subset("evaluator.questions", config.evaluator.questions, ("blind", "match"), at_least=1)
+    check_subset("dataset.valences", config.dataset.valences, VALENCES, at_least=1)
+    check_subset("control.arms", config.control.arms, CONTROLS, at_least=0)
+    check_subset("control.units", config.control.units, UNIT_CONTROLS, at_least=0)
+    check_subset("control.circuits", config.control.circuits, CIRCUIT_CONTROLS, at_least=0)
+    check_subset("evaluator.questions", config.evaluator.questions, ("blind", "match"), at_least=1)
     if config.dataset.themes is not None:
-        _subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
+        check_subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
     check_files(config.dataset)
     if config.elicitation.accept == "judged" and config.elicitation.judge == "none":
         raise UserError("elicitation.accept=judged: nothing judges; type elicitation.judge=classifier")
     alpha = config.intervention.alpha
     if alpha != "auto":
-        _alpha("intervention.alpha", alpha, "a number, a list of numbers or auto")
+        check_numbers("intervention.alpha", alpha, "a number, a list of numbers or auto")
         several = isinstance(alpha, list)  # as floats: 8 and 8.0 are one strength, so one address
         config.intervention.alpha = [float(a) for a in alpha] if several else float(alpha)
     _units(config)
@@ -205,12 +199,32 @@ def _check(config: Config) -> None:
     _shares(config)
     check_classes(config)
     for key in ("alpha", "scale"):
-        _alpha(f"intervention.select.{key}", getattr(config.intervention.select, key), "a list of numbers")
+        check_numbers(f"intervention.select.{key}", getattr(config.intervention.select, key), "a list of numbers")
     check_layers(config.intervention.layers, auto=True)
     if not config.intervention.select.layers:
         raise UserError("intervention.select.layers=[]: at least one layer range is needed")
     for layers in config.intervention.select.layers:
         check_layers(layers, key="intervention.select.layers")
+
+
+def _kind(config: Config) -> None:
+    """Check the name of an intervention; one of a user's own has a name that is free."""
+    given = config.intervention
+    if given._target_ is None:
+        check_choice("intervention.kind", given.kind, tuple(KINDS))
+    elif given.kind in KINDS or not FOLDER.fullmatch(given.kind):
+        raise UserError(
+            f"intervention.kind={given.kind}: with intervention._target_ type a name of its own, of letters, digits "
+            f"and _, none of {', '.join(KINDS)}"
+        )
+
+
+def _secrets(config: Config) -> None:
+    """Refuse secrets among the settings of a user's own classes: every result holds these."""
+    for section in ("intervention", "selector", "evaluator"):
+        for key in getattr(config, section).settings or {}:
+            if SECRET.search(str(key)):
+                raise UserError(f"{section}.settings.{key}: secrets are read from the environment only; leave it out")
 
 
 def _at(config: Config, key: str) -> object:
@@ -220,39 +234,6 @@ def _at(config: Config, key: str) -> object:
     return value
 
 
-def _number(
-    key: str,
-    value: object,
-    *,
-    above: float = -math.inf,
-    below: float = math.inf,
-    low: float = -math.inf,
-    high: float = math.inf,
-) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{key}={_show(value)}: a finite number is needed")
-    if not (above < value < below and low <= value <= high):
-        bounds = f"from {low:g} to {high:g}" if math.isfinite(low) else f"above {above:g}"
-        bounds += f" and below {below:g}" if math.isfinite(below) else ""
-        raise UserError(f"{key}={value}: a number {bounds} is needed")
-
-
-def _alpha(key: str, value: object, forms: str) -> None:
-    values = value if isinstance(value, list) else [value]
-    for item in values:
-        if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
-            given = _show(value)
-            raise UserError(f"{key}={given}: {_show(item)} is no finite number{nearest(item, ['auto'])}; type {forms}")
-        _in_range(key, item)
-    if not values or len(set(values)) < len(values):
-        raise UserError(f"{key}={_show(value)}: a list needs at least one number and none twice")
-
-
-def _in_range(key: str, value: float) -> None:
-    if abs(value) > LARGEST:
-        raise UserError(f"{key}={value:g}: far beyond any activation; type numbers from -{LARGEST:g} to {LARGEST:g}")
-
-
 def _units(config: Config) -> None:
     """Check k and scale; as numbers of one type, since 8 and [8] or 1 and 1.0 are the same choice."""
     given, names = config.intervention, config.emotions.names
@@ -260,19 +241,23 @@ def _units(config: Config) -> None:
         if sorted(given.scale) != sorted(names):
             raise UserError(f"intervention.scale: one number for each of {', '.join(names)} is needed")
         for name in names:
-            _number(f"intervention.scale.{name}", given.scale[name])
-            _in_range(f"intervention.scale.{name}", given.scale[name])
+            check_number(f"intervention.scale.{name}", given.scale[name])
+            check_size(f"intervention.scale.{name}", given.scale[name])
         given.scale = {name: float(given.scale[name]) for name in names}
     elif given.scale != "auto":
-        _alpha("intervention.scale", given.scale, "a number, a list of numbers; of circuits auto or {anger:0.8,...}")
+        check_numbers(
+            "intervention.scale", given.scale, "a number, a list of numbers; of circuits auto or {anger:0.8,...}"
+        )
         given.scale = [float(x) for x in given.scale] if isinstance(given.scale, list) else float(given.scale)
-    if given.kind not in CIRCUIT_KINDS and isinstance(given.scale, dict | str):  # what circuits alone can have
+    if not on_circuit(config) and isinstance(given.scale, dict | str):  # what circuits alone can have
         given.scale = LAMBDA
     ks = given.k if isinstance(given.k, list) else [given.k]
     if not ks or len(set(map(str, ks))) < len(ks) or any(isinstance(k, bool) or not isinstance(k, int) for k in ks):
-        raise UserError(f"intervention.k={_show(given.k)}: type a whole number or a list of them, none twice: [0,2,8]")
+        raise UserError(
+            f"intervention.k={shown_value(given.k)}: type a whole number or a list of them, none twice: [0,2,8]"
+        )
     if min(ks) < 0:
-        raise UserError(f"intervention.k={_show(given.k)}: whole numbers from 0 on are needed")
+        raise UserError(f"intervention.k={shown_value(given.k)}: whole numbers from 0 on are needed")
 
 
 def _circuit(config: Config) -> None:
@@ -281,16 +266,16 @@ def _circuit(config: Config) -> None:
     c.budget = str(c.budget) if isinstance(c.budget, str) else c.budget
     total_budget(c.budget, 1)
     if c.split != "auto":
-        _number("circuit.split", c.split, low=0.0, high=1.0)
+        check_number("circuit.split", c.split, low=0.0, high=1.0)
         c.split = float(c.split)
-    _number("circuit.cap", c.cap, above=0.0, below=1.0 + 1e-9)
+    check_number("circuit.cap", c.cap, above=0.0, below=1.0 + 1e-9)
     if len(c.floor) != len(UNITS) or min(c.floor) < 0:
         raise UserError(
-            f"circuit.floor={_show(c.floor)}: two whole numbers from 0 on are needed, neurons and heads: [4,2]"
+            f"circuit.floor={shown_value(c.floor)}: two whole numbers from 0 on are needed, neurons and heads: [4,2]"
         )
     for key in ("reference_layers", "layers"):
         check_layers(getattr(c, key), key=f"circuit.{key}")
-    _alpha("circuit.push_sizes", c.push_sizes, "a list of numbers")
+    check_numbers("circuit.push_sizes", c.push_sizes, "a list of numbers")
     if min(map(abs, c.push_sizes)) == 0:
         raise UserError("circuit.push_sizes: 0 pushes nothing; type numbers other than 0")
 
@@ -298,38 +283,21 @@ def _circuit(config: Config) -> None:
 def _shares(config: Config) -> None:
     """Check what masks and their loop are given; as numbers of one type, since 1 and 1.0 are the same choice."""
     given = config.intervention
-    _alpha("intervention.ratio", given.ratio, "a share of the neurons in (0, 1], or a list of them")
+    check_numbers("intervention.ratio", given.ratio, "a share of the neurons in (0, 1], or a list of them")
     shares = given.ratio if isinstance(given.ratio, list) else [given.ratio]
     for share in shares:
-        _number("intervention.ratio", share, above=0.0, below=1.0 + 1e-9)
+        check_number("intervention.ratio", share, above=0.0, below=1.0 + 1e-9)
     given.ratio = [float(x) for x in shares] if isinstance(given.ratio, list) else float(given.ratio)
     for key in ("attenuation", "gain"):
         name, value = f"intervention.{key}", getattr(given, key)
-        _alpha(name, value, "a number, or a list of them")
+        check_numbers(name, value, "a number, or a list of them")
         values = [float(x) for x in (value if isinstance(value, list) else [value])]
         if key == "attenuation":
             for share in values:
-                _number(name, share, above=0.0, below=1.0 + 1e-9)
+                check_number(name, share, above=0.0, below=1.0 + 1e-9)
         setattr(given, key, values if isinstance(value, list) else values[0])
     for key in ("adaptive.alpha", "adaptive.tau", "selector.ratio"):
-        _number(key, _at(config, key), above=0.0, below=1.0 + 1e-9)
+        check_number(key, _at(config, key), above=0.0, below=1.0 + 1e-9)
     for key in ("adaptive.alpha_step", "adaptive.tau_step"):
-        _number(key, _at(config, key), low=0.0, high=1.0)
-    _number("adaptive.margin", config.adaptive.margin, above=0.0)
-
-
-def _subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at_least: int) -> None:
-    for name in given:
-        if name not in allowed:
-            raise UserError(f"{key}: {name} is not one of {', '.join(allowed)}{nearest(name, allowed)}")
-    if len(set(given)) < len(given):
-        raise UserError(f"{key}={_show(given)}: a name stands there twice")
-    if len(given) < at_least:
-        raise UserError(f"{key}={_show(given)}: at least {at_least} of {', '.join(allowed) or 'its values'} needed")
-
-
-def _show(value: object) -> str:
-    """Write a value as it is typed."""
-    if isinstance(value, list):
-        return "[" + ",".join(map(_show, value)) + "]"
-    return "null" if value is None else str(value)
+        check_number(key, _at(config, key), low=0.0, high=1.0)
+    check_number("adaptive.margin", config.adaptive.margin, above=0.0)

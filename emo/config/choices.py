@@ -5,15 +5,12 @@ Read before a job is known to be right, so it imports nothing that takes time.
 
 from __future__ import annotations
 
-from emo.config.schema import Config
 from emo.core.errors import UserError
 
 UNITS = ("neurons", "heads")
-UNIT_KINDS = ("ablate_neurons", "ablate_heads", "enhance_neurons", "enhance_heads")
 UNIT_CONTROLS = ("random", "other_emotion", "bottom", "magnitude")
 DRAWN_UNITS = ("random", "magnitude")  # controls with seeds of their own
 
-CIRCUIT_KINDS = ("circuit", "prompt_circuit", "ablate_circuit")
 DRAWN_CIRCUITS = ("random_circuit", "shuffled_circuit")  # controls with seeds of their own
 VARIANTS = {"random_circuit": "random", "shuffled_circuit": "shuffled", "other_circuit": "other"}
 PARTS = {"circuit_neurons": ("neurons",), "circuit_heads": ("heads",)}
@@ -27,20 +24,6 @@ SUFFIXES = (".jsonl", ".json", *TABLES, ".parquet")  # of files of data
 READABLE = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file (all but the last also as .gz), or a folder of one kind"
 
 ALLOCATIONS = ("importance", "uniform", "deep_first", "random")
-
-
-def steers(config: Config) -> bool:
-    """Return whether an arm adds directions to the residual stream, by itself or chosen beside a circuit."""
-    kind = config.intervention.kind
-    if kind in CIRCUIT_KINDS:
-        return kind != "ablate_circuit" and "steer" in config.control.circuits
-    return kind not in ("none", "prompt", *UNIT_KINDS)
-
-
-def scale_tuned(config: Config) -> bool:
-    """Return whether the scale of a circuit is chosen on dev; one that is zeroed has none."""
-    given = config.intervention
-    return given.kind in CIRCUIT_KINDS and given.kind != "ablate_circuit" and given.scale == "auto"
 
 
 def total_budget(budget: int | str, layers: int) -> int:

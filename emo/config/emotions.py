@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from emo.config.choices import scale_tuned, steers
+from emo.config.interventions import scale_tuned, steers
 from emo.config.schema import Config
 from emo.core.errors import UserError, nearest
 from emo.core.types import NEUTRAL

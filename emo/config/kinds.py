@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from emo.config.interventions import kinds
 from emo.config.schema import Config
 from emo.core.errors import UserError, check_choice
 
-KINDS = ("mask", "adaptive_mask", "induce", "inject")
+KINDS = kinds("classes")
 SELECTORS = ("lape", "lap", "mad", "cas", "direct_effect", "random")  # in emo.find.choosing, a function each
 WITHOUT_STATISTICS = ("direct_effect", "random")  # of these: what looks at no statistics of the texts
 ADDED = ("induce", "inject")  # what is added to neurons: one arm per scale
@@ -32,6 +33,21 @@ def check_selector(name: str, target: str | None) -> None:
             f"selector._target_={target}: a selector of one's own needs a name of its own, '{name}' is another one; "
             "type selector.name=NAME too"
         )
+
+
+def injects(config: Config) -> bool:
+    """Return whether the activations of rhetorical devices are given to neurons of emotions."""
+    return config.intervention.kind == "inject"
+
+
+def induces(config: Config) -> bool:
+    """Return whether a class is called forth: in texts of the others, and in what is written about them."""
+    return config.intervention.kind == "induce"
+
+
+def adaptive(config: Config) -> bool:
+    """Return whether strength and share of a mask are found by the feedback loop."""
+    return config.intervention.kind == "adaptive_mask"
 
 
 def check_classes(config: Config) -> None:
@@ -72,7 +88,7 @@ def check_classes(config: Config) -> None:
             "selector.space=joint selector.tokens=last: last tokens differ by the question about emotions and devices; "
             "type selector.tokens=content"
         )
-    if kind == "inject" and config.dataset.task != "emotion":
+    if injects(config) and config.dataset.task != "emotion":
         raise UserError(
             f"intervention=inject dataset={config.dataset.name}: devices are injected into neurons of emotions; "
             "type dataset=dialogues"

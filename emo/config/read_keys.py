@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from emo.config.choices import BUNDLES, CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers
+from emo.config.choices import BUNDLES
 from emo.config.error_text import GROUPS, known_keys, shown
-from emo.config.kinds import ADDED, by_statistics, on_classes
+from emo.config.interventions import kinds, on_circuit, on_units, scale_tuned, steers
+from emo.config.kinds import ADDED, by_statistics, induces, injects, on_classes
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.schema import Config
 from emo.core.errors import UserError
@@ -89,14 +90,19 @@ def blocks_chosen(c: Config) -> bool:
 def replies(c: Config) -> bool:
     """Return whether anything is generated."""
     if on_classes(c):
-        return c.intervention.kind == "induce"
+        return induces(c)
     extracted = c.directions.tokens == "reply_mean" or c.elicitation.accept == "judged"
     return c.evaluator.name != "projection" or extracted or chosen(c)
 
 
+def of_replies(c: Config) -> bool:
+    """Return whether replies to test scenarios are measured."""
+    return scenarios(c) and c.evaluator.name != "projection"
+
+
 def assembled(c: Config) -> bool:
     """Return whether a circuit is found from the job's own data."""
-    return c.intervention.kind in CIRCUIT_KINDS and c.circuit.path is None
+    return on_circuit(c) and c.circuit.path is None
 
 
 def _random_circuit(c: Config) -> bool:
@@ -107,17 +113,20 @@ def _op(c: Config, op: str) -> bool:
     return c.intervention.kind == "mask" and c.intervention.op == op
 
 
+def own(c: Config) -> bool:
+    """Return whether the intervention is a user's own: then no rule knows which keys it reads."""
+    return c.intervention._target_ is not None
+
+
 def of_judge(c: Config) -> bool:
     """Return whether a language model judges."""
     return c.evaluator.name == "openai_judge"
 
 
 ANY: Test = lambda _: True  # noqa: E731
-UNEDITED = ("none", "prompt")
-ENHANCE = tuple(kind for kind in UNIT_KINDS if kind.startswith("enhance"))
-ADD_CIRCUIT = tuple(kind for kind in CIRCUIT_KINDS if kind != "ablate_circuit")
+ENHANCE, ADD_CIRCUIT = kinds("neurons", "heads", op="add"), kinds("circuit", op="add")
 STEER_CONTROLLED = ("steer", "prompt_steer")
-_unedited, _unit, _circuit = kind_in(*UNEDITED), kind_in(*UNIT_KINDS), kind_in(*CIRCUIT_KINDS)
+_unedited, _unit, _circuit = kind_in(*kinds("nothing")), on_units, on_circuit
 _plain: Test = lambda c: not _unit(c) and not _circuit(c)  # noqa: E731
 
 RULES: tuple[Rule, ...] = (
@@ -144,7 +153,7 @@ RULES: tuple[Rule, ...] = (
          ANY),
     # units
     Rule(("attribution",), lambda c: _unit(c) or _circuit(c), "interventions on neurons, heads or circuits"),
-    Rule(("attribution.score_at",), lambda c: c.intervention.kind.endswith("heads") or assembled(c),
+    Rule(("attribution.score_at",), lambda c: kind_in(*kinds("heads"))(c) or assembled(c),
          "interventions on heads, and circuits found by the job", kept=lambda c: _unit(c) or _circuit(c)),
     Rule(("attribution.check",), _unit, "interventions on neurons or heads"),
     # circuits
@@ -160,6 +169,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("circuit.dose",), kind_in(*ADD_CIRCUIT), "circuits that are added"),
     Rule(("circuit.head_tokens",), _circuit, "circuits"),
     # interventions
+    Rule(("intervention._target_", "intervention.settings"), own, "interventions of one's own (_target_)"),
     Rule(("intervention.k", "intervention.pool"), _unit, "interventions on neurons or heads"),
     Rule(("intervention.scale",), kind_in(*ENHANCE, *ADD_CIRCUIT, *ADDED),
          "what is added to units: enhance_neurons, enhance_heads, circuits, induce, inject"),
@@ -184,17 +194,18 @@ RULES: tuple[Rule, ...] = (
          chosen, "strengths that are chosen (auto)", kept=lambda c: _plain(c) or kind_in(*ADD_CIRCUIT)(c)),
     # controls
     Rule(("control.arms",), kind_in(*STEER_CONTROLLED), "steering", kept=_plain),
-    Rule(("control.units",), kind_in(*UNIT_KINDS, *CLASS_KINDS), "interventions on neurons or heads, and masks"),
+    Rule(("control.units",), kind_in(*kinds("neurons", "heads", "classes")),
+         "interventions on neurons or heads, and masks"),
     Rule(("control.circuits",), _circuit, "circuits"),
     Rule(("control.seeds",), lambda c: not _unedited(c), "interventions with controls", kept=ANY),
     Rule(("control.score_seeds",), lambda c: scenarios(c) and not _unedited(c), "projections", kept=ANY),
     # classes
     Rule(("selector",), on_classes, "masks", "dataset"),
     Rule(("selector.filter", "selector.assignment"),
-         lambda c: c.selector.name == "lape" or c.intervention.kind == "inject",
+         lambda c: c.selector.name == "lape" or injects(c),
          "selector=lape", "selector"),
     Rule(("selector.site", "selector.tokens"),
-         lambda c: by_statistics(c.selector.name) or c.intervention.kind == "inject",
+         lambda c: by_statistics(c.selector.name) or injects(c),
          "selectors by statistics: lape, lap, mad, cas", "selector"),
     Rule(("selector.settings",), lambda c: c.selector._target_ is not None,
          "a selector of one's own, selector._target_=MODULE.NAME", "selector"),
@@ -207,12 +218,14 @@ RULES: tuple[Rule, ...] = (
          "evaluator=openai_judge, hf_classifier", "evaluator", ANY),
     Rule(("evaluator.labels",), lambda c: c.evaluator.name == "hf_classifier", "evaluator=hf_classifier", "evaluator",
          ANY),
+    Rule(("evaluator._target_", "evaluator.settings"), lambda c: c.evaluator._target_ is not None,
+         "an evaluator of your own: evaluator._target_=MODULE.Class", "evaluator"),
+    Rule(("evaluator.metrics",), of_replies, "evaluators of replies", "evaluator"),
     Rule(("evaluator.base_url", "evaluator.questions", *(f"evaluator.{key}" for key in ASKING_KEYS)), of_judge,
          "evaluator=openai_judge", "evaluator", ANY),
-    Rule(("evaluator.kl_tokens",), lambda c: scenarios(c) and c.evaluator.name != "projection",
-         "evaluators of replies", "evaluator", ANY),
+    Rule(("evaluator.kl_tokens",), of_replies, "evaluators of replies", "evaluator", ANY),
     Rule(("evaluator.min_distinct3", "evaluator.min_distinct4", "evaluator.max_nonwords"),
-         lambda c: scenarios(c) and (c.evaluator.name != "projection" or chosen(c)), "evaluators of replies",
+         lambda c: of_replies(c) or (scenarios(c) and chosen(c)), "evaluators of replies",
          "evaluator", ANY),
     # trackers
     Rule(tuple(f"tracker.{key}" for key in ("mode", "project", "entity", "group", "tags")),
@@ -232,12 +245,17 @@ _EXPANDED = tuple((rule, frozenset(name for key in rule.keys for name in expand(
 
 def unread(config: Config) -> dict[str, Rule]:
     """Return the keys that a job does not read, and by which rule."""
-    return {key: rule for rule, keys in reversed(_EXPANDED) if not rule.read(config) for key in keys}
+    return {key: rule for rule, keys in reversed(_EXPANDED) if not _read(rule, config) for key in keys}
 
 
 def without_effect(config: Config) -> set[str]:
     """Return the unread keys that are no part of the address of a job's result."""
-    return {key for rule, keys in _EXPANDED if not rule.read(config) and not rule.kept(config) for key in keys}
+    return {key for rule, keys in _EXPANDED if not _read(rule, config) and not rule.kept(config) for key in keys}
+
+
+def _read(rule: Rule, config: Config) -> bool:
+    """Return whether a job reads a rule's keys; an intervention of a user's own may read all that is decided by it."""
+    return rule.read(config) or (rule.by == "intervention" and own(config))
 
 
 def refuse_unread(typed: Sequence[str], configs: Iterable[Config]) -> None:

@@ -167,6 +167,8 @@ class InterventionConfig:
     """What is done to the model (methods 1.4); keys that a kind does not use are ignored by it."""
 
     kind: str = MISSING  # none | prompt | steer | prompt_steer | random | shuffled | ablate_neurons | mask | ...
+    _target_: str | None = None  # MODULE.Class of a kind of one's own (docs/extend.md)
+    settings: dict[str, Any] = field(default_factory=dict)  # of that class: its keyword arguments
     k: Any = MISSING  # units per layer (or of the model), or a list of them (one arm each)
     scale: Any = MISSING  # lambda: number, list (one arm each); of circuits also auto, {anger: 0.8}
     pool: str = "per_layer"  # per_layer: k in every layer | global: the k best of the whole model
@@ -199,7 +201,9 @@ class ControlConfig:
 class EvaluatorConfig:
     """What is measured, and with what resampling."""
 
-    name: str = MISSING  # classifier | hf_classifier | openai_judge | margin | projection (no replies) | prediction
+    name: str = (
+        MISSING  # classifier | hf_classifier | openai_judge | margin | projection | prediction; free of one's own
+    )
     model: str | None = None  # of openai_judge: its name; of hf_classifier: hub repository
     labels: list[str] = field(default_factory=list)  # of hf_classifier: LABEL:CLASS, also absent:neutral
     base_url: str | None = None  # of openai_judge; null: OPENAI_BASE_URL, else api.openai.com
@@ -217,6 +221,9 @@ class EvaluatorConfig:
     min_distinct3: float = 0.5  # a reply with fewer distinct word 3-grams (share) is degenerate
     min_distinct4: float = 0.4  # the same for character 4-grams
     max_nonwords: float = 0.3  # largest share of words found in no dictionary
+    _target_: str | None = None  # MODULE.Class of a user's own that labels replies (`emo.measure.labeller`)
+    settings: dict[str, Any] | None = None  # keywords of its constructor; null: none
+    metrics: list[str] = field(default_factory=list)  # MODULE.NAME of a user's own (`emo.measure.reply_metrics`)
 
 
 @dataclass

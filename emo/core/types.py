@@ -32,11 +32,3 @@ class Tokens(StrEnum):
 
 NEUTRAL = "neutral"  # the emotion-free form of a prompt, a reply or a label
 OTHER = "other"  # what a classifier calls a reply whose likeliest labels are mapped to no class
-
-# Columns of the main table, in order; whatever was not measured is left out.
-HEADLINE = (
-    *("accuracy", "clean_accuracy", "match", "logprob_margin", "delta_s_rel", "delta_s_last", "dose"),
-    *("ppl_ratio", "degenerate"),
-    *("off_accuracy", "off_margin", "induced", "reply_induced"),
-    *("forced_accuracy", "kl", "cosine", "length"),
-)

@@ -8,13 +8,16 @@ edit holds one strength per condition (0 where a block is not in the arm's range
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from emo.config.schema import Config
+from emo.core.targets import target_digest
 from emo.core.types import Site, Tokens
+from emo.edit.banks import Bank, CircuitBank, Found
 from emo.model.hooks import Edit
 from emo.model.ops import Add
 
@@ -35,6 +38,7 @@ class Arm:
         decay: factor on the strength per generated token.
         seeds: draws of a control for replies and margins.
         score_seeds: draws of a control for projections; fewer than ``seeds``: as many as ``seeds``.
+        settings: values of a list that this arm stands for, by key: ``(("alpha", 0.5),)``; its name shows them.
         decoding: plain | steering | circuit (as the released code decodes such arms), see `decoding_of`.
     """
 
@@ -48,6 +52,7 @@ class Arm:
     seeds: int = 1
     decoding: str = "plain"
     score_seeds: int = 0
+    settings: tuple[tuple[str, float], ...] = field(default=(), kw_only=True)
 
     @property
     def steered(self) -> bool:
@@ -78,10 +83,47 @@ class Arm:
         """Return the strength for an emotion (index)."""
         return self.alpha[emotion or 0] if isinstance(self.alpha, tuple) else self.alpha
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it is compiled from, so what addresses of its results hold: directions, shuffled, attribution, ...
+
+        circuit, and seed where it draws. Shuffled are directions of permuted labels.
+        """
+        needs = {"directions"} if self.kind.endswith(("steer", "shuffled")) else set()
+        needs |= {"shuffled"} if self.kind.endswith("shuffled") else set()
+        return frozenset(needs | ({"seed"} if self.kind.endswith("random") else set()))
+
     def key(self, scored: bool = False) -> dict[str, Any]:
         """Return what the arm's projections (``scored``) or other results depend on; its name is not part of it."""
-        seeds = ("seeds", "score_seeds")
-        return {k: v for k, v in asdict(self).items() if k not in ("name", *seeds)} | {"seeds": self.draws(scored)}
+        left_out = ("name", "settings", "seeds", "score_seeds")
+        kept = {k: v for k, v in asdict(self).items() if k not in left_out} | {"seeds": self.draws(scored)}
+        module = type(self).__module__
+        if not module.startswith("emo."):  # of a user: what it does is in its file, not in a version of ours
+            kept["code"] = target_digest(f"{module}.{type(self).__name__}")
+        return kept
+
+    @classmethod
+    def compile(cls, arms: Sequence[Any], found: Found, skip_layer: int | None = None) -> Plan:
+        """Return the edits of arms of this class, all of them in one plan; see `Plan`.
+
+        Args:
+            arms: of this class; unedited ones get no condition.
+            found: what they are compiled from.
+            skip_layer: a block that is left alone in every arm.
+        """
+        doses = dict.fromkeys(arm.dose for arm in arms if arm.steered)
+        return Plan.joined(
+            [plan([arm for arm in arms if arm.dose == dose], found.directions, skip_layer) for dose in doses]
+        )
+
+
+def variant(name: str, settings: Sequence[tuple[str, float]]) -> str:
+    """Return an arm's name with the values of lists that it stands for: ``steer@alpha=0.5``."""
+    return (
+        name
+        + ("@" if settings else "")
+        + ",".join(f"{key}={value if isinstance(value, int) else format(value, 'g')}" for key, value in settings)
+    )
 
 
 def decoding_of(how: str, edit: str | None = None) -> str:
@@ -97,18 +139,6 @@ def decoding_of(how: str, edit: str | None = None) -> str:
     return edit or "plain" if how == "paper" else "plain"
 
 
-class Bank(NamedTuple):
-    """The vectors that arms add: directions (e, l, d), shuffled (seeds, e, l, d), random (seeds, l, d), all unit.
-
-    ``site`` is where they were read and where projections on ``directions`` are taken.
-    """
-
-    directions: Tensor
-    shuffled: Tensor
-    random: Tensor
-    site: Site = Site.RESID_POST
-
-
 def random_directions(seeds: int, n_layers: int, d: int, seed: int) -> Tensor:
     """Return isotropic unit vectors (seeds, l, d), one per block and seed."""
     drawn = [
@@ -116,6 +146,66 @@ def random_directions(seeds: int, n_layers: int, d: int, seed: int) -> Tensor:
     ]
     x = torch.stack(drawn) if drawn else torch.zeros(0, n_layers, d)
     return x / x.norm(dim=-1, keepdim=True)
+
+
+class Context(Protocol):
+    """What an intervention is told of its job; what costs time is found when it is asked for."""
+
+    @property
+    def config(self) -> Config:
+        """As it was checked."""
+
+    @property
+    def names(self) -> list[str]:
+        """The emotions."""
+
+    @property
+    def edited_layers(self) -> tuple[int, ...]:
+        """The blocks that ``intervention.layers`` names; all of them where that is ``auto``."""
+
+    @property
+    def circuit_layers(self) -> tuple[int, ...]:
+        """The blocks that a circuit may have units in."""
+
+    @property
+    def steering(self) -> tuple[float | list[float], tuple[int, ...]]:
+        """Alpha and blocks of steering: as given, or chosen on dev."""
+
+    @property
+    def shuffled_draws(self) -> int:
+        """Draws of the directions of permuted labels that there are; 0: none."""
+
+    @property
+    def scale(self) -> float | list[float]:
+        """The circuit's scale: one, several (an arm each), or one per emotion; as given, or chosen on dev."""
+
+    @property
+    def scales(self) -> list[Any]:
+        """The scales of the circuit that have an arm each."""
+
+    @property
+    def circuits(self) -> CircuitBank | None:
+        """The circuit, where the job has one."""
+
+    @property
+    def matched_alphas(self) -> list[list[float]]:
+        """Per scale, each emotion's strength of steering that moves states as far as the circuit."""
+
+
+class Intervention(Protocol):
+    """One kind of intervention: which arms a job has.
+
+    A class of a user's own (``intervention._target_``) is made with ``intervention.settings`` as keyword arguments. Its
+    arms are `Arm` or subclasses of it with a ``compile`` of their own. Those of the kind that ``intervention.kind``
+    names are what the job is about, all others that edit are controls.
+    """
+
+    def arms(self, job: Context) -> list[Arm]:
+        """Return the arms that edit, in the order of tables; the unedited ones come by themselves.
+
+        Raises:
+            UserError: the intervention is not possible here.
+        """
 
 
 class Plan(NamedTuple):
@@ -166,3 +256,9 @@ def plan(arms: Sequence[Arm], bank: Bank, skip_layer: int | None = None) -> Plan
         op = Add(vectors[:, layer].contiguous(), torch.tensor(which), strength, steered[0].dose)
         edits.append(Edit(Site.RESID_POST, layer, op, Tokens(steered[0].tokens), steered[0].decay))
     return Plan(edits, cond)
+
+
+def compiled(arms: Sequence[Arm], found: Found, skip_layer: int | None = None) -> Plan:
+    """Return one plan for arms of any classes: their conditions share batches."""
+    classes = sorted(dict.fromkeys(type(arm) for arm in arms), key=lambda cls: cls is not Arm)
+    return Plan.joined([cls.compile([arm for arm in arms if type(arm) is cls], found, skip_layer) for cls in classes])

@@ -13,22 +13,19 @@ output is as long as the circuit's; the circuit of an `other` emotion; neurons o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from emo.config.choices import UNITS
 from emo.core.types import Tokens
+from emo.edit.banks import CircuitBank, Found
 from emo.edit.base import Arm, Plan
-from emo.find.circuit import SITES, Circuit, Part
+from emo.find.circuit import SITES, Part
 from emo.model.hooks import Edit
 from emo.model.ops import AddUnits, Zero
-
-SUBLAYER = {"heads": 0, "neurons": 1}  # index into norms
-Weight = Callable[[str, int], Tensor]  # kind, block -> (d, w) of the output projection
 
 
 @dataclass(frozen=True)
@@ -66,65 +63,15 @@ class CircuitArm(Arm):
         """Return (seed, emotion index) of every condition; the other emotions stand in the place of seeds."""
         return [(seed, e) for seed in range(self.draws(scored)) for e in range(emotions)]
 
-
-@dataclass(frozen=True, eq=False)
-class CircuitBank:
-    """A circuit and what its controls need.
-
-    Attributes:
-        circuit: whose units are edited.
-        delta: kind -> (e, l, u*w) difference vectors of all units; a function, since a saved circuit can do without.
-        norms: () -> (l, 2) mean length of the emotion-free state behind attention and behind the MLP.
-        weight: output projection of a kind's sublayer in a block.
-    """
-
-    circuit: Circuit
-    delta: Callable[[str], Tensor]
-    norms: Callable[[], Tensor]
-    weight: Weight
-
     @property
-    def blocks(self) -> tuple[int, ...]:
-        """The blocks in which the circuit of some emotion has units."""
-        parts = [part for kind in UNITS for part in getattr(self.circuit, kind)]
-        return tuple(sorted({layer for part in parts for layer in part.layer.tolist()}))
+    def needs(self) -> frozenset[str]:
+        """The circuit, and draws of its own."""
+        return frozenset(("circuit", "seed"))
 
-    def pushes(self, part: Part, kind: str) -> Tensor:
-        """Return |W_out delta| of every block, (l,)."""
-        out = torch.zeros(self.circuit.shape.n_layers)
-        for layer in part.layer.unique().tolist():
-            out[layer] = self.push(part, kind, layer).norm()
-        return out
-
-    def push(self, part: Part, kind: str, layer: int) -> Tensor:
-        """Return what the units of a block add to their sublayer's output, W_out delta (d,)."""
-        columns, values = part.at(layer)
-        weight = self.weight(kind, layer)
-        return (weight[:, columns.to(weight.device)].float() @ values.to(weight.device)).cpu()
-
-    def dose(self, parts: dict[str, Part]) -> float:
-        """Return the mean over touched sublayers of |W_out delta| / |h|, at lambda 1."""
-        shares = [self.pushes(part, kind) / self.norms()[:, SUBLAYER[kind]] for kind, part in parts.items()]
-        touched = torch.cat(shares)
-        return float(touched[touched > 0].mean()) if bool((touched > 0).any()) else 0.0
-
-    def lam(self, scale: float, dose: str, parts: dict[str, Part]) -> float:
-        """Return lambda for a scale in units of ``dose``."""
-        if dose == "raw":
-            return scale
-        unit = self.dose(parts)
-        return scale / unit if unit else 0.0
-
-    def block_dose(self, emotion: int) -> float:
-        """Return the mean over touched blocks of the length of both sublayers' changes together / |h|, at lambda 1."""
-        parts = {kind: self.circuit.part(kind, emotion) for kind in UNITS}
-        blocks = sorted({layer for part in parts.values() for layer in part.layer.tolist()})
-        lengths = [
-            float(torch.stack([self.push(part, kind, layer) for kind, part in parts.items()]).sum(0).norm())
-            / float(self.norms()[layer, 1])
-            for layer in blocks
-        ]
-        return float(np.mean(lengths)) if lengths else 0.0
+    @classmethod
+    def compile(cls, arms: Sequence[CircuitArm], found: Found, skip_layer: int | None = None) -> Plan:
+        """Return the edits of arms on a circuit; see `plan_circuits`."""
+        return plan_circuits(arms, found.circuits, found.seed, skip_layer) if found.circuits else Plan([], {})
 
 
 def parts_of(arm: CircuitArm, bank: CircuitBank, emotion: int, seed: int, base_seed: int) -> dict[str, Part]:

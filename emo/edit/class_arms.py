@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo.config.kinds import ADDED, CONTROLS, DRAWN
+from emo.config.interventions import kind_of
+from emo.config.kinds import CONTROLS, DRAWN, adaptive, injects
 from emo.config.schema import Config
+from emo.edit.base import variant
 from emo.edit.masks import Mask, injected
 from emo.find.selectors import Ranked, Selection, matched_random, top, within
 
+Told = tuple[tuple[str, float], ...]
 STRENGTHS = {"attenuate": "attenuation", "gain": "gain"}  # op of a mask -> the key of its strength
 
 
@@ -35,6 +38,7 @@ class ClassArm:
         seeds: draws of a control.
         adaptive: alpha and share are found on dev (`emo.edit.adaptive`).
         device: whose activations are injected; None: the class's own.
+        settings: values of a list that this arm stands for, by key.
     """
 
     name: str
@@ -45,6 +49,7 @@ class ClassArm:
     seeds: int = 1
     adaptive: bool = False
     device: str | None = None
+    settings: tuple[tuple[str, float], ...] = ()
 
     def conditions(self, classes: int) -> list[tuple[int, int | None]]:
         """Return (draw, class) of every condition; the class is None where nothing is edited."""
@@ -53,47 +58,47 @@ class ClassArm:
 
     def key(self) -> dict[str, Any]:
         """Return what the arm's results depend on; its name is not part of it."""
-        return {k: v for k, v in asdict(self).items() if k != "name"}
+        return {k: v for k, v in asdict(self).items() if k not in ("name", "settings")}
 
 
 def arms_of(config: Config, devices: Sequence[str]) -> list[ClassArm]:
     """Return the arms of a job: unedited, the intervention, its controls; a list of shares or scales gives one each."""
     given, none = config.intervention, ClassArm("none")
-    kind = given.kind
-    if kind == "none":
+    if kind_of(config).edits == "nothing":
         return [none]
     picks = ["own", *(name for name in CONTROLS if name in config.control.units)]
-    adaptive = kind == "adaptive_mask"
-    op = "add" if kind in ADDED else "attenuate" if adaptive else given.op
+    looped = adaptive(config)
+    op = "add" if kind_of(config).op == "add" else "attenuate" if looped else given.op
     made = [none]
     for pick in picks:
         seeds = config.control.seeds if pick in DRAWN else 1
-        for device in devices if kind == "inject" else [None]:
-            stem = kind if pick == "own" else pick
+        for device in devices if injects(config) else [None]:
+            stem = given.kind if pick == "own" else pick
             stem = stem if device is None else f"{stem}_{device}"
-            for variant, strength, ratio in _settings(config):
-                made.append(ClassArm(stem + variant, pick, op, strength, ratio, seeds, adaptive, device))
+            for told, strength, ratio in _settings(config):
+                name = variant(stem, told)
+                made.append(ClassArm(name, pick, op, strength, ratio, seeds, looped, device, told))
     return made
 
 
-def _settings(config: Config) -> list[tuple[str, float, float]]:
-    """Return (what stands behind an arm's name, strength, share) of every arm of one pick.
+def _settings(config: Config) -> list[tuple[Told, float, float]]:
+    """Return (values of lists, strength, share) of every arm of one pick.
 
     Only what the kind reads is read: a strength has a key of its own for every op, so no two share a default.
     """
     given = config.intervention
-    if given.kind == "adaptive_mask":  # found on dev
-        return [("", 1.0, 1.0)]
-    if given.kind in ADDED:
+    if adaptive(config):  # found on dev
+        return [((), 1.0, 1.0)]
+    if kind_of(config).op == "add":
         return [(name, x, 1.0) for name, x in _listed("scale", given.scale)]
     key = STRENGTHS.get(given.op)
-    strengths = [("", 1.0)] if key is None else _listed(key, getattr(given, key))
+    strengths: list[tuple[Told, float]] = [((), 1.0)] if key is None else _listed(key, getattr(given, key))
     return [(a + b, x, share) for a, x in strengths for b, share in _listed("ratio", given.ratio)]
 
 
-def _listed(key: str, value: float | list[float]) -> list[tuple[str, float]]:
-    """Return (suffix, value): a list gives every value a suffix of its own."""
-    return [(f"@{key}={x:g}", x) for x in value] if isinstance(value, list) else [("", float(value))]
+def _listed(key: str, value: float | list[float]) -> list[tuple[Told, float]]:
+    """Return (settings, value): of a list every value is a setting."""
+    return [(((key, float(x)),), x) for x in value] if isinstance(value, list) else [((), float(value))]
 
 
 def units_of(

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emo.core.types import Site, Tokens
+from emo.core.types import Tokens
+from emo.edit.banks import Found, UnitBank
 from emo.edit.base import Arm, Plan
 from emo.model.hooks import Edit
 from emo.model.ops import AddUnits, Zero
@@ -63,43 +63,15 @@ class UnitArm(Arm):
         """Return (seed, emotion index) of every condition; the other emotions stand in the place of seeds."""
         return [(seed, e) for seed in range(self.draws(scored)) for e in range(emotions)]
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Its ranking, and draws of its own."""
+        return frozenset(("attribution", "seed"))
 
-@dataclass(frozen=True, eq=False)
-class UnitBank:
-    """What unit arms choose from and add, of neurons (u = f, w = 1) or heads (u = h, w = p).
-
-    Attributes:
-        site: neuron | head.
-        scores: (e, l, u) ranking, largest first.
-        delta: (e, l, u*w) difference vectors.
-        size: (e, l, u) mean magnitude of a unit's activation under the emotion prompt.
-        width: values per unit, w.
-    """
-
-    site: Site
-    scores: Tensor
-    delta: Tensor
-    size: Tensor
-    width: int
-
-    @cached_property
-    def order(self) -> Tensor:
-        """Units of every block, best first: (e, l, u); ties to the lower index."""
-        return self.scores.argsort(dim=-1, descending=True, stable=True)
-
-    @cached_property
-    def delta_size(self) -> Tensor:
-        """Length of every unit's difference vector, (e, l, u)."""
-        return self.delta.unflatten(-1, (-1, self.width)).norm(dim=-1)
-
-    def magnitude(self, op: str) -> Tensor:
-        """Return what an op moves a unit by, (e, l, u): its activation (zeroed) or its delta (added)."""
-        return self.size if op == "ablate" else self.delta_size
-
-    @cached_property
-    def by_size(self) -> dict[str, Tensor]:
-        """Units of every block by magnitude, smallest first, per op: (e, l, u)."""
-        return {op: self.magnitude(op).argsort(dim=-1, stable=True) for op in ("ablate", "enhance")}
+    @classmethod
+    def compile(cls, arms: Sequence[UnitArm], found: Found, skip_layer: int | None = None) -> Plan:
+        """Return the edits of arms on units; see `plan_units`."""
+        return plan_units(arms, found.units, found.seed, skip_layer) if found.units is not None else Plan([], {})
 
 
 def pick_units(bank: UnitBank, arm: UnitArm, emotion: int, seed: int, base_seed: int) -> list[Tensor]:

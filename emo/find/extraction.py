@@ -23,7 +23,7 @@ from emo.model.passes import Row
 from emo.model.prefixes import Text
 from emo.model.prompts import check_prompts, prompt_ids
 
-Labeller = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # `emo.measure.labels.label_rows`
+Labeller = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # `emo.measure.classifier.label_rows`
 ROUNDING = 1e-6  # of a state's length: what a difference of equal prompts can come to in float32
 GROUPS_AT_ONCE = 48  # groups whose states are held while their emotions are contrasted: bounds memory
 

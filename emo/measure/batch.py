@@ -14,9 +14,8 @@ from emo.config.schema import Config
 from emo.core.partial import Done, Owner, fill
 from emo.core.sealed import digest
 from emo.data.scenarios import Sample, spread
-from emo.edit.base import Arm, Bank, Plan, plan
-from emo.edit.circuits import CircuitArm, CircuitBank, plan_circuits
-from emo.edit.units import UnitArm, UnitBank, plan_units
+from emo.edit.banks import Found
+from emo.edit.base import Arm, Plan, compiled
 from emo.measure.damage import kl_per_token, reply_nll
 from emo.measure.dose import doses as measured_doses
 from emo.measure.encoder import embed
@@ -51,13 +50,11 @@ class Measure:
         config: Config,
         samples: Sequence[Sample],
         replies_of: str,
-        bank: Bank,
+        found: Found,
         label: str,
-        units: UnitBank | None = None,
-        circuits: CircuitBank | None = None,
     ) -> None:
         self.lm, self.config, self.samples = lm, config, samples
-        self.bank, self.units, self.circuits = bank, units, circuits
+        self.found = found
         self.replies_of = replies_of  # whose held-out replies: sev or sev_test
         self.part = label  # in front of every progress line
         self.names = list(config.emotions.names)
@@ -83,18 +80,7 @@ class Measure:
         return [[(arm.name, [done[arm.name], *x])] for arm in arms for x in self.entries(arm, scored)]
 
     def _plan(self, arms: Sequence[Arm], skip_layer: int | None = None) -> Plan:
-        """Compile arms that edit the residual stream, single units or whole circuits."""
-        seed = self.config.seed
-        on_units = [arm for arm in arms if isinstance(arm, UnitArm)]
-        circuits = [arm for arm in arms if isinstance(arm, CircuitArm)]
-        rest = [arm for arm in arms if not isinstance(arm, UnitArm | CircuitArm)]
-        doses = dict.fromkeys(arm.dose for arm in rest if arm.steered)
-        made = [plan([arm for arm in rest if arm.dose == dose], self.bank, skip_layer) for dose in doses]
-        if on_units and self.units is not None:
-            made.append(plan_units(on_units, self.units, seed, skip_layer))
-        if circuits and self.circuits is not None:
-            made.append(plan_circuits(circuits, self.circuits, seed, skip_layer))
-        return Plan.joined(made)
+        return compiled(arms, self.found, skip_layer)
 
     def _rows(self, arms: Sequence[Arm], made: Plan, scored: bool = False) -> tuple[list[Row], dict[str, slice]]:
         rows: list[Row] = []
@@ -138,7 +124,7 @@ class Measure:
         self, owners: list[list[Owner]], rows: list[Row], edits: list[Edit], keep: Sequence[int] = ()
     ) -> tuple[Tensor, Tensor]:
         size, label = self.config.batch_size, f"{self.part}: projections"
-        v, site, wanted = self.bank.directions, self.bank.site, set(keep)
+        v, site, wanted = self.found.directions.directions, self.found.directions.site, set(keep)
 
         def compute(left: list[int], done: Done) -> None:
             def finished(k: int, proj: Tensor, state: Tensor | None) -> None:

@@ -23,11 +23,14 @@ from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_matrix, hstack
 from scipy.special import log_softmax, softmax
 
+from emo.config.schema import Config
 from emo.core.console import note, progress
+from emo.core.errors import UserError
 from emo.core.store import Artifact, Store, address
 from emo.core.types import NEUTRAL
 from emo.data.texts import CORPUS, digest_of, encoder_version, read_jsonl
 from emo.measure.encoder import embed
+from emo.measure.labeller import Done, Rows, from_chances
 
 if TYPE_CHECKING:  # scikit-learn takes a second to import, and addresses need this file
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -45,6 +48,7 @@ LETTERS: dict[str, Any] = {  # within words, with their borders
 NGRAMS = (WORDS, LETTERS)
 WEIGHTS = (2.0, 1.0)  # of the two, beside the embedding's 1: style is mostly wording
 BINS = 10  # of the calibration curve
+AT_ONCE = 512  # replies that are labelled together, a second or two: then they are kept (`emo.core.partial`)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,50 @@ class Classifier:
         """Return the likeliest class of every text, an emotion or neutral; an empty text is neutral."""
         found = self.probabilities(texts).argmax(1)
         return [self.names[i] if text.strip() else NEUTRAL for text, i in zip(texts, found, strict=True)]
+
+
+class ClassifierEvaluator:
+    """``evaluator=classifier``: an `emo.measure.labeller.Evaluator`."""
+
+    remembers = False
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.names, self.store = config.emotions.names, store
+
+    def address(self) -> str:
+        """Return the address of the classifier of the job's emotions."""
+        return classifier_address(self.names)
+
+    def check(self) -> None:
+        """Raise `UserError` where the corpus lacks one of the emotions."""
+        unknown = [name for name in self.names if name not in classes()]
+        if unknown:
+            raise UserError(
+                f"evaluator=classifier: no class {', '.join(unknown)} in it; it knows {', '.join(classes())}; "
+                "type evaluator=projection"
+            )
+
+    def prefetch(self) -> str:
+        """Fit the classifier where it is not in the store."""
+        report = load_classifier(self.store, self.names).report
+        return f"classifier: fitted on {report['n']} replies, cross-validated accuracy {report['accuracy']:.1%}"
+
+    def label(self, replies: Rows, done: Done) -> None:
+        """Label replies by the likeliest class, with its chance."""
+        made = load_classifier(self.store, self.names)
+        for start in range(0, len(replies), AT_ONCE):
+            part = replies[start : start + AT_ONCE]
+            p = made.probabilities([row["reply"] for row in part])
+            for i, row in enumerate(from_chances(made.names, p, part), start):
+                done(i, row)
+
+
+def label_rows(store: Store, names: Sequence[str], replies: Rows) -> Rows:
+    """Return one row per reply by the offline classifier: sample, emotion, seed, label, forced, p (of the label)."""
+    if not replies:
+        return []
+    made = load_classifier(store, names)
+    return from_chances(made.names, made.probabilities([row["reply"] for row in replies]), replies)
 
 
 def classifier_address(names: Sequence[str]) -> str:

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import transformers
 
+from emo.config.schema import Config
 from emo.core.console import progress
 from emo.core.errors import UserError
-from emo.core.types import OTHER
+from emo.core.store import Store, address
+from emo.core.types import NEUTRAL, OTHER
+from emo.measure.labeller import Done, Rows, from_chances
 from emo.model.checkpoint import read_config, read_tokenizer, read_weights
 from emo.model.hub import Revision, hub_commit
 from emo.model.keep import KeepOne
@@ -23,6 +26,67 @@ from emo.model.supported import check_files, check_packed
 
 BATCH = 32
 KEY = "evaluator.model"  # what errors name
+VERSION = 2
+ABSENT = "absent"  # in place of a LABEL: the model has none for this CLASS
+
+
+class HubEvaluator:
+    """``evaluator=hf_classifier``: an `emo.measure.labeller.Evaluator`."""
+
+    remembers = False
+
+    def __init__(self, config: Config, store: Store) -> None:  # noqa: ARG002 - every evaluator is made of both
+        self.config, self.model = config, str(config.evaluator.model)
+
+    def address(self) -> str:
+        """Return the address of the model's commit and the map of its labels."""
+        e = self.config.evaluator
+        return address("hf_classifier", VERSION, model=e.model, commit=commit(self.model), labels=e.labels)
+
+    def check(self) -> None:
+        """Raise `UserError` where the map of labels is not one."""
+        given, names = self.config.evaluator.labels, self.config.emotions.names
+        known = [*names, NEUTRAL]
+        pairs = [pair.rpartition(":")[::2] for pair in given]
+        wrong = [pair for pair, (label, name) in zip(given, pairs, strict=True) if not label or name not in known]
+        absent = [name for label, name in pairs if label == ABSENT]
+        mapped = [name for label, name in pairs if label != ABSENT]
+        twice = [label for label, _ in pairs if label != ABSENT and [one for one, _ in pairs].count(label) > 1]
+        missing = [name for name in names if name not in mapped]
+        said = ""
+        if wrong:
+            said = f"{wrong[0]} is none"
+        elif twice:
+            said = f"{twice[0]} has several"
+        elif any(name != NEUTRAL for name in absent):
+            said = f"only {NEUTRAL} can be {ABSENT}"
+        elif missing or self.config.evaluator.model is None:
+            said = f"{', '.join(missing) or 'each emotion'} needs one"
+        elif (NEUTRAL in mapped) == (NEUTRAL in absent):
+            said = f"{NEUTRAL} needs one, or {ABSENT}:{NEUTRAL} where the model has no such label"
+        if OTHER in names:
+            said = f"{OTHER} is the name of what is mapped to no class: give the emotion another"
+        if said:
+            raise UserError(
+                "evaluator=hf_classifier: type evaluator.model=OWNER/NAME 'evaluator.labels=[LABEL:CLASS,...]', "
+                f"CLASS one of {', '.join(known)}; {said}"
+            )
+
+    def prefetch(self) -> str:
+        """Download the model where it is not on this machine."""
+        load(self.model)
+        return f"classifier: {self.model} is on this machine"
+
+    def label(self, replies: Rows, done: Done) -> None:
+        """Label replies by the likeliest class, with its chance."""
+        pairs = (pair.rpartition(":")[::2] for pair in self.config.evaluator.labels)
+        classes = {label: name for label, name in pairs if label != ABSENT}
+
+        def heard(start: int, names: Sequence[str], p: np.ndarray) -> None:
+            for i, row in enumerate(from_chances(names, p, replies[start : start + len(p)]), start):
+                done(i, row)
+
+        probabilities(self.model, classes, [row["reply"] for row in replies], heard)
 
 
 @lru_cache(maxsize=4)

@@ -28,7 +28,7 @@ from emo.measure.labels import hits
 from emo.measure.language import common_language
 
 Rows = list[dict[str, Any]]
-Labeller = Callable[[Rows], Rows]  # replies -> `emo.measure.labels.label_rows`
+Labeller = Callable[[Rows], Rows]  # replies -> `emo.measure.classifier.label_rows`
 Maker = Callable[[str, float], Arm]  # layer range, strength -> candidate
 STEP = (1.2, 2.0)  # least and largest ratio of a strength beyond the grid to the last one in it
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from emo.core.partial import Done, fill
 from emo.core.types import Tokens
-from emo.edit.units import UnitBank
+from emo.edit.banks import UnitBank
 from emo.find.rank_correlation import spearman
 from emo.measure.projections import projections
 from emo.model.hooks import Edit

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
-from emo.config.choices import CIRCUIT_KINDS, UNIT_KINDS, scale_tuned, steers, total_budget
+from emo.config.choices import total_budget
+from emo.config.interventions import kind_of, on_circuit, on_units, scale_tuned, steers
 from emo.config.layers import parse_layers
 from emo.config.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, without_effect
 from emo.config.renamed import in_addresses
@@ -20,11 +21,13 @@ from emo.core.sealed import digest
 from emo.core.store import Store, address
 from emo.data.scenarios import Sample, load_splits, spread
 from emo.data.texts import digest_of, words_digest
+from emo.edit.interventions import intervention_of
 from emo.find.circuit import Circuit
 from emo.find.circuit_similarity import find_circuit
 from emo.find.directions import shuffled_draws
 from emo.measure.classifier import classifier_address
 from emo.measure.labels import labeller_address
+from emo.measure.reply_metrics import metrics_inputs
 from emo.model.lm import ModelSpec
 from emo.model.load import describe
 from emo.model.machine import made_by
@@ -64,6 +67,7 @@ class Addresses:
         self.splits = load_splits(config.dataset, config.seed)
         self.names = list(config.emotions.names)
         given = config.intervention
+        self.intervention = intervention_of(config)  # early: a class that is not there is refused before anything runs
         n = self.spec.n_layers
         self.layers = None if given.layers == "auto" else parse_layers(given.layers, n)
         self.circuit_layers = parse_layers(config.circuit.layers, n, key="circuit.layers")
@@ -138,8 +142,10 @@ class Addresses:
     @property
     def asks_for_shuffled(self) -> bool:
         """Whether an arm adds directions of permuted labels."""
-        kind = self.config.intervention.kind
-        return kind == "shuffled" or (kind in ("steer", "prompt_steer") and "shuffled" in self.config.control.arms)
+        kind = kind_of(self.config)
+        if kind.edits != "residual":
+            return False
+        return "shuffled" in self.config.control.arms if kind.controlled else kind.name == "shuffled"
 
     @cached_property
     def attribution_address(self) -> str:
@@ -198,7 +204,7 @@ class Addresses:
     @property
     def has_circuit(self) -> bool:
         """Whether the intervention edits a whole circuit."""
-        return self.config.intervention.kind in CIRCUIT_KINDS
+        return on_circuit(self.config)
 
     @property
     def steers(self) -> bool:
@@ -213,8 +219,7 @@ class Addresses:
     @property
     def on(self) -> str | None:
         """Which units the intervention edits: neurons or heads; None for one that edits none."""
-        kind = self.config.intervention.kind
-        return kind.partition("_")[2] if kind in UNIT_KINDS else None
+        return kind_of(self.config).edits if on_units(self.config) else None
 
     @property
     def bank_site(self) -> str | None:
@@ -281,7 +286,7 @@ class Addresses:
         for section, keys in {
             "model": ("name", "revision", "device_map"),
             "dataset": ("name", "path", "test_path", "_target_", *labelled),  # the data's digest holds the files
-            "evaluator": ("base_url", *ASKING_KEYS),  # the address is in the labeller's
+            "evaluator": ("base_url", "metrics", *ASKING_KEYS),  # the address is in the labeller's
         }.items():
             for key in keys:
                 config[section].pop(key)
@@ -301,6 +306,7 @@ class Addresses:
         return self.address(
             "result",
             config=config, data=self.splits.digest, versions=VERSIONS, texts=texts, labels=labels, circuit=circuit,
+            **metrics_inputs(self.config),
         )  # fmt: skip
 
     @cached_property

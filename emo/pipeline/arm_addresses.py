@@ -7,7 +7,6 @@ from functools import cached_property
 from emo.core.sealed import digest
 from emo.edit.base import Arm
 from emo.edit.circuits import CircuitArm
-from emo.edit.units import UnitArm
 from emo.pipeline.extracted import Extracted
 
 
@@ -16,18 +15,17 @@ class ArmAddresses(Extracted):
 
     def arm_address(self, stage: str, arm: Arm, inputs: dict[str, object], on_directions: bool = False) -> str:
         """Return the address of what a stage gives for one arm; ``on_directions``: it is projected on them."""
-        needs = on_directions or arm.kind.endswith(("steer", "shuffled"))
-        drawn = isinstance(arm, UnitArm | CircuitArm) or arm.kind.endswith("random")
-        shuffled = {"shuffled": self.shuffled_address} if arm.kind.endswith("shuffled") else {}
+        needs = arm.needs
+        shuffled = {"shuffled": self.shuffled_address} if "shuffled" in needs else {}
         return self.address(
             stage,
             samples=digest(self.splits.test),
             arm=arm.key(scored=on_directions),
-            directions=self.directions_address if needs else None,
-            attribution=self.attribution_address if isinstance(arm, UnitArm) else None,
+            directions=self.directions_address if on_directions or "directions" in needs else None,
+            attribution=self.attribution_address if "attribution" in needs else None,
             circuit=self.circuit_inputs(arm),
             site=self.bank_site if on_directions else None,
-            seed=self.config.seed if drawn else None,
+            seed=self.config.seed if "seed" in needs else None,
             **shuffled,
             **inputs,
         )

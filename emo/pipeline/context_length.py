@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from emo.config.kinds import induces
 from emo.config.schema import Config
 from emo.core.errors import UserError
 from emo.data.labelled import Item
@@ -158,7 +159,7 @@ def _of_classes(job: ClassJob) -> Iterator[Asked]:
         if finder is not None:
             others = [*job.splits.dev, *job.splits.test] if finder is job.finder else []
             yield _questions(job, finder, [*finder.splits.train, *others])
-    if job.config.intervention.kind == "induce":
+    if induces(job.config):
         items, limit = job.splits.test, job.config.generation.max_new_tokens
 
         def ids(reader: Any, places: Sequence[int]) -> list[list[int]]:

@@ -14,9 +14,8 @@ from torch import Tensor
 from emo.config.read_keys import ASSEMBLY_KEYS, IMPORTANCE_KEYS
 from emo.core.store import Artifact
 from emo.core.types import Site
-from emo.edit.base import Bank, random_directions
-from emo.edit.circuits import CircuitBank
-from emo.edit.units import UnitBank
+from emo.edit.banks import Bank, CircuitBank, Found, UnitBank
+from emo.edit.base import random_directions
 from emo.find.assembly import DELTAS, assemble
 from emo.find.attribution import attribute
 from emo.find.circuit import SITES, Circuit, Shape
@@ -24,8 +23,9 @@ from emo.find.directions import ATTN, MLP, Shuffled
 from emo.find.extraction import accepted, extract, probe_states
 from emo.find.reference import Reference, reference
 from emo.find.sublayer_importance import sublayer_importance
+from emo.measure.classifier import label_rows
 from emo.measure.encoder import encoder_folder
-from emo.measure.labels import check_labels, label_rows
+from emo.measure.labels import check_labels
 from emo.model.fingerprint import fingerprint
 from emo.model.lm import LM
 from emo.model.load import load
@@ -202,3 +202,8 @@ class Extracted(Addresses):
             lambda: self.importance.tensors["norm"],
             lambda kind, layer: self.lm.projection(SITES[kind], layer)[0],
         )
+
+    @cached_property
+    def found(self) -> Found:
+        """All that arms are compiled from."""
+        return Found(self.bank, self.config.seed, self.units, self.circuits)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emo.config.kinds import induces, injects
 from emo.config.layers import parse_layers
 from emo.config.renamed import in_addresses
 from emo.config.schema import Config
@@ -62,7 +63,7 @@ class ClassJob:
         given = config.intervention.layers
         self.layers = parse_layers("all" if given == "auto" else given, self.spec.n_layers)
         self.beside: Finder | None = None
-        if config.intervention.kind == "inject" or config.selector.space == "joint":
+        if injects(config) or config.selector.space == "joint":
             other = replace(BESIDE[self.splits.task], limit=config.dataset.limit)
             named = config.emotions.names if other.task == "emotion" else None
             self.beside = Finder(config, load_items(other, named, config.seed))
@@ -138,7 +139,7 @@ class ClassJob:
             arms=[self._arm_key(arm) | {"name": arm.name} for arm in self.arms],
             selection=[self.finder.key, described(c.selector)],  # other selectors' sets are compared with these
             circuit=None if self.circuit is None else self.circuit.digest(),
-            written=c.generation.max_new_tokens if c.intervention.kind == "induce" else None,
+            written=c.generation.max_new_tokens if induces(c) else None,
             intervals=[c.evaluator.bootstrap, c.seed],
             versions=VERSIONS,
         )
@@ -151,7 +152,7 @@ class ClassJob:
     @cached_property
     def devices(self) -> dict[str, Callable[..., Tensor]]:
         """Of every rhetorical device, what it gives to units of an emotion; empty for other jobs."""
-        if self.beside is None or self.config.intervention.kind != "inject":
+        if self.beside is None or not injects(self.config):
             return {}
         found, means = self.finder.others("lape"), self.beside.means
         classes = self.beside.splits.classes
@@ -274,7 +275,7 @@ class ClassJob:
 
         Replies are written under the edit and named by the unedited model; empty for other jobs.
         """
-        if self.config.intervention.kind != "induce":
+        if not induces(self.config):
             return {}
         named = {arm.name: arm for arm in self.arms}
         items, limit = digest([list(item) for item in self.splits.test]), self.config.generation.max_new_tokens

@@ -9,24 +9,21 @@ computes the unedited arms once; missing ones share a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
-from emo.config.choices import UNITS
-from emo.core.console import warn
-from emo.core.errors import UserError
 from emo.core.sealed import digest
 from emo.core.store import Artifact
 from emo.data.scenarios import spread
 from emo.data.texts import digest_of, words_digest
 from emo.edit.base import Arm, decoding_of
-from emo.edit.circuit_arms import circuit_arm, circuit_arms
+from emo.edit.circuit_arms import circuit_arm, matched_alphas
 from emo.edit.circuits import before_rescaling
-from emo.edit.unit_arms import unit_arms
+from emo.edit.steering import steering_arm
 from emo.measure import unjudged
 from emo.measure.batch import Measure
 from emo.measure.labels import label_all, labeller_address
@@ -35,10 +32,6 @@ from emo.measure.margin import stand_ins, without_replies
 from emo.measure.strength_tuning import Choice, Maker, choose
 from emo.pipeline.arm_addresses import ArmAddresses
 
-NO_SHUFFLED = (
-    "permuted labels leave nothing beside the true directions (one group of two emotions, say): there is no shuffled "
-    "control; more scenarios or emotions have one"
-)
 MODULATED = 24  # test prompts whose states under the circuit are drawn
 
 
@@ -63,13 +56,13 @@ class Job(ArmAddresses):
         ranges = self.layer_choices if self.layers is None else {str(given.layers): self.layers}
 
         def make(spec: str, alpha: float) -> Arm:
-            return self._steering(f"{spec}/{alpha:g}", "steer", alpha, ranges[spec])
+            return steering_arm(self, f"{spec}/{alpha:g}", "steer", alpha, ranges[spec])
 
         return self._choose(dict.fromkeys(ranges, strengths), make, "alpha", extend=given.alpha == "auto")
 
     def _choose(self, grid: dict[str, list[float]], make: Maker, what: str, *, extend: bool = True) -> Artifact:
         c = self.config
-        measure = Measure(self.lm, c, self.dev_samples, "sev", self.bank, "dev", circuits=self.circuits)
+        measure = Measure(self.lm, c, self.dev_samples, "sev", self.found, "dev")
         labeller = self.label if self.judge else None
         bounds = c.intervention.select if extend else replace(c.intervention.select, extend=0)
         return choose(measure, grid, make, bounds, c.seed, c.evaluator.bootstrap, labeller, what).to_artifact()
@@ -98,38 +91,17 @@ class Job(ArmAddresses):
             return self.scale_selection.alpha if self.scale_selection else 0.0
         return [given[name] for name in self.names] if isinstance(given, dict) else given
 
-    def _circuit_arms(self) -> list[Arm]:
-        """Return the arms of a circuit and its controls, and the steering that stands beside it."""
-        c, e = self.config, len(self.names)
-        listed = isinstance(c.intervention.scale, list)
-        layers = tuple(self.circuit_layers)
-        made: list[Arm] = list(circuit_arms(c, layers, e, self.scale, listed))
-        if self.steers:
-            made.insert(0, self._chosen_steering("steer", "steer"))
-        if "matched_steer" in c.control.circuits and c.intervention.kind != "ablate_circuit":
-            bank = self.circuits
-            assert bank is not None
-            for scale, alphas in zip(self._scales, self.matched_alphas, strict=True):
-                name = f"matched_steer@scale={scale:g}" if listed else "matched_steer"
-                arm = self._steering(name, "matched_steer", alphas, bank.blocks)
-                made.append(replace(arm, dose="rel"))
-        return made
-
     @property
-    def _scales(self) -> list[Any]:
+    def scales(self) -> list[Any]:
         """The scales of the circuit that have an arm each."""
-        several = isinstance(self.config.intervention.scale, list) and isinstance(self.scale, list)
-        return list(self.scale) if several else [self.scale]  # type: ignore[arg-type]
+        scale = self.scale
+        return list(scale) if isinstance(self.config.intervention.scale, list) and isinstance(scale, list) else [scale]
 
     @cached_property
     def matched_alphas(self) -> list[list[float]]:
         """Per scale, each emotion's strength of steering that moves states as far as the circuit; weights are read."""
-        bank, e = self.circuits, range(len(self.names))
-        assert bank is not None
-        parts = [{kind: bank.circuit.part(kind, k) for kind in UNITS} for k in e]
-        each = [scale if isinstance(scale, list) else [scale] * len(e) for scale in self._scales]
-        dose = self.config.circuit.dose
-        return [[bank.lam(own[k], dose, parts[k]) * bank.block_dose(k) for k in e] for own in each]
+        bank, dose = self.circuits, self.config.circuit.dose
+        return [matched_alphas(bank, dose, scale, len(self.names)) for scale in self.scales] if bank else []
 
     @cached_property
     def rescaled(self) -> float | None:
@@ -138,59 +110,24 @@ class Job(ArmAddresses):
             return None
         return before_rescaling(self.circuits, len(self.names), self.config.seed)
 
-    def _chosen_steering(self, name: str, kind: str) -> Arm:
-        """Return steering with the strength and blocks that were given, or chosen on dev."""
+    @property
+    def steering(self) -> tuple[float | list[float], tuple[int, ...]]:
+        """Alpha and blocks of steering: as given, or chosen on dev."""
         chosen, alpha = self.selection, self.config.intervention.alpha
         layers = self.layers if self.layers is not None else (chosen.layers if chosen else ())
-        if alpha == "auto":
-            alpha = chosen.alpha if chosen else 0.0
-        return self._steering(name, kind, alpha, layers)
+        return (chosen.alpha if chosen else 0.0) if alpha == "auto" else alpha, layers
 
-    def _steering(self, name: str, kind: str, alpha: float | list[float], layers: Sequence[int]) -> Arm:
-        c = self.config
-        seeds = self.shuffles if kind.endswith("shuffled") else c.control.seeds if kind.endswith("random") else 1
-        scored = c.control.score_seeds if kind.endswith("random") else seeds  # shuffled directions cost an extraction
-        decoding = decoding_of(c.generation.decoding, "steering")
-        given = c.intervention
-        strength = tuple(map(float, alpha)) if isinstance(alpha, list) else float(alpha)
-        return Arm(
-            name, kind, strength, tuple(layers), given.dose, given.tokens, float(given.decay), seeds, decoding, scored
-        )
+    @property
+    def shuffled_draws(self) -> int:
+        """Draws of the directions of permuted labels that there are; 0: none."""
+        return self.shuffles if self.asks_for_shuffled and self.shuffled is not None else 0
 
     @cached_property
     def arms(self) -> list[Arm]:
-        """The arms of this job; a list of strengths gives one arm each."""
-        c = self.config
-        kind = c.intervention.kind
-        decoding = decoding_of(c.generation.decoding)
-        unedited = [Arm(name, name, decoding=decoding) for name in ("none", "prompt")[: 1 if kind == "none" else 2]]
-        if kind in ("none", "prompt"):
-            return unedited
-        if self.on is not None:
-            return [*unedited, *unit_arms(c, self.edited_layers, len(self.names))]
-        if self.has_circuit:
-            return [*unedited, *self._circuit_arms()]
-        kinds = {"steer": ["steer"], "prompt_steer": ["steer", "prompt_steer"]}.get(kind, [kind])
-        if self.asks_for_shuffled and self.shuffled is None and kind == "shuffled":
-            raise UserError(f"intervention=shuffled: {NO_SHUFFLED}")
-        if self.asks_for_shuffled and self.shuffled is None:
-            warn(f"no arm shuffled: {NO_SHUFFLED}")
-        controls = [name for name in c.control.arms if name != "shuffled" or self.shuffled is not None]
-        if kind == "steer":
-            kinds += controls
-        elif kind == "prompt_steer":  # its controls run under the emotion prompt too
-            kinds += [f"prompt_{control}" for control in controls]
-        chosen = self.selection
-        layers = self.layers if self.layers is not None else (chosen.layers if chosen else ())
-        alpha = c.intervention.alpha
-        if alpha == "auto":
-            alpha = chosen.alpha if chosen else 0.0
-        several = isinstance(c.intervention.alpha, list)
-        return unedited + [
-            self._steering(f"{kind}@alpha={a:g}" if several else kind, kind, a, layers)
-            for kind in kinds
-            for a in (alpha if several else [alpha])
-        ]
+        """The arms of this job: unedited, under the emotion prompt, and those of the intervention."""
+        decoding = decoding_of(self.config.generation.decoding)
+        names = ("none",) if self.config.intervention.kind == "none" else ("none", "prompt")
+        return [*(Arm(name, name, decoding=decoding) for name in names), *self.intervention.arms(self)]
 
     # --- measured on test -----------------------------------------------------------------------
 
@@ -202,8 +139,7 @@ class Job(ArmAddresses):
     @cached_property
     def measure(self) -> Measure:
         """The test split under this job's arms."""
-        bank, units = self.bank, self.units
-        return Measure(self.lm, self.config, self.splits.test, "sev_test", bank, "test", units, self.circuits)
+        return Measure(self.lm, self.config, self.splits.test, "sev_test", self.found, "test")
 
     def _per_arm(
         self,

@@ -21,6 +21,7 @@ from emo.report.plots import (
     similarity_map,
     states_scatter,
 )
+from emo.results.arm_order import base_name
 from emo.results.terms import at_equal_damage
 
 Figure = tuple[Path, str]
@@ -98,7 +99,7 @@ def figures(job: Job, tests: list[dict[str, Any]], where: str, folder: Path) -> 
     circuit, names = job.circuit, job.names
     n = len(job.splits.test)
     out: list[Figure] = []
-    target = [row for row in tests if row["value"] is not None and row["arm"].partition("@")[0] == _kind(job)]
+    target = [row for row in tests if row["value"] is not None and base_name(row["arm"]) == _kind(job)]
     if target:
         title = f"{_kind(job)} against its controls: {where}, {n} prompts x {len(names)} emotions"
         out.append((claims(target, title, folder / "claims.png", target[0]["metric"]), CAPTIONS["claims"]))

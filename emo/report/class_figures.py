@@ -20,7 +20,7 @@ from emo.report.plots import (
     strength_figure,
 )
 from emo.results import class_results as results
-from emo.results.table import base
+from emo.results.arm_order import base_name
 
 Figure = tuple[Path, str]
 PANELS = ("accuracy", "logprob_margin", "off_accuracy", "off_margin", "induced", "reply_induced")
@@ -43,16 +43,16 @@ def draw(job: ClassJob, found: dict[str, dict[str, Estimate]], folder: Path) -> 
     where, n = f"{job.config.model.name}, {job.config.dataset.name}", len(job.splits.test)
     title = f"{where}, {job.config.selector.name}, n = {n} texts"
     panels = [m for m in PANELS if any(m in metrics for metrics in found.values())]
-    listed = any("@" in arm for arm in found)
+    told = {arm.name: dict(arm.settings) for arm in job.arms}
     made: list[Figure] = []
 
     def add(name: str, path: Path, note: str = "") -> None:
         made.append((path, CAPTIONS[name] + note))
 
-    if listed:
-        swept = next(arm.name.partition("@")[2].partition("=")[0] for arm in job.arms if "@" in arm.name)
+    swept = next((key for values in told.values() for key in values), None)
+    if swept is not None:
         key = "share of neurons" if swept == "ratio" else swept
-        points = _points(found, panels)
+        points = _points(found, panels, {arm: values.get(swept) for arm, values in told.items()})
         add("strength", strength_figure(points, key, panels, title, folder / "strength.png"))
     else:
         add("arms", arms_figure(found, panels, title, folder / "arms.png"))
@@ -83,7 +83,7 @@ def _line(row: dict[str, Any]) -> LoopLine:
 
 def _matrices(job: ClassJob, at_chance: bool) -> tuple[dict[str, np.ndarray], str]:
     """Return the change matrices that are drawn: the last of every kind of arm; by margin where names are guesses."""
-    last = {base(arm.name): arm.name for arm in job.arms if arm.pick != "none"}
+    last = {base_name(arm.name): arm.name for arm in job.arms if arm.pick != "none"}
     metric = "margin" if at_chance and job.config.evaluator.answer == "choice" else "accuracy"
     factor, label = (1, "log-prob. margin, nats") if metric == "margin" else (100, "accuracy, points")
     picked = list(last.values())[:SHOWN]
@@ -91,12 +91,11 @@ def _matrices(job: ClassJob, at_chance: bool) -> tuple[dict[str, np.ndarray], st
 
 
 def _points(
-    found: dict[str, dict[str, Estimate]], panels: list[str]
+    found: dict[str, dict[str, Estimate]], panels: list[str], numbers: dict[str, float | None]
 ) -> dict[str, list[tuple[float | None, dict[str, tuple[Any, Any, Any]]]]]:
     """Return, per arm without its number, (number, values); None for the unedited arm."""
     points: dict[str, list[tuple[float | None, dict[str, tuple[Any, Any, Any]]]]] = {}
     for arm, metrics in found.items():
-        x = float(arm.rpartition("=")[2]) if "@" in arm else None
         values = {m: metrics[m][:3] for m in panels if m in metrics}
-        points.setdefault(base(arm), []).append((x, values))
+        points.setdefault(base_name(arm), []).append((numbers[arm], values))
     return points

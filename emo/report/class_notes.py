@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emo.config.kinds import DRAWN, KINDS, SELECTORS, by_statistics
+from emo.config.interventions import kind_of
+from emo.config.kinds import DRAWN, SELECTORS, adaptive, by_statistics
 from emo.core.stats import Estimate
 from emo.data.labelled import remarks as said
 from emo.find import selectors
@@ -43,7 +44,7 @@ def facts(job: ClassJob) -> dict[str, str]:
         "question": f"which of {', '.join(job.names)}; answer: {c.evaluator.answer}{score}",
         "selector": f"{told}{where}, {how.ratio:.1%} of {s.n_layers * job.lm.f} neurons",
     }
-    if c.intervention.kind != "none":
+    if kind_of(c).edits != "nothing":
         own = [arm for arm in job.arms if arm.pick == "own"]
         shares = ", ".join(dict.fromkeys(f"{arm.ratio:g}" for arm in own))
         strengths = ", ".join(dict.fromkeys(f"{arm.strength:g}" for arm in own))
@@ -163,15 +164,15 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]], broken: Counts
         least: the smallest p that its comparisons can give.
     """
     c = job.config
-    kind, made = c.intervention.kind, [f"{line[0].upper()}{line[1:]}." for line in said(job.splits)]
+    made = [f"{line[0].upper()}{line[1:]}." for line in said(job.splits)]
     if results.at_chance(job, found):
         x = found["none"]["accuracy"]
         made.append(
             f"The unedited model names {x.value:.0%} of the texts right, not above naming one class "
             f"always ({results.chance(job):.0%}): a change of accuracy says nothing here; read logprob_margin."
         )
-    made += standing([kind])
-    if kind in KINDS and c.evaluator.answer == "choice":
+    made += standing([c.intervention.kind])
+    if kind_of(c).edits == "classes" and c.evaluator.answer == "choice":
         made.append(
             "Intervals and p are over texts, not over classes: an edit that shifts a name alike for every text has a "
             "small p. Read off_margin and induced beside the margin, and the controls beside all."
@@ -179,7 +180,7 @@ def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]], broken: Counts
     if c.control.seeds < DRAWS and any(arm.pick == "random" for arm in job.arms):
         told = "one draw" if c.control.seeds == 1 else f"{c.control.seeds} draws"
         made.append(f"Random neurons are {told} a class: what they do is partly an accident; type control.seeds=10.")
-    if kind == "adaptive_mask":
+    if adaptive(c):
         step = 100 / min(Counter(item.label for item in job.splits.dev).values())
         made.append(f"Dev accuracy of a class moves in steps of {step:.1f} points (margin {c.adaptive.margin:g}).")
     fewest = min(Counter(item.label for item in job.splits.train).values())

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from emo.core.metric_keys import metric_key
+from emo.core.metrics import headline
 from emo.core.stats import Estimate, smallest_p
-from emo.core.types import HEADLINE
 from emo.pipeline.labelled import ClassJob
 from emo.report import class_notes as notes
 from emo.report import elements as page
@@ -47,6 +47,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
         figures = draw(job, found, scratch)
         result = header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
+        result["settings"] = {arm.name: dict(arm.settings) for arm in job.arms if arm.settings}
         evidence, counts = Evidence.of_items(job.splits.test), exploded_classes(job)
         tested = sum(row["p"] is not None for row in tests)
         least = smallest_p(evidence.distinct, tested, job.config.evaluator.bootstrap)
@@ -60,7 +61,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
         result |= {key: getattr(job.splits, key) for key in ("left_out", "matched", "several", "joined")}
         facts = notes.facts(job)
         result |= {"facts": facts, "figures": [{"file": path.name, "caption": text} for path, text in figures]}
-        columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
+        columns = [m for m in headline() if any(m in metrics for metrics in found.values())]
         c = job.config
         write_report(
             scratch,

@@ -19,6 +19,7 @@ from emo.core.stats import Estimate
 from emo.report import elements as page
 from emo.report.class_standing import standing
 from emo.report.plots import claims, depth_map
+from emo.results.arm_order import base_name
 
 MAIN = ("induced", "logprob_margin", "accuracy")  # the outcome that is summed up: the first that a job compares
 SMALL_P = 0.05
@@ -56,7 +57,7 @@ def class_summary(jobs: Sequence[tuple[str, Result]], title: str, folder: Path) 
     figures = [(path, caption)]
     for (control, metric), rows in _groups(tests).items():
         if len(rows) <= DRAWN:
-            named = [row | {"arm": _stem(row["arm"]), "named": _values(row)} for row in rows]
+            named = [row | {"arm": base_name(row["arm"]), "named": _values(row)} for row in rows]
             told, file = f"{title}: less {_called(control)}", f"sweep_{metric}_against_{control}.png"
             caption = f"Editing the neurons of a class, on its own texts: difference from {_called(control)}."
             figures.append((claims(named, told, folder / file, metric), caption))
@@ -149,7 +150,7 @@ def _findings(tests: Sequence[dict[str, Any]]) -> list[str] | None:
 
 def _control(arm: str) -> str:
     """Return what an arm is a control of, without device and strength: ``random`` of ``random_humour@scale=2``."""
-    stem = _stem(arm)
+    stem = base_name(arm)
     return next((name for name in CONTROLS if stem == name or stem.startswith(f"{name}_")), stem)
 
 
@@ -171,10 +172,6 @@ def _values(row: Mapping[str, Any]) -> str:
 def _words(row: Mapping[str, Any]) -> list[str]:
     """Return what was swept, without lists: there the arm says which."""
     return [word for word in row["label"].split() if "=[" not in word]
-
-
-def _stem(arm: str) -> str:
-    return arm.partition("@")[0]
 
 
 def _estimate(row: Mapping[str, Any]) -> Estimate:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emo.core.metrics import own_metrics
 from emo.core.sealed import digest
 from emo.core.stats import Estimate
 from emo.find.directions import MLP
@@ -79,7 +80,7 @@ def draw(
     where = f"{job.config.model.name}, {job.config.dataset.name}"
     n = len(job.splits.test)
     figures: list[Figure] = []
-    panels = [m for m in PANELS if any(m in metrics for metrics in found.values())]
+    panels = [m for m in (*PANELS, *own_metrics()) if any(m in metrics for metrics in found.values())]
     listed = job.on is None or len(found) <= unit_results.LISTED_ARMS  # more are drawn as curves
     if job.on is not None:
         figures += unit_results.figures(job, found, where, folder)

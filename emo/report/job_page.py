@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from emo.core.metrics import headline
 from emo.core.stats import Estimate, smallest_p
-from emo.core.types import HEADLINE
 from emo.edit.units import UnitArm
-from emo.measure import unjudged
+from emo.measure import reply_metrics, unjudged
 from emo.measure.accuracy import label_classes, off_target
 from emo.measure.strength_tuning import Choice
 from emo.pipeline import ranking_check
@@ -27,11 +27,13 @@ from emo.report import circuit_results, remarks, unit_page, unit_results
 from emo.report.accuracy_page import accuracy_section
 from emo.report.figures import draw
 from emo.report.html import write_report
-from emo.results.estimates import comparisons, estimates, long_table
+from emo.results.arm_order import base_name
+from emo.results.estimates import comparisons, estimates, long_table, own_values
 from emo.results.evidence import Evidence
 from emo.results.exploded import exploded
 from emo.results.geometry import geometry
 from emo.results.result_file import comparison_line, finish, header, metric_row, write_rows
+from emo.results.table import OWN_METRICS
 from emo.results.terms import terms, verdict
 
 SHOWN_SAMPLES = 10
@@ -60,7 +62,10 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         (scratch / "geometry.json").write_text(json.dumps(shape, allow_nan=False), encoding="utf-8")
         figures = draw(job, found, shape, tests, scratch)
         result = header("done", job, start)
+        if own := reply_metrics.load_metrics(job.config):
+            result[OWN_METRICS] = reply_metrics.described(own)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
+        result["settings"] = {arm.name: dict(arm.settings) for arm in job.arms if arm.settings}
         classes = label_classes(job.names, [row for rows in job.labels.values() for row in rows])
         left_out = {arm: unjudged.count(job.config.evaluator, rows) for arm, rows in job.labels.items()}
         if left_out:
@@ -90,7 +95,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             job.circuit.save(scratch / "circuit")
         shown = [{"file": path.name, "caption": caption} for path, caption in figures]
         result |= {"facts": facts, "figures": shown}  # for the report of a sweep
-        columns = [m for m in HEADLINE if any(m in metrics for metrics in found.values())]
+        columns = [m for m in headline() if any(m in metrics for metrics in found.values())]
         c, told = job.config, list(dict.fromkeys(sample.valence for sample in job.splits.test))
         write_report(
             scratch,
@@ -124,14 +129,14 @@ def _sample_rows(job: Job) -> list[dict[str, Any]]:
     if job.config.evaluator.name == "projection":
         return []
     samples = {s.id: s._asdict() for s in job.splits.test}
-    rows = []
+    own, rows = own_values(job), []
     for arm, replies in job.replies.items():
         labels = job.labels.get(arm) or [{}] * len(replies)
-        for reply, measured, label in zip(replies, job.damage[arm], labels, strict=True):
+        for i, (reply, measured, label) in enumerate(zip(replies, job.damage[arm], labels, strict=True)):
             sample = samples[reply["sample"]]
-            own = {k: v for k, v in reply.items() if k != "ids"} | label
+            said = {k: v for k, v in reply.items() if k != "ids"} | label
             scene = {k: sample[k] for k in ("theme", "valence", "scenario", "event")}
-            rows.append({"arm": arm, **own, **measured, **scene})
+            rows.append({"arm": arm, **said, **measured, **{name: own[name][arm][i] for name in own}, **scene})
     return rows
 
 
@@ -173,7 +178,7 @@ def _published_curves(job: Job, found: dict[str, dict[str, Estimate]]) -> str:
         return ""
     kind = c.intervention.kind
     arms = [(arm.name, kind, arm.k) for arm in job.arms if isinstance(arm, UnitArm) and arm.alpha == 1.0]
-    shown = [arm for arm in arms if arm[0].partition("@")[0] in (kind, "random")]
+    shown = [arm for arm in arms if base_name(arm[0]) in (kind, "random")]
     return unit_page.published(found, shown, job.names, job.spec.id, _published_set(job))
 
 

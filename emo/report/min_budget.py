@@ -14,6 +14,7 @@ from emo.core.frames import pd
 from emo.core.stats import Estimate
 from emo.report import elements as page
 from emo.report.sweep_table import number, short_names
+from emo.results.arm_order import base_name
 from emo.results.table import BUDGET
 
 ARM = "circuit"
@@ -49,7 +50,7 @@ def smallest_budget(
     sizes: dict[str, int] = {}
     for row in frame.to_dict("records"):
         metric, k, x = row["metric"], number(str(row.get(BUDGET))), _estimate(row)
-        if str(row["arm"]).partition("@")[0] != ARM or metric not in METRICS or k is None or x.value is None:
+        if base_name(str(row["arm"])) != ARM or metric not in METRICS or k is None or x.value is None:
             continue
         model = str(row["model"])
         if number(str(row.get("parameters"))) is not None:

@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emo.config.interventions import zeroes
 from emo.data.scenarios import joined_line
 from emo.edit.base import Arm
 from emo.edit.circuits import CircuitArm
+from emo.edit.steering import NO_SHUFFLED
 from emo.edit.units import UnitArm
 from emo.find.directions import MLP
 from emo.measure import unjudged
 from emo.measure.language import ENGLISH
 from emo.measure.margin import without_replies
 from emo.model.chat import THINKS
-from emo.pipeline.scenario import NO_SHUFFLED, Job
+from emo.pipeline.scenario import Job
 from emo.results.estimates import is_drawn
 from emo.results.evidence import Evidence
 from emo.results.exploded import Counts, lines
@@ -197,7 +199,7 @@ def notes(job: Job, broken: Counts, least: float | None) -> list[str]:
     holds = {
         "delta_s": any(arm.steered for arm in job.arms),
         "neutral": True,
-        "ablated": job.config.intervention.kind.startswith("ablate"),
+        "ablated": zeroes(job.config),
         "ppl": replied,
         "labels": job.config.evaluator.name == "classifier",
         "shuffled": "shuffled" in kinds and job.config.directions.baseline == "neutral",

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emo.config.choices import UNIT_KINDS
+from emo.config.interventions import kinds
 from emo.core.frames import pd
-from emo.core.types import HEADLINE
+from emo.core.metrics import headline
 from emo.results.curves import Curve
 
 SAMPLE_ROWS = 300  # rows of a job's table of replies, drawn evenly from all arms
@@ -80,7 +80,7 @@ def point_run(folder: Path, result: Mapping[str, Any], directions: Path | None, 
     config = run_config(result)
     model, given = config["model"]["name"], config["intervention"]
     if not label and given["kind"] not in ("none", "prompt"):
-        strength = "k" if given["kind"] in UNIT_KINDS else "alpha"
+        strength = "k" if given["kind"] in kinds("neurons", "heads") else "alpha"
         label = f"{strength}={given[strength]} layers={given['layers']}"
     samples = _samples(folder / "samples.jsonl")
     return Run(
@@ -129,7 +129,7 @@ def compare_run(frame: pd.DataFrame, axes: Sequence[str], configs: Configs, name
 def _scalars(arms: Mapping[str, Any]) -> dict[str, float]:
     found = {}
     for arm, metrics in arms.items():
-        for metric in HEADLINE:
+        for metric in headline():
             x = metrics.get(metric)
             if x is None or x["value"] is None:
                 continue
@@ -149,7 +149,7 @@ def _samples(path: Path) -> Table:
 
 def _points(frame: pd.DataFrame, axes: Sequence[str], configs: Configs) -> Table:
     """Return one row per job and arm: where it stands in the sweep, and the headline metrics with intervals."""
-    metrics = [metric for metric in HEADLINE if (frame["metric"] == metric).any()]
+    metrics = [metric for metric in headline() if (frame["metric"] == metric).any()]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for row in frame[frame["metric"].isin(metrics)].to_dict("records"):
         place = {"model": configs[row["job"]]["model"]["name"], **{key: row[key] for key in ("job", *axes, "arm")}}

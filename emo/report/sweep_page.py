@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from emo.core.console import format_estimate
 from emo.core.frames import pd
+from emo.core.metrics import metric_of
 from emo.report import elements as page
-from emo.report.sweep_table import HIGHER, Best, Setting, SweepTable, bounds_text, read_table, short_names
+from emo.report.sweep_table import Best, Setting, SweepTable, bounds_text, read_table, short_names
 
 SHORT = 24  # rows of a table that may stand before the figures
 
@@ -100,7 +101,7 @@ def _findings(table: SweepTable, best: Best | None) -> list[str]:
             "The best of several test values is selected on test, so it is too high on average: confirm it on the dev "
             "split or on other data before reporting it."
         )
-    elif table.metrics[0] in HIGHER:
+    elif metric_of(table.metrics[0]).better == "higher":
         lines.append(f"No setting of {' or '.join(table.interventions())} has {bounds_text()}.")
     return lines
 

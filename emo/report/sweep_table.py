@@ -13,18 +13,14 @@ from typing import NamedTuple
 
 from emo.config.choices import UNIT_CONTROLS, VARIANTS
 from emo.core.frames import pd
+from emo.core.metrics import BOUNDS, headline, metric_of, own_metrics
 from emo.core.stats import Estimate
-from emo.core.types import HEADLINE
-from emo.results.arm_order import sort_arms
+from emo.results.arm_order import base_name, sort_arms
 
-# The most direct outcome first: the first of these that was measured is the main metric of a sweep.
-ORDER = tuple(dict.fromkeys(("clean_accuracy", "accuracy", *HEADLINE)))
-HIGHER = ("clean_accuracy", "accuracy", "match", "logprob_margin", "delta_s_rel", "delta_s_last")  # more is better
-# Largest damage of a setting that may be called the best; of degenerate replies beyond those of arm none.
-BOUNDS = {"degenerate": 0.2, "ppl_ratio": 3.0}
 REFERENCES = ("none", "prompt")  # arms that no strength or layer changes
 CONTROLS = ("random", "shuffled", "prompt_random", "prompt_shuffled", *UNIT_CONTROLS, *VARIANTS)
 CONSOLE_METRICS = 5  # columns that fit a terminal beside the swept values
+CONSOLE_OWN = 2  # of them, of a user's own
 
 Setting = tuple[str, ...]
 
@@ -104,7 +100,7 @@ class SweepTable:
 
         A setting whose damage was not measured, while that of others was, is left out.
         """
-        if not self.metrics or self.metrics[0] not in HIGHER:
+        if not self.metrics or metric_of(self.metrics[0]).better != "higher":
             return None
         metric = self.metrics[0]
         raising = [arm for arm in self.interventions() if not arm.startswith("ablate_")]  # those take away on purpose
@@ -127,7 +123,12 @@ class SweepTable:
         """Whether the damage of an arm was measured and is within a bound."""
         x, unedited = self.get(setting, arm, metric), self.get(setting, "none", metric)
         before = (unedited.value if unedited is not None else None) or 0.0
-        return x is not None and x.value is not None and x.value - before * (metric == "degenerate") <= bound
+        return x is not None and x.value is not None and x.value - before * metric_of(metric).over_unedited <= bound
+
+
+def order() -> list[str]:
+    """Return the metrics of a sweep, the most direct outcome first: the first that was measured is its main one."""
+    return list(dict.fromkeys(("clean_accuracy", "accuracy", *headline())))
 
 
 def bounds_text() -> str:
@@ -143,7 +144,7 @@ def read_table(frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] 
             (in the metric's unit; nan = not measured), ``n`` and one per axis. ``steer@alpha=0.5`` is read as
             ``steer``: the axis holds its strength. May be empty.
         axes: swept keys, in order.
-        metrics: those wanted, the main one first; None: those of `ORDER` that were measured at all.
+        metrics: those wanted, the main one first; None: those of `order` that were measured at all.
 
     Returns:
         The table. Of several rows for one cell the first measured one counts. An arm none or prompt without a
@@ -151,8 +152,8 @@ def read_table(frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] 
     """
     if frame.empty:
         return SweepTable(tuple(axes), dict.fromkeys(axes, ()), (), (), tuple(metrics or ()), {})
-    part = frame[frame["metric"].isin(list(ORDER if metrics is None else metrics))]
-    arms = [str(arm).partition("@")[0] for arm in part["arm"]]
+    part = frame[frame["metric"].isin(list(order() if metrics is None else metrics))]
+    arms = [base_name(str(arm)) for arm in part["arm"]]
     given = [_texts(part, axis) for axis in axes]
     open_values = [_open_values(texts, arms) for texts in given]
     keys = list(zip(*given, strict=True)) if given else [()] * len(arms)
@@ -177,7 +178,7 @@ def read_table(frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] 
     ranks = [{text: at for at, text in enumerate(options[axis])} for axis in axes]
     ordered = sorted(settings, key=lambda setting: [rank[text] for rank, text in zip(ranks, setting, strict=True)])
     seen = {metric for _, _, metric in cells}
-    wanted = tuple(m for m in ORDER if m in seen) if metrics is None else tuple(metrics)
+    wanted = tuple(m for m in order() if m in seen) if metrics is None else tuple(metrics)
     return SweepTable(tuple(axes), options, tuple(ordered), tuple(sort_arms(arms)), wanted, cells)
 
 
@@ -205,7 +206,9 @@ def console_rows(frame: pd.DataFrame, axes: Sequence[str], limit: int) -> Consol
         limit: rows at most; the report has all.
     """
     table = read_table(frame, axes)
-    metrics = table.metrics[:CONSOLE_METRICS]
+    few = [metric for metric in table.metrics if metric in own_metrics()][:CONSOLE_OWN]
+    others = [metric for metric in table.metrics if metric not in own_metrics()][: CONSOLE_METRICS - len(few)]
+    metrics = [metric for metric in table.metrics if metric in (*few, *others)]
     names = short_names(axes)
     columns = [*(names[axis] for axis in axes), "arm", *metrics]
     if not table.arms:

@@ -9,7 +9,7 @@ from emo.core.metric_keys import metric_key
 from emo.core.stats import Estimate
 from emo.data.published import CITATION, paper_delta_s
 from emo.report import elements as page
-from emo.results.table import base
+from emo.results.arm_order import base_name
 
 Found = Mapping[str, Mapping[str, Estimate]]
 
@@ -61,7 +61,7 @@ def published(
     """
     lines = []
     for arm, kind, k in arms:
-        columns = ["random"] if base(arm) == "random" else names
+        columns = ["random"] if base_name(arm) == "random" else names
         for column in columns:
             theirs = paper_delta_s(model_id, kind, dataset, column, k)
             ours = found[arm].get("delta_s" if column == "random" else metric_key("delta_s", column))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from emo.config.interventions import zeroes
 from emo.core.frames import pd
 from emo.core.metric_keys import metric_key
 from emo.core.stats import Estimate, estimate_ratio
@@ -22,6 +23,7 @@ from emo.find.longtail import reach
 from emo.pipeline import ranking_check
 from emo.pipeline.scenario import Job
 from emo.report.plots import RankingPanel, head_map, k_curves, long_tail, neuron_map, ranking_figure, small_multiples
+from emo.results.arm_order import base_name
 from emo.results.estimates import is_target, repeats, side_by_side
 from emo.results.evidence import Evidence
 
@@ -72,7 +74,7 @@ def ratios(job: Job, frame: pd.DataFrame) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for arm in (x for x in edited if is_target(job, x)):
         for other in edited:
-            if is_target(job, other) or other.name.partition("@")[2] != arm.name.partition("@")[2]:
+            if is_target(job, other) or other.settings != arm.settings:
                 continue
             likeness, spread = _likeness(job, arm, other), _over_seeds(job, other)
             for e, emotion in [(None, None), *enumerate(job.names)]:
@@ -143,7 +145,7 @@ def figures(job: Job, found: Found, where: str, folder: Path) -> list[Figure]:
     n = len(job.splits.test)
     given = job.config.intervention
     scales = given.scale if isinstance(given.scale, list) else [given.scale]
-    told = f" (lambda {max(scales, key=abs):g})" if given.kind.startswith("enhance") else ""
+    told = f" (lambda {max(scales, key=abs):g})" if not zeroes(job.config) else ""
     what = f"{given.kind}{told}: {where}, {n} prompts x {len(job.names)} emotions"
     if several(job):
         units = job.units.scores.shape[2] * (len(job.edited_layers) if job.config.intervention.pool == "global" else 1)
@@ -187,7 +189,7 @@ def _curves(
             continue
         if arm.op == "enhance" and arm.alpha != largest:
             continue
-        made = out.setdefault(arm.name.partition("@")[0], ([], [], [], []))
+        made = out.setdefault(base_name(arm.name), ([], [], [], []))
         band = (x.lo, x.hi) if x.lo is not None and x.hi is not None else (np.nan, np.nan)
         for values, value in zip(made, (float(arm.k), x.value, *band), strict=True):
             values.append(float(value))

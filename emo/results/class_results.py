@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from emo.config.kinds import DRAWN
+from emo.config.kinds import DRAWN, induces
 from emo.core.frames import pd
 from emo.core.metric_keys import metric_key, metric_parts
 from emo.core.stats import Estimate, estimate, holm, paired
@@ -108,8 +108,8 @@ def estimates(job: ClassJob, frame: pd.DataFrame) -> dict[str, dict[str, Estimat
 
 def comparisons(job: ClassJob, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return every edited arm against the unedited model and its controls: paired difference, interval, p, Holm."""
-    kind, rows = job.config.intervention.kind, []
-    metrics = ["induced"] if kind == "induce" else [m for m in COMPARED[:2] if (frame["metric"] == m).any()]
+    rows = []
+    metrics = ["induced"] if induces(job.config) else [m for m in COMPARED[:2] if (frame["metric"] == m).any()]
     for metric in metrics:
         values = frame[frame["metric"] == metric]
         for arm in (a for a in job.arms if a.pick == "own"):

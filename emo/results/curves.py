@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from emo.core.frames import pd
+from emo.results.arm_order import base_name
 
 LABELS = ("seed",)  # numbers that are only names: nothing is a function of them
 
@@ -99,7 +100,7 @@ def _curve(axis: str, fixed: Row, rows: list[Row], config: Mapping[str, Any]) ->
 
 
 def _values(row: Row) -> dict[str, float]:
-    name = f"curve/{row['arm'].partition('@')[0]}/{row['metric']}"
+    name = f"curve/{base_name(row['arm'])}/{row['metric']}"
     found = {name: row["value"], f"{name}/lo": row["ci_lo"], f"{name}/hi": row["ci_hi"]}
     return {key: float(value) for key, value in found.items() if _is_number(value)}
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from emo.config.choices import DRAWN_CIRCUITS, DRAWN_UNITS, UNIT_KINDS
+from emo.config.choices import DRAWN_CIRCUITS, DRAWN_UNITS
+from emo.config.interventions import kind_of
 from emo.core.frames import pd
 from emo.core.metric_keys import metric_key
 from emo.core.stats import Estimate, Repeats, estimate, estimate_ratio, holm, paired
 from emo.data.near import clusters_of
 from emo.edit.base import Arm
 from emo.measure.labels import hits
+from emo.measure.reply_metrics import load_metrics, values_of
 from emo.pipeline.scenario import Job
 
 
@@ -28,7 +30,7 @@ def long_table(job: Job) -> pd.DataFrame:
     """
     projected, parts = list(_projection_rows(job)), [_dose_rows(job)]  # projections first: cheap, and needed by all
     if job.config.evaluator.name != "projection":
-        parts += [_label_rows(job), _margin_rows(job), _damage_rows(job)]
+        parts += [_label_rows(job), _margin_rows(job), _damage_rows(job), _own_rows(job)]
     rows = pd.DataFrame([row for part in parts for row in part])
     frame = pd.concat([part for part in (*projected, rows) if len(part)], ignore_index=True)
     place = clusters_of(job.splits.test)
@@ -162,6 +164,19 @@ def _damage_rows(job: Job) -> Iterator[dict[str, Any]]:
                 yield place | {"metric": key, "value": row[key]}
 
 
+def own_values(job: Job) -> dict[str, dict[str, list[float | None]]]:
+    """Return {metric: {arm: value of every reply}} of the metrics of a user's own (`emo.measure.reply_metrics`)."""
+    return {one.metric.name: values_of(job.store, one, job.replies) for one in load_metrics(job.config)}
+
+
+def _own_rows(job: Job) -> Iterator[dict[str, Any]]:
+    for name, arms in own_values(job).items():
+        for arm, values in arms.items():
+            rows = [reply | {name: value} for reply, value in zip(job.replies[arm], values, strict=True)]
+            for row in _per_target(job, rows, (name,)).to_dict("records"):
+                yield {"arm": arm, "metric": name, "value": row[name], **_place(row)}
+
+
 def _place(row: dict[str, Any]) -> dict[str, Any]:
     return {key: row[key] for key in ("sample", "emotion", "seed")}
 
@@ -174,7 +189,7 @@ def estimates(job: Job, frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
     for cut in cuts:
         for key, part in frame.groupby(["arm", "metric", *cut], sort=False):
             arm, metric, *rest = key
-            change = np.exp if metric.startswith("ppl_ratio") else None
+            change = np.exp if metric in ("ppl_ratio", "ppl_ratio_prompt") else None
             values = part["value"].to_numpy(dtype=float)
             name = metric_key(metric, *rest)
             scenarios, drawn = part["scenario"].to_numpy(), repeats(part)
@@ -223,11 +238,9 @@ def _rivals(job: Job, arm: Arm, metric: str) -> list[Arm]:
     """
     if not is_target(job, arm) or not arm.steered:
         return []
-    strength, units = arm.name.partition("@")[2], arm.kind in UNIT_KINDS
+    units = kind_of(job.config).edits in ("neurons", "heads")
     unedited = [] if units and metric == "delta_s_last" else [arm.reference] if units else ["none", "prompt"]
-    controls = [
-        o for o in job.arms if o.steered and not is_target(job, o) and o.name.partition("@")[2] in ("", strength)
-    ]
+    controls = [o for o in job.arms if o.steered and not is_target(job, o) and o.settings in ((), arm.settings)]
     return [*(o for o in job.arms if o.name in unedited), *controls]
 
 
@@ -238,9 +251,8 @@ def is_drawn(arm: Arm) -> bool:
 
 def is_target(job: Job, arm: Arm) -> bool:
     """Whether an arm is what the job is about: neither unedited nor a control."""
-    kind = job.config.intervention.kind
-    both = {"prompt_steer": ("steer", "prompt_steer"), "prompt_circuit": ("circuit", "prompt_circuit")}
-    return arm.kind in both.get(kind, () if kind in ("random", "shuffled") else (kind,))
+    kind = kind_of(job.config)
+    return kind.controlled and arm.kind in (kind.name, kind.beside)
 
 
 def layer_bands(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:

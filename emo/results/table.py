@@ -16,6 +16,7 @@ from emo.config.schema import RUNTIME_KEYS
 from emo.core import console
 from emo.core.errors import UserError
 from emo.core.frames import pd
+from emo.core.metrics import Metric, declare
 from emo.core.sealed import DamagedError, changed, read_sealed
 from emo.results.table_files import read_table
 
@@ -30,10 +31,11 @@ OPTIONS = {
 ALWAYS = ("model", "dataset", "intervention")  # columns of every table, swept or not
 VALUES = ("arm", "metric", "value", "ci_lo", "ci_hi", "n")
 BUDGET = "circuit.budget"
+OWN_METRICS = "metrics"  # of result.json, where there are any: what is known of those of a user's own
 SWEEP_FILE = "sweep.json"
 EARLIER = "earlier"  # holds the tables of other sweeps of the same name
 _warned: set[Path] = set()
-VARIANT = re.compile(r"(\w+)=([^,]+)")  # behind the @ of an arm's name
+VARIANT = re.compile(r"(\w+)=([^,]+)")  # behind the @ of an arm's name, in results of earlier versions
 
 
 def read_result(folder: Path, address: str | None = None, *, whole: bool = False) -> dict[str, Any] | None:
@@ -62,6 +64,7 @@ def read_any(folder: Path) -> dict[str, Any] | None:
         result = read_sealed(path)
         if not {"status", "address", "config", "arms"} <= result.keys():
             raise KeyError("keys are missing")
+        declare(Metric(key, **known) for key, known in result.get(OWN_METRICS, {}).items())
         return result | {"config": stored(result["config"])}
     except (DamagedError, KeyError) as error:
         _warn_once(path, f"{path} is damaged ({error}); that job counts as not done and is computed again")
@@ -156,7 +159,7 @@ def to_table(
 
     ``settings``, by address, has the swept values of each job: a job without one has none in the table either.
     """
-    variants = [key for result in results for arm in result["arms"] for key in _own(arm)]
+    variants = [key for result in results for arm in result["arms"] for key in _settings(result, arm)]
     axes = list(dict.fromkeys([*axes, *variants]))
     rows = []
     for result in results:
@@ -168,7 +171,7 @@ def to_table(
         if isinstance(fixed.get(BUDGET), str) and result.get("budget") is not None:
             fixed[BUDGET] = result["budget"]  # 10x of this model: curves and the smallest budget are over units
         for arm, metrics in result["arms"].items():
-            own = _own(arm)
+            own = _settings(result, arm)
             for metric, x in metrics.items():
                 lo, hi = x["ci"] or (None, None)
                 measured = {"arm": arm, "metric": metric, "value": x["value"], "ci_lo": lo, "ci_hi": hi, "n": x["n"]}
@@ -188,7 +191,8 @@ def axes_of(configs: Iterable[dict[str, Any]], chosen: Sequence[str] = ()) -> li
     A key follows from those ``chosen`` (by name: ``evaluator``, ``intervention.k``) that differ, which all are kept,
     and from the ones before it.
     """
-    flat = [flatten(config) for config in configs]
+    # A list that is empty is as good as a key that the version did not have which wrote another of the results.
+    flat = [{key: None if value == [] else value for key, value in flatten(config).items()} for config in configs]
     keys = [*OPTIONS, *(key for config in flat[:1] for key in config if key not in OPTIONS)]
     named = [key for key in keys if OPTIONS.get(key, key) in chosen]
     kept = [key for key in named if len({_show(config.get(key)) for config in flat}) > 1]
@@ -223,14 +227,10 @@ def label(settings: dict[str, Any]) -> str:
     return " ".join(f"{key}={_show(value)}" for key, value in settings.items())
 
 
-def base(arm: str) -> str:
-    """Return an arm's name without its variant: ``steer`` of ``steer@alpha=0.5``."""
-    return arm.partition("@")[0]
-
-
-def _own(arm: str) -> dict[str, float]:
-    """Return the swept values that an arm's own name holds: ``ablate_neurons@k=8`` or ``...@k=8,scale=0.5``."""
-    return {f"intervention.{key}": float(value) for key, value in VARIANT.findall(arm.partition("@")[2])}
+def _settings(result: Mapping[str, Any], arm: str) -> dict[str, float]:
+    """Return the values of lists that an arm stands for, by key; before 0.2 only its name says them."""
+    told = result["settings"].get(arm, {}).items() if "settings" in result else VARIANT.findall(arm.partition("@")[2])
+    return {f"intervention.{key}": float(value) for key, value in told}
 
 
 def _column(column: pd.Series) -> pd.Series:

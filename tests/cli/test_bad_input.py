@@ -37,11 +37,11 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
     return f"dataset.path={path}"
 
 
-def refused(folder: Path, *words: str, **environment: str) -> str:
+def refused(folder: Path, *words: str, anew: bool = False, **environment: str) -> str:
     """Start a job that is wrong and return the line that says so."""
     before = sorted(folder.rglob("*"))
     given = overrides(folder / "outputs", "console=rich", *words)
-    done = run(folder, *[word for word in given if not word.startswith("-")], **environment)
+    done = run(folder, *[word for word in given if not word.startswith("-")], anew=anew, **environment)
     assert done.returncode == 2, done.stderr + done.stdout
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
@@ -69,7 +69,7 @@ def refused(folder: Path, *words: str, **environment: str) -> str:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_wrong_values(tmp_path: Path, words: list[str], said: str) -> None:
+def test_a_wrong_value_is_one_line(tmp_path: Path, words: list[str], said: str) -> None:
     line = refused(tmp_path, *words)
     assert said in line and "secret-1" not in line
 
@@ -79,7 +79,7 @@ def test_what_the_model_or_the_data_do_not_have(tmp_path: Path) -> None:
     assert "dataset.themes=Sports: not one of" in refused_here(tmp_path, "dataset.themes=[Sports]")
 
 
-def test_files_of_a_user(tmp_path: Path) -> None:
+def test_a_fault_of_a_users_file_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     rows = scenes()
     rows[3]["skeleton_id"] = "s1"
@@ -114,7 +114,7 @@ def test_what_is_not_installed(tmp_path: Path) -> None:
     ):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").touch()
-        assert said in refused(tmp_path, words, PYTHONPATH=str(tmp_path), PYTHONDONTWRITEBYTECODE="1")
+        assert said in refused(tmp_path, words, anew=True, PYTHONPATH=str(tmp_path), PYTHONDONTWRITEBYTECODE="1")
 
 
 class _Gate(BaseHTTPRequestHandler):
@@ -147,7 +147,13 @@ def test_a_gated_model_without_a_token(tmp_path: Path, gated_hub: str) -> None:
     home = tmp_path / "home"
     home.mkdir()
     line = refused(
-        tmp_path, "model=llama32_3b", HF_ENDPOINT=gated_hub, HF_HOME=str(home), HF_TOKEN="", HF_HUB_OFFLINE="0"
+        tmp_path,
+        "model=llama32_3b",
+        anew=True,
+        HF_ENDPOINT=gated_hub,
+        HF_HOME=str(home),
+        HF_TOKEN="",
+        HF_HUB_OFFLINE="0",
     )
     assert "gated" in line and "HF_TOKEN" in line
 
@@ -185,7 +191,9 @@ def test_a_corrupted_artifact_is_computed_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1, one line, nothing half-written; with space again the same call goes on."""
 
     def full(*_: object, **__: object) -> None:

@@ -19,6 +19,8 @@ from emo.cli.sweeper import combine, register_presets
 from emo.config import error_text as cli
 from emo.config.check import REPOSITORY, to_config
 
+pytestmark = pytest.mark.long  # every preset by Hydra, which is what takes time
+
 PRESETS = [f"sweeps={path.stem}" for path in sorted((REPOSITORY / "sweeps").glob("*.yaml"))]
 EXPERIMENTS = [f"experiment={path.stem}" for path in sorted((REPOSITORY / "conf" / "experiment").glob("*.yaml"))]
 TINY = "model=tiny_llama"

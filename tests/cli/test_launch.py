@@ -29,6 +29,11 @@ from emo.config.schema import Config
 from emo.core.errors import UserError
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return config(tmp_path_factory.mktemp("launch"), "intervention=none", "evaluator=projection")
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     own = config(tmp_path, "intervention=none", "evaluator=projection")

@@ -6,17 +6,16 @@ import html
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import command
 from support.jobs import overrides
 
 import emo
 from emo.cli.job_lists import read_jobs, split
-from emo.config.check import REPOSITORY
 from emo.core.errors import UserError
 from emo.report.elements import write_page
 from emo.report.job_sections import job_sections, linked, read_figures
@@ -30,10 +29,7 @@ def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     words = [word for word in overrides(folder, "console=rich", "control.score_seeds=2", *more)
              if not word.startswith("evaluator=") or word in more]  # fmt: skip
     listed = [] if any(word.startswith("hydra.sweeper.jobs") for word in more) else [f"hydra.sweeper.jobs={LIST}"]
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "run.py"), "-m", *words, *listed], cwd=folder, capture_output=True,
-        text=True, timeout=300, check=False,
-    )  # fmt: skip
+    return command.run(folder, "-m", *words, *listed)
 
 
 def test_words_end_at_spaces_outside_of_brackets_and_quotes() -> None:

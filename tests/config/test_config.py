@@ -15,6 +15,8 @@ from emo.config.error_text import GROUPS, known_keys, unknown_key
 from emo.config.schema import Config
 from emo.core.errors import UserError
 
+pytestmark = pytest.mark.long  # every option by Hydra, which is what takes time
+
 CONF = REPOSITORY / "conf"
 LABELLED = [p.stem for p in sorted(CONF.glob("dataset/*.yaml")) if "kind: labelled" in p.read_text(encoding="utf-8")]
 NEEDS = {

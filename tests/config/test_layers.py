@@ -30,7 +30,7 @@ depths = st.integers(1, 200)
         ("all", 3, range(3)),
     ],
 )
-def test_forms(spec: object, n_layers: int, blocks: list[int]) -> None:
+def test_each_form_of_a_layer_range_names_its_blocks(spec: object, n_layers: int, blocks: list[int]) -> None:
     assert parse_layers(spec, n_layers) == tuple(blocks)
     check_layers(spec)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_dir
+from support.jobs import compose
 
-from emo.config.check import CHOICES, REPOSITORY, to_config
-from emo.config.choices import CIRCUIT_KINDS, UNIT_KINDS
 from emo.config.error_text import known_keys
+from emo.config.interventions import KINDS
+from emo.config.interventions import kinds as kinds_of
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.read_keys import RULES, expand, refuse_unread, unread, without_effect
 from emo.config.schema import Config
@@ -17,7 +17,7 @@ from emo.edit.class_arms import arms_of
 ALWAYS = "batch_size console device dtype evaluator.bootstrap evaluator.name name seed size task intervention.kind"
 ALWAYS += " cluster.attempts cluster.jobs_per_task cluster.wait"
 REPLIES = "generation.max_new_tokens generation.decoding evaluator.kl_tokens evaluator.min_distinct3 "
-REPLIES += "evaluator.min_distinct4 evaluator.max_nonwords emotions.names emotions.words"
+REPLIES += "evaluator.min_distinct4 evaluator.max_nonwords evaluator.metrics emotions.names emotions.words"
 EDIT = "intervention.tokens intervention.decay control.seeds control.score_seeds"
 STEER = "intervention.alpha intervention.dose intervention.layers"
 UNITS = "intervention.k intervention.pool intervention.layers control.units attribution.check"
@@ -62,11 +62,7 @@ FIXED = ("model", "paths", "elicitation", "directions", "dataset")  # sections t
 def made() -> dict[str, Config]:
     """Return the configuration of every line of words that a test of this file needs."""
     words = {kind: f"intervention={kind} evaluator=margin" for kind in SCENARIOS} | {line: line for line in CLASSES}
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return {
-            key: to_config(compose("config", overrides=["model=tiny_llama", *line.split()]))
-            for key, line in words.items()
-        }
+    return {key: compose(["model=tiny_llama", *line.split()]) for key, line in words.items()}
 
 
 @pytest.mark.parametrize("kind", SCENARIOS)
@@ -90,8 +86,8 @@ def test_what_a_kind_reads_on_classes(line: str, made: dict[str, Config]) -> Non
 
 def test_every_kind_is_here_and_every_rule_names_keys() -> None:
     kinds = {word.partition("=")[2] for line in CLASSES for word in line.split() if word.startswith("intervention=")}
-    assert {*SCENARIOS, *kinds} == set(CHOICES["intervention.kind"])
-    assert {*UNIT_KINDS, *CIRCUIT_KINDS} <= set(SCENARIOS) and kinds == set(CLASS_KINDS)
+    assert {*SCENARIOS, *kinds} == set(KINDS)
+    assert {*kinds_of("neurons", "heads", "circuit")} <= set(SCENARIOS) and kinds == set(CLASS_KINDS)
     assert all(expand(key) for rule in RULES for key in rule.keys)
 
 
@@ -116,6 +112,7 @@ def test_what_no_address_holds_is_read_by_nothing(key: str, made: dict[str, Conf
         ("steer", "intervention.select.alpha=[1]", "only by intervention.alpha=auto"),
         ("steer", "intervention.select={alpha: [1]}", "only by intervention.alpha=auto"),
         ("steer", "evaluator.concurrency=2", "not read by evaluator=margin, only by evaluator=openai_judge"),
+        ("steer", "evaluator.settings={a: 1}", "only by an evaluator of your own: evaluator._target_=MODULE.Class"),
         ("steer", "emotions.descriptions.fear=x", "only by the blind question"),
         ("steer", "runs=outputs/run", "not read by task=run"),
         ("steer", "gc.delete=true", "not read by task=run, only by task=gc"),
@@ -126,6 +123,7 @@ def test_what_no_address_holds_is_read_by_nothing(key: str, made: dict[str, Conf
         ("intervention=mask", "intervention.alpha=0.3", "reads kind, layers, op, ratio, ratio_of; leave it out"),
         ("intervention=mask intervention.op=attenuate", "intervention.alpha=0.3", "attenuate_by, attenuation; "),
         ("intervention=mask intervention.op=gain", "intervention.scale=2", "ratio, ratio_of, gain; leave it out"),
+        ("intervention=mask", "evaluator.metrics=[a.B]", "evaluator=prediction, only by evaluators of replies"),
         ("intervention=mask", "adaptive.rounds=2", "only by intervention=adaptive_mask"),
         ("intervention=mask", "elicitation=persona", "not read by dataset=dialogues, only by scenarios"),
         ("intervention=adaptive_mask", "intervention.ratio=0.5", "only by masks"),
@@ -149,8 +147,7 @@ def test_one_job_that_reads_it_is_enough(made: dict[str, Config]) -> None:
 
 def test_what_a_choice_brings_along_is_read_with_it(made: dict[str, Config]) -> None:
     def with_words(*words: str) -> Config:
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            return to_config(compose("config", overrides=["model=tiny_llama", *words]))
+        return compose(["model=tiny_llama", *words])
 
     judge = unread(with_words("evaluator=openai_judge", "tracker=wandb"))
     assert not {"evaluator.model", "evaluator.questions", "evaluator.retries", "tracker.mode"} & set(judge)
@@ -169,8 +166,7 @@ def test_what_a_choice_brings_along_is_read_with_it(made: dict[str, Config]) -> 
 
 
 def mask(*words: str) -> Config:
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return to_config(compose("config", overrides=["intervention=mask", "control=none", *words]))
+    return compose(["intervention=mask", "control=none", *words])
 
 
 def strengths(*words: str) -> dict[str, float]:
@@ -216,6 +212,6 @@ def test_strengths_out_of_range_are_one_line(words: list[str], said: str) -> Non
 
 def test_a_scale_per_emotion_has_the_same_range() -> None:
     words = ["intervention=circuit", "emotions.names=[anger,fear]", "intervention.scale={anger: 1, fear: 1e9}"]
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"), pytest.raises(UserError) as refused:
-        to_config(compose("config", overrides=words))
+    with pytest.raises(UserError) as refused:
+        compose(words)
     assert str(refused.value).startswith("intervention.scale.fear=1e+09: far beyond")

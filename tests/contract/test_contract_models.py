@@ -62,7 +62,7 @@ def with_row(lm: LM, **changed: tuple[str, str]) -> LM:
     return other
 
 
-def test_sizes(lm: LM) -> None:
+def test_sizes_are_those_of_the_weights(lm: LM) -> None:
     """Head width taken as hidden / heads is wrong on Qwen3 and Gemma."""
     head_dim = TINY[lm.spec.id].extra.get("head_dim", WIDTH // HEADS)
     assert (lm.n_layers, lm.d, lm.h, lm.p, lm.f) == (BLOCKS, WIDTH, HEADS, head_dim, FFN)

@@ -65,7 +65,7 @@ def grow(
     return [[torch.stack(branch) for branch in tree] for tree in out]
 
 
-def test_left_padding(lm: LM) -> None:
+def test_left_padding_changes_no_score(lm: LM) -> None:
     """The wrong token, shifted positions (0.4 logits on GPT-2) or a seen padding, under left padding."""
     prompts = [prompt(n) for n in LENGTHS]
     logits = lm.logits(TokenTrees(lm).extend(plain_block(prompts, lm.device)))
@@ -135,7 +135,7 @@ def test_every_branch_has_its_own_condition(lm: LM, kind: str, site: Site) -> No
     assert gap(mixed[0][2], other[0][2]) > 1e-3
 
 
-def test_rewind(lm: LM) -> None:
+def test_after_rewinding_a_branch_leaves_nothing(lm: LM) -> None:
     """Keys of a forgotten branch, or a prefix cut short, after going back to try another."""
     prefixes, block = [prompt(30), prompt(9)], plain_block([prompt(5, 1), prompt(3, 2)], lm.device, branch=1)
     block = block._replace(position=block.position + torch.tensor([[30], [9]]))

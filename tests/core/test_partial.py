@@ -14,20 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from support.jobs import config
+from support.jobs import compose, config
 from torch import Tensor
 
 from emo.cli.run import run_job
 from emo.config import error_text as cli
-from emo.config.check import REPOSITORY, to_config
+from emo.config.check import REPOSITORY
 from emo.core import partial, stopping
 from emo.core.partial import Running, fill, work
 from emo.core.partial_log import Log
 from emo.core.stopping import Stopped
 from emo.core.store import Artifact, Store
 from emo.find import extraction
-from emo.measure import labels
+from emo.measure import classifier, labels
 from emo.model.prefix_tree import TokenTrees
 from emo.pipeline import ranking_check
 from emo.pipeline.jobs import make_job
@@ -94,8 +93,7 @@ def same(a: Any, b: Any, where: str) -> None:
 def stages(folder: Path, names: Sequence[str], *words: str, classes: bool = False) -> Callable[[], Stages]:
     """Return what computes some stages of a job, of a new one each time."""
     if classes:
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            made = to_config(compose("config", overrides=[*CLASSES, f"paths.outputs={folder}", *words]))
+        made = compose([*CLASSES, f"paths.outputs={folder}", *words])
     else:
         made = config(folder, "batch_size=1", "control.seeds=1", "emotions.names=[anger,fear]", *words)
 
@@ -151,8 +149,8 @@ def test_labels_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 raise Stopped("SIGTERM")
             return np.array([[0.5, 0.25, len(text) / 1000] for text in texts])
 
-    monkeypatch.setattr(labels, "AT_ONCE", 4)
-    monkeypatch.setattr(labels, "load_classifier", lambda *_: Classifier())
+    monkeypatch.setattr(classifier, "AT_ONCE", 4)
+    monkeypatch.setattr(classifier, "load_classifier", lambda *_: Classifier())
     made, store = config(tmp_path, "evaluator=classifier"), Store(tmp_path / "store")
     replies = {
         arm: [{"sample": str(i), "emotion": "anger", "seed": 0, "reply": arm * (i + 1)} for i in range(5)]

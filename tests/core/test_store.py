@@ -57,7 +57,7 @@ def again(store: Store, computed: list[int]) -> Callable[[], Artifact]:
     return lambda: store.get_or_compute("stage", KEY, {"a": 1}, compute)
 
 
-def test_addresses() -> None:
+def test_every_input_counts_in_an_address_and_their_order_does_not() -> None:
     """Stage, version and every input count; the order of keys does not; nan is no input."""
     keys = [
         address("stage", 1, a=1, b=[2]),
@@ -74,7 +74,7 @@ def test_addresses() -> None:
         address("stage", 1, a=float("nan"))
 
 
-def test_round_trip(store: Store, again: Callable[[], Artifact], computed: list[int]) -> None:
+def test_what_is_stored_is_read_as_it_was(store: Store, again: Callable[[], Artifact], computed: list[int]) -> None:
     """Tensors with their dtypes, rows with their texts, and who made them when."""
     assert store.get("stage", KEY) is None
     check(again())

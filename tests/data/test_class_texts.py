@@ -77,7 +77,7 @@ def test_dialogue_fields_and_counts() -> None:
     assert [(r["topic"], r["emotion"]) for r in records] == [(t, e) for t in topics for e in EMOTIONS]
 
 
-def test_dialogues() -> None:
+def test_dialogues_are_four_turns_of_like_length() -> None:
     for r in load("dialogues"):
         text = r["dialogue"]
         assert 35 <= n_words(text) <= 60, (n_words(text), r)

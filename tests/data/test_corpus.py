@@ -97,7 +97,7 @@ def test_no_two_replies_of_a_class_in_one_file_start_alike(path: Path, emotion: 
 
 
 @pytest.mark.parametrize("emotion", EMOTIONS)
-def test_lengths_vary(emotion: str) -> None:
+def test_replies_are_short_and_their_lengths_vary(emotion: str) -> None:
     texts = [record["text"] for record in of(emotion)]
     lengths = [len(text.split()) for text in texts]
     assert min(lengths) >= FEWEST_WORDS

@@ -14,6 +14,8 @@ from torch import Tensor
 from emo.config.check import REPOSITORY
 from emo.measure.encoder import PACKAGE, embed
 
+pytestmark = pytest.mark.long  # all shipped texts through the encoder
+
 TEXTS = REPOSITORY / "emo" / "data" / "texts"
 SETS = ("sev", "sev_test")
 PAIRS = (("sev", "sev"), ("sev_test", "sev_test"), ("sev", "sev_test"))

@@ -57,7 +57,7 @@ def text(i: int, value: object) -> str:
     return f'Row {i} says, "{value}",\nand ends.'
 
 
-def test_dialogues(tmp_path: Path) -> None:
+def test_a_topic_of_the_dialogues_lies_in_one_part(tmp_path: Path) -> None:
     """All 360 in the three parts, every topic in one of them, with all of its six emotions."""
     splits = load_items(dataset(tmp_path, "dataset=dialogues"), None, 0)
     assert splits.classes == EMOTIONS and splits.task == "emotion" and splits.left_out == {}
@@ -70,7 +70,7 @@ def test_dialogues(tmp_path: Path) -> None:
     assert len({item.id for item in every(splits)}) == 360
 
 
-def test_rhetoric(tmp_path: Path) -> None:
+def test_a_pair_of_rhetoric_stays_together(tmp_path: Path) -> None:
     """A pair stays together; literal counterparts are the last class; each device has its share of every part."""
     splits = load_items(dataset(tmp_path, "dataset=rhetoric"), None, 0)
     assert splits.classes == ("metaphor", "hyperbole", "humour", "sarcasm", "literal") and splits.task == "rhetoric"
@@ -166,7 +166,7 @@ def layout(name: str, folder: Path) -> tuple[Path, dict[str, str], dict[str, int
         ("iac_v2", {"sarc": "sarcasm", "notsarc": "literal"}),
     ],
 )
-def test_public_sets(name: str, names: dict[str, str], tmp_path: Path) -> None:
+def test_a_ready_configuration_reads_its_layout(name: str, names: dict[str, str], tmp_path: Path) -> None:
     """Each ready configuration reads its layout: every text with its class, nothing else."""
     path, wanted, left_out = layout(name, tmp_path)
     splits = load_items(dataset(tmp_path, f"dataset={name}", f"dataset.path={path}"), None, 0)
@@ -222,7 +222,9 @@ GOOD = "text,label\n" + "".join(f"Row {i}.,{'ab'[i % 2]}\n" for i in range(2 * N
         ("t.jsonl", '{"text": ["a", "b"], "label": 1}\n', [], "must be lists of one length"),
     ],
 )
-def test_wrong_files(file: str, content: str | bytes, words: list[str], said: str, tmp_path: Path) -> None:
+def test_a_wrong_file_is_one_line_that_names_it(
+    file: str, content: str | bytes, words: list[str], said: str, tmp_path: Path
+) -> None:
     """One line that names the file, and the line or the column."""
     path = tmp_path / file
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

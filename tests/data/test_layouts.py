@@ -70,7 +70,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
-def test_tables(name: str, tmp_path: Path) -> None:
+def test_every_text_of_a_table_has_its_class(name: str, tmp_path: Path) -> None:
     """Every text with its class, whatever stands between them."""
     file, rows, delimiter, words = LAYOUTS[name]
     splits = read(written(tmp_path / file, list(rows), delimiter), *words)
@@ -91,7 +91,7 @@ def test_a_delimiter_may_be_typed_as_it_is(mark: str, tmp_path: Path) -> None:
         ("dataset.multilabel=all", "dataset.multilabel=all: not one of skip, first"),
     ],
 )
-def test_wrong_words(word: str, said: str, tmp_path: Path) -> None:
+def test_a_column_that_is_not_there_is_refused(word: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         given(written(tmp_path / "t.csv", TABLE), word)
 
@@ -124,7 +124,7 @@ def test_json_gzip_and_folders(tmp_path: Path) -> None:
     assert "record 1: a int, not a JSON object" in refused(array)
 
 
-def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_its_engine_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read by pandas; without its engine one line says what to install."""
     path = tmp_path / "t.parquet"
     path.write_bytes(b"PAR1")

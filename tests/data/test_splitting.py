@@ -49,7 +49,7 @@ def test_the_shipped_splits_are_what_they_were(name: str, seed: int, wanted: str
     assert digest([[one.id for one in part] for part in parts]) == wanted
 
 
-def test_what_is_equal() -> None:
+def test_case_space_and_punctuation_tell_no_texts_apart() -> None:
     """Case, white space and punctuation tell no texts apart; letters, marks, digits and pictures do."""
     assert folded(" It’s  TEN, o'clock!") == folded("Its ten oclock") == "itstenoclock"
     assert folded("Straße") == folded("STRASSE")

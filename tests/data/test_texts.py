@@ -78,7 +78,7 @@ def test_sev_fields_ids_and_counts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_sev_scenarios(name: str) -> None:
+def test_scenarios_are_short_and_in_the_first_person(name: str) -> None:
     for r in load(name):
         text = r["scenario"]
         assert 15 <= n_words(text) <= 25, text
@@ -87,7 +87,7 @@ def test_sev_scenarios(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_sev_events(name: str) -> None:
+def test_events_are_alike_but_for_their_valence(name: str) -> None:
     for r in load(name):
         events = [r["event"][v] for v in VALENCES]
         assert spread(events) <= 0.20, [(n_words(e), e) for e in events]
@@ -221,7 +221,7 @@ def test_open_prompt_fields_and_counts() -> None:
     assert [r["id"] for r in records] == [f"open_{i:02d}" for i in range(len(records))]
 
 
-def test_open_prompts() -> None:
+def test_open_prompts_are_everyday_requests_of_their_own() -> None:
     """Everyday requests, each of its own topic and wording, none taken from a scenario or an event."""
     texts = [r["prompt"] for r in load("open_prompts")]
     for text in texts:
@@ -238,7 +238,7 @@ def test_open_prompts() -> None:
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("refusals.txt", 20, 40), ("emotion_words.txt", 120, 220)])
-def test_word_lists(name: str, low: int, high: int) -> None:
+def test_word_lists_have_no_entry_twice(name: str, low: int, high: int) -> None:
     entries = phrases(name)
     assert low <= len(entries) <= high
     assert all(e == e.strip().lower() for e in entries)

@@ -20,6 +20,8 @@ from emo.model.hooks import reading
 from emo.model.lm import LM
 from emo.model.passes import Row
 
+pytestmark = pytest.mark.long  # every case of the benchmark
+
 KEYS = ["case", "peer", "ours_s", "peer_s", "ratio", "token_ratio", "max_rel_diff", "error"]
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from emo.config.schema import Config
 from emo.data.scenarios import DatasetConfig, load_splits
-from emo.edit.base import Arm, Bank, plan, random_directions
+from emo.edit.banks import Bank
+from emo.edit.base import Arm, plan, random_directions
 from emo.find.directions import ATTN, MLP
 from emo.find.extraction import extract
 from emo.measure.batch import Measure
@@ -149,7 +150,7 @@ def job_model(lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("job_model")
-def test_a_whole_job(tmp_path: Path) -> None:
+def test_steering_moves_projection_and_replies_and_random_vectors_neither(tmp_path: Path) -> None:
     """Steering moves the projection and the replies, random vectors of the same dose neither."""
     job = Job(asked(tmp_path, f"intervention.alpha={ALPHA}", "control.seeds=4", "evaluator=projection"))
     found = estimates(job, long_table(job))

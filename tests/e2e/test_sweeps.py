@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from support.command import run as start
 from support.sweep_lines import _environment, command
 
 import emo
@@ -22,10 +22,7 @@ GRID = ("intervention.alpha=0.5,1", "intervention.layers=0-1,2-3")
 
 def run(folder: Path, *more: str, words: list[str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a sweep to its end, started in ``folder``."""
-    return subprocess.run(
-        words or command(folder, *more), cwd=folder, env=_environment(), capture_output=True, text=True, timeout=300,
-        check=False,
-    )  # fmt: skip
+    return start(folder, *(words or command(folder, *more)[2:]))
 
 
 def same_table(folder: Path, other: Path) -> None:
@@ -164,8 +161,8 @@ def test_two_processes_on_one_store(swept: tuple[Path, str], tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_preset_from_another_directory_with_axes_of_ones_own(tmp_path: Path) -> None:
     """A key of the preset is replaced, another added; jobs of one model stand together whatever varies slowest."""
-    words = [sys.executable, str(REPOSITORY / "run.py"), f"paths.outputs={tmp_path / 'outputs'}", "sweeps=smoke",
-             "intervention.alpha=2", "evaluator=projection", "elicitation.judge=none", "dataset.limit=2,3"]  # fmt: skip
+    words = [f"paths.outputs={tmp_path / 'outputs'}", "sweeps=smoke", "intervention.alpha=2", "evaluator=projection",
+             "elicitation.judge=none", "dataset.limit=2,3"]  # fmt: skip
     first = run(tmp_path, words=[*words, "task=status"])
     assert first.returncode == 0 and not (tmp_path / "outputs").exists()
     assert "4 jobs: 0 done, 0 failed, 4 missing" in first.stdout
@@ -173,10 +170,10 @@ def test_a_preset_from_another_directory_with_axes_of_ones_own(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert sum("loaded in" in line for line in done.stdout.splitlines()) == 2
     assert emo.load_results(tmp_path / "outputs" / "smoke").attrs["axes"] == ["model", "dataset.limit"]
-    after = run(tmp_path, words=[*words[:2], "task=status", f"runs={tmp_path / 'outputs' / 'smoke'}"])
+    after = run(tmp_path, words=["task=status", f"runs={tmp_path / 'outputs' / 'smoke'}"])
     assert "4 jobs: 4 done, 0 failed, 0 missing" in after.stdout
     (tmp_path / "outputs" / "smoke" / "results.csv").unlink()
-    again = run(tmp_path, words=[*words[:2], "task=summarize", f"paths.outputs={tmp_path / 'outputs'}"])
+    again = run(tmp_path, words=["task=summarize", f"paths.outputs={tmp_path / 'outputs'}"])
     assert again.returncode == 0 and (tmp_path / "outputs" / "smoke" / "results.csv").is_file()
 
 
@@ -202,7 +199,7 @@ def test_the_shipped_wandb_sweep_composes(tmp_path: Path) -> None:
     }
     words = create_sweep_command_args({"args": values})["args_no_hyphens"]
     assert sweep["program"] == "run.py" and "${args_no_hyphens}" in sweep["command"]
-    done = run(tmp_path, words=[sys.executable, str(REPOSITORY / "run.py"), "--cfg", "job", *words])
+    done = run(tmp_path, words=["--cfg", "job", *words])
     assert done.returncode == 0, done.stderr
     composed = yaml.safe_load(done.stdout)
     assert composed["tracker"]["name"] == "wandb"

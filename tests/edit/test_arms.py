@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from emo.core.types import Site, Tokens
-from emo.edit.base import Arm, Bank, plan, random_directions
+from emo.edit.banks import Bank
+from emo.edit.base import Arm, plan, random_directions
 from emo.model.hooks import Edit
 from emo.model.ops import Add
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from emo.config.choices import CIRCUIT_CONTROLS, STEERING, UNITS
 from emo.config.schema import Config
 from emo.core.types import Site, Tokens
-from emo.edit.base import Arm, Bank, Plan, plan
+from emo.edit.banks import Bank, CircuitBank
+from emo.edit.base import Arm, Plan, plan
 from emo.edit.circuit_arms import circuit_arms
-from emo.edit.circuits import CircuitArm, CircuitBank, parts_of, plan_circuits
+from emo.edit.circuits import CircuitArm, parts_of, plan_circuits
 from emo.find.circuit import SITES, Shape
 from emo.measure.dose import doses
 from emo.measure.projections import projections

@@ -118,7 +118,7 @@ def test_the_unit_of_importance_does_not_matter(case: Case, factor: float) -> No
         (Case([1, 2], 0, 3, 0.4, 99), [0, 0]),
     ],
 )  # fmt: skip
-def test_by_hand(case: Case, wanted: list[int]) -> None:
+def test_quotas_are_those_by_hand(case: Case, wanted: list[int]) -> None:
     assert allocate(*case) == wanted
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from emo.config.choices import UNIT_CONTROLS
 from emo.core.types import Site
-from emo.edit.units import UnitArm, UnitBank, pick_units, plan_units
+from emo.edit.banks import UnitBank
+from emo.edit.units import UnitArm, pick_units, plan_units
 from emo.model.ops import Zero
 
 EMOTIONS, BLOCKS, UNITS, WIDTH = 3, 4, 12, 2

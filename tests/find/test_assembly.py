@@ -62,7 +62,7 @@ def test_every_block_has_its_best_units_with_their_own_vectors(kind: str, layers
     assert circuit.emotions == EMOTIONS and circuit.shape == SHAPE and circuit.provenance == {"model": "none"}
 
 
-def test_by_hand() -> None:
+def test_importance_decides_the_block_and_scores_the_unit() -> None:
     """Two blocks, four neurons, two heads: importance decides the block, scores the unit."""
     shape = Shape(2, 8, 4, 2, 2)
     found = {
@@ -100,7 +100,7 @@ def test_another_allocation_is_another_circuit_of_the_same_size(allocation: str)
 @pytest.mark.parametrize(
     ("budget", "layers", "wanted"), [("10x", 28, 560), (560, 28, 560), ("560", 3, 560), ("2x", 2, 8), (0, 4, 0)]
 )
-def test_budgets(budget: int | str, layers: int, wanted: int) -> None:
+def test_a_budget_is_a_number_of_units_or_a_multiple_of_sublayers(budget: int | str, layers: int, wanted: int) -> None:
     assert total_budget(budget, layers) == wanted
 
 

@@ -27,6 +27,7 @@ from emo.model.prefixes import Text
 from emo.model.prompts import prompt_ids
 
 pytestmark = [
+    pytest.mark.long,  # the embedded model
     pytest.mark.usefixtures("quiet"),
     pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed"),
 ]

@@ -70,7 +70,7 @@ LAPE = {  # (ratio, filter, assignment) -> what must come out
 
 
 @pytest.mark.parametrize("key", LAPE)
-def test_lape_by_hand(key: tuple[float, bool, str]) -> None:
+def test_lape_sets_and_scores_are_those_by_hand(key: tuple[float, bool, str]) -> None:
     """A neuron that reaches the percentile passes the filter, but only one that exceeds it belongs to a class."""
     ratio, filtered, assignment = key
     assert sets(selectors.lape(statistics(P, TOKENS), ratio, filtered, assignment)) == LAPE[key]
@@ -171,7 +171,7 @@ def test_cas_takes_the_nearest_of_the_other_classes() -> None:
     assert sets(selectors.cas(stats, 1.0)) == [[(0, 1)], [(0, 0)], [(0, 2)]]
 
 
-def test_mad_by_hand() -> None:
+def test_mad_sets_and_scores_are_those_by_hand() -> None:
     """Four neurons; classes of 1, 1 and 3 tokens: the other tokens count alike, not the other classes."""
     total = torch.tensor([[[5, 3.9], [0, 0]], [[4, 0], [7, 1]], [[3, 3], [0, 12]]]).double()
     stats = Statistics(torch.tensor([1.0, 1.0, 3.0]).double(), *(total for _ in range(5)))
@@ -273,7 +273,7 @@ def test_within_and_top() -> None:
     assert units(selectors.top(ranked(), 0.5)) == []
 
 
-def test_refusals() -> None:
+def test_wrong_settings_are_one_line() -> None:
     """One line each."""
     stats = statistics(P, TOKENS)
     with pytest.raises(UserError, match="assignment=argmin: not one of lape_bar, argmax; did you mean argmax"):

@@ -193,7 +193,7 @@ def test_kept_and_read_again(models: dict[str, LM], tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(Statistics.from_tensors(kept.tensors), made, strict=True))
 
 
-def test_refusals(models: dict[str, LM]) -> None:
+def test_texts_without_a_token_and_other_sites_are_refused(models: dict[str, LM]) -> None:
     """A text of which nothing counts, and a site that holds no neurons."""
     lm = models["llama"]
     for span in ((2, 2), (2, 9), (-1, 2)):

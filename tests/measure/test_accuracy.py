@@ -57,7 +57,7 @@ def test_the_same_file_as_the_checked_copy() -> None:
         assert list(csv.DictReader(file)) == published()
 
 
-def test_known_values() -> None:
+def test_published_values_are_those_of_the_paper() -> None:
     assert paper_value(LLAMA, "steer", "sev_test", "surprise", None, "accuracy") == pytest.approx(0.6771)
     assert paper_value(LLAMA, "circuit", "sev_test", "anger", "negative", "accuracy") == pytest.approx(0.975)
     assert paper_value("/models/Qwen2.5-7B-Instruct/", "prompt", "sev", "sadness", None, "accuracy") == 0.8438

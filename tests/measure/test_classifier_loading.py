@@ -18,7 +18,7 @@ import emo
 from emo.core.errors import UserError
 from emo.measure import hf_classifier
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.long]  # each writes a model and reads it
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
 LABELS = {0: "rage", 1: "gloom"}
 LOADERS = ("from_pretrained", "pipeline")

@@ -9,7 +9,8 @@ from support.twin import gap, steps
 from support.units import PROMPTS, arms_of, bank_of, run_plain
 
 from emo.core.types import Site
-from emo.edit.base import Arm, Bank, plan
+from emo.edit.banks import Bank
+from emo.edit.base import Arm, plan
 from emo.edit.units import plan_units
 from emo.measure.dose import doses
 from emo.model.hooks import edited, reading

@@ -52,7 +52,7 @@ SENTENCE = "The bus was late again, so I walked to the office and missed the fir
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
-def test_degenerate(text: str, degenerate: bool) -> None:
+def test_loops_and_gibberish_are_degenerate(text: str, degenerate: bool) -> None:
     """Loops and gibberish would otherwise count as success; short and apostrophed sentences must not."""
     assert fluency(text, BOUNDS).degenerate is degenerate
 
@@ -86,7 +86,7 @@ def test_the_shipped_replies_are_language() -> None:
 
 
 @encoder
-def test_embeddings() -> None:
+def test_embeddings_are_unit_vectors_by_meaning() -> None:
     """Unit length, independent of neighbours and padding, and nearer where the meaning is nearer."""
     texts = [SENTENCE, "My bus came too late and I did not reach the meeting in time.", "Whales sing.", ""]
     found = embed(texts)

@@ -142,12 +142,12 @@ def test_parsed_answers(models: dict[str, LM], monkeypatch: pytest.MonkeyPatch) 
         ("anger management or anger", 3),
     ],
 )
-def test_first_name(answer: str, index: int) -> None:
+def test_an_answer_is_the_first_class_it_names(answer: str, index: int) -> None:
     """Whole words in any case, the earliest one; a name that begins with another is not cut short."""
     assert first_name(answer, [*CLASSES, "anger management"]) == index
 
 
-def test_table() -> None:
+def test_the_table_of_seven_items_by_hand() -> None:
     """Seven items by hand: class 0 twice right of three, class 1 once right, class 2 never predicted."""
     made = table([0, 0, 0, 1, 1, 1, 2], [0, 0, 1, 1, 0, -1, -1], 3)
     assert made.confusion.tolist() == [[2, 1, 0, 0], [1, 1, 0, 1], [0, 0, 0, 1]]

@@ -13,7 +13,7 @@ from support.hub_cache import BLOCKS, HubCache, change_json, change_weights, own
 
 from emo.model.prefix_tree import TokenTrees, plain_block
 
-pytestmark = pytest.mark.usefixtures("quiet", "hub")
+pytestmark = [pytest.mark.usefixtures("quiet", "hub"), pytest.mark.long]  # each writes a model and reads it
 IDS = [5 + 7 * i % 250 for i in range(40)]  # longer than the sliding windows
 Make = Callable[[HubCache, str], Any]
 WINDOW = {"sliding_window": 24}

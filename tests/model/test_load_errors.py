@@ -57,7 +57,7 @@ NETWORK = {
 
 
 @pytest.mark.parametrize("name", NETWORK)
-def test_the_network(name: str) -> None:
+def test_a_connection_that_fails_is_said_with_its_reason(name: str) -> None:
     """What carries a connection says so, with the reason in its own words."""
     line = r"^model\.id=owner/x: could not be read .*check the network$"
     with pytest.raises(HubUnreachableError, match=line), load_errors("owner/x"):

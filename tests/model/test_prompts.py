@@ -74,7 +74,7 @@ def test_rendering_is_the_tokenizers_own(models: dict[str, LM], template: str) -
         assert prompt_ids(lm, config(template), [SAMPLE] * 6, emotion)[5] == tokenize(lm, turns)
 
 
-def test_no_double_bos(models: dict[str, LM]) -> None:
+def test_the_first_token_stands_there_once(models: dict[str, LM]) -> None:
     """A template that prints BOS and a tokenizer that adds one: the first token once, not twice."""
     chat, plain = with_bos(models), with_bos(models, "plain")
     turns = messages(config("paper"), SAMPLE, "fear", 0)

@@ -27,6 +27,7 @@ from emo.model.prompts import messages, prompt_ids, tokenize
 from emo.model.verify import verify
 
 pytestmark = [
+    pytest.mark.long,  # the embedded model
     pytest.mark.usefixtures("quiet"),
     pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed"),
 ]

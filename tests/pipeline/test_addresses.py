@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.changed import CIRCUIT_KEYS, UNCHANGED, changed
+from support.changed import UNCHANGED, changed
 from support.jobs import config
 
 from emo.config.error_text import known_keys
@@ -24,12 +24,17 @@ from emo.pipeline.scenario import Job
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-CIRCUIT_KEYS += "dose head_tokens reference_layers push_sizes sigma importance_at"
 RUNTIME = (  # where, not what
     *("batch_size", "cluster", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker"),
 )
 KEYS = known_keys()
 SCIENTIFIC = [key for key in KEYS if key.partition(".")[0] not in RUNTIME and key not in UNCHANGED]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Config:
+    """Return the configuration that the others differ from."""
+    return config(tmp_path, "dataset.limit=2")
 
 
 @pytest.mark.parametrize("key", SCIENTIFIC)

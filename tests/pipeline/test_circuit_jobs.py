@@ -33,12 +33,6 @@ FEW = ("control.circuits=[random_circuit]", "control.score_seeds=1")
 PROJECTED = ("evaluator=projection", "control.circuits=[]", "control.score_seeds=1")
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the figures, where a test is about numbers."""
-    monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
-
-
 def results(folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     """Return folder and result.json of every job in ``folder``, by address."""
     found = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("run/*/result.json")}
@@ -87,7 +81,6 @@ def test_a_saved_circuit_gives_the_same_replies(tmp_path: Path) -> None:
         assert said.startswith("circuit.path: this circuit ") and "type " in said
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_other_weights_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before anything is written, unless it is asked for."""
     folder, _ = done(tmp_path, *PROJECTED)
@@ -103,7 +96,6 @@ def test_other_weights_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.Mon
     Job(config(tmp_path, *words, "circuit.allow_other_weights=true")).check()
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_scale_chosen_on_dev(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By margin where nothing labels; what was tried and taken stands in the result, and is called a scale."""
     free = (
@@ -127,7 +119,6 @@ def test_a_scale_chosen_on_dev(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert given["arms"]["circuit"] == result["arms"]["circuit"] and given["chosen_scale"] is None
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_several_scales_and_one_per_emotion(tmp_path: Path) -> None:
     """A list makes an arm of each; a number per emotion is that emotion's of the single jobs."""
     _, listed = done(tmp_path, *PROJECTED, "intervention.scale=[0.5,2]", "control.circuits=[matched_steer]")
@@ -139,7 +130,6 @@ def test_several_scales_and_one_per_emotion(tmp_path: Path) -> None:
     assert own["facts"]["intervention"] == "circuit, scale 0.5, 2 (raw), as given"
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_steering_at_the_circuits_dose(tmp_path: Path) -> None:
     """Both blocks' sublayers together are what the one edit of steering is compared with: within a factor of two."""
     words = ("control.circuits=[matched_steer]", "circuit.dose=rel", "intervention.scale=0.05")
@@ -204,7 +194,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("word", WRONG)
-def test_wrong_words(tmp_path: Path, word: str) -> None:
+def test_a_wrong_setting_of_circuits_is_one_line(tmp_path: Path, word: str) -> None:
     assert WRONG[word] in refused_here(tmp_path, *SMALL, word)
 
 

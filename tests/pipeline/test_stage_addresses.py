@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from emo.cli.run import run_job
 from emo.config.schema import Config, EvaluatorConfig
 from emo.edit.base import Arm
 from emo.edit.circuit_arms import circuit_arm
+from emo.edit.steering import steering_arm
 from emo.model.load import load
 from emo.pipeline import extracted
 from emo.pipeline.scenario import Job
@@ -28,6 +30,8 @@ AFTERWARDS = (
     ("evaluator.price_output", 2.0), ("evaluator.answer", "parsed"), ("evaluator.score", "sum"),
     ("evaluator.bootstrap", 7), ("evaluator.kl_tokens", 2), ("evaluator.min_distinct3", 0.1),
     ("evaluator.min_distinct4", 0.1), ("evaluator.max_nonwords", 0.9), ("tracker.name", "wandb"),
+    ("evaluator._target_", "support.own.Lengths"), ("evaluator.settings", {"by": 2}),
+    ("evaluator.metrics", ["support.own.Marks"]),
     ("tracker.project", "other"), ("console", "rich"), ("name", "other"), ("batch_size", 3), ("size", "full"),
 )  # fmt: skip
 CONTROLS = {  # what belongs to controls and probes, and the arms whose replies it may change
@@ -67,7 +71,8 @@ def addresses(made: Config) -> dict[str, str]:
         "prompt": job.replies_address(Arm("prompt", "prompt")),
     }
     for kind in ("steer", "random", "shuffled"):  # not job.arms: whether there is a shuffled one the model decides
-        found[kind] = job.replies_address(job._steering(kind, kind, made.intervention.alpha, job.layers or ()))
+        given: Any = SimpleNamespace(config=made, shuffled_draws=job.shuffles)
+        found[kind] = job.replies_address(steering_arm(given, kind, kind, made.intervention.alpha, job.layers or ()))
     scale = made.intervention.scale if isinstance(made.intervention.scale, float) else 1.0
     circuit = Job(put(put(made, "intervention.kind", "circuit"), "control.circuits", []))
     arm = circuit_arm(circuit.config, "circuit", "circuit", tuple(circuit.circuit_layers), len(job.names), scale)

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from emo.report.plots import circuit_map, claims, importance_curves, overlap_map, similarity_map, states_scatter, theme
 from emo.report.plots.circuit import ALL_HEADS, HEADS, NEURONS, PLAIN
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.long]  # every figure is drawn
 
 NAMES = ["anger", "sadness", "happiness", "fear", "surprise", "disgust"]
 SIZES = [(2, 2), (6, 30), (6, 48), (1, 1)]  # emotions, blocks

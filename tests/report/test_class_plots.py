@@ -19,13 +19,13 @@ from emo.report.plots import (
     emotion_colours,
     loop_figure,
     overlap_grid,
-    sort_arms,
     strength_figure,
     theme,
 )
 from emo.report.plots.class_curves import _apart
+from emo.results.arm_order import sort_arms
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.long]  # every figure is drawn
 
 NAMES = ["anger", "sadness", "happiness", "fear", "surprise", "disgust"]
 SIZES = [(2, 2), (6, 30), (5, 48), (1, 1)]  # classes, blocks

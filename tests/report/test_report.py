@@ -21,9 +21,9 @@ from emo.report.plots import (
     pca_figure,
     probe_figure,
     selection_figure,
-    sort_arms,
 )
 from emo.report.plots.theme import emotion_shapes
+from emo.results.arm_order import sort_arms
 
 EVIL = "<script>alert('x')</script> \"& \ud83d"  # with half a surrogate pair
 FULL, BARE, NOTHING = Estimate(0.4, 0.3, 0.5, 48), Estimate(0.4, None, None, 3), Estimate(None, None, None, 0)
@@ -114,27 +114,27 @@ def test_empty_parts_leave_no_heading(tmp_path):
     ],
 )
 @pytest.mark.parametrize("metrics", [["ppl_ratio"], ["ppl_ratio", "delta_s/anger/negative", "my_own"]])
-def test_arms_figure(tmp_path, arms, metrics):
+def test_arms_are_drawn_whatever_is_missing(tmp_path, arms, metrics):
     assert is_png(arms_figure(arms, metrics, "t", tmp_path / "new" / "a.png"))
 
 
 @pytest.mark.parametrize("blocks", [1, 30, 80])
 @pytest.mark.parametrize("colours", ["arm", "emotion"])
-def test_layer_curves(tmp_path, blocks, colours):
+def test_curves_are_drawn_for_any_number_of_blocks(tmp_path, blocks, colours):
     mean = np.linspace(0, 1, blocks)
     curves = {"anger": (mean, mean - 1, mean + 1), "steer": (mean * np.nan, None, None)}
     assert is_png(layer_curves(curves, "decoder block", "unit", "t", colours, tmp_path / "c.png"))
 
 
 @pytest.mark.parametrize("f1", [[0.5], [np.nan, np.nan], np.linspace(0, 1, 30)])
-def test_probe_figure(tmp_path, f1):
+def test_probes_are_drawn_where_nothing_was_measured(tmp_path, f1):
     given = {"raw states": f1, "within-group differences": f1}
     assert is_png(probe_figure(given, 1 / 6, "t", tmp_path / "p.png", marker=None))
     assert is_png(probe_figure(given, 1 / 6, "t", tmp_path / "p.png", marker=0))
 
 
 @pytest.mark.parametrize("panels", [1, 2, 5])
-def test_pca_figure(tmp_path, panels):
+def test_states_are_drawn_for_any_number_of_panels(tmp_path, panels):
     one = (np.ones((3, 2)), ["anger"] * 3, (np.nan, 0.0))
     many = (np.random.default_rng(0).normal(size=(24, 2)), [f"e{i}" for i in range(24)], (0.4, 0.1))
     drawn = {f"block {i}, raw": one if i % 2 == 0 else many for i in range(panels)}

@@ -20,6 +20,8 @@ from emo.report.sweep_page import Row, write_sweep_report
 from emo.report.sweep_table import console_rows, number, read_table, short_names
 from emo.results import arm_order
 
+pytestmark = pytest.mark.long  # every figure is drawn
+
 ALPHA, LAYERS = "intervention.alpha", "intervention.layers"
 EVIL = "<script>alert('x')</script> \"& $x_{$ \ud83d\x00"  # with half a surrogate pair
 ARMS = ("none", "prompt", "steer", "random", "shuffled")

@@ -47,6 +47,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         wandb.teardown()
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "sweep"
+
+
 @pytest.fixture(autouse=True)
 def _home(home: Path) -> None:
     """Let no test touch the user's own."""

@@ -15,6 +15,8 @@ from emo.find.longtail import reach
 from emo.report.plots import arm_colours, head_map, k_curves, long_tail, neuron_map, small_multiples, theme
 from emo.report.plots.sweep_curves import arm_shapes
 
+pytestmark = pytest.mark.long  # every figure is drawn
+
 NAMES = ["anger", "sadness", "happiness", "fear", "surprise", "disgust"]
 ARMS = ["ablate_neurons", "random", "other_emotion", "bottom", "magnitude"]
 KS = [0, 2, 8, 32, 128]

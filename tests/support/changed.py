@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from emo.config.schema import Config
-from support.jobs import config
 
 OTHER: dict[str, Any] = {  # a second valid value of every key that is not a number
     "batch_size": 7,
@@ -78,6 +74,9 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "evaluator.labels": ["joy:happiness"],
     "evaluator.questions": ["blind"],
     "evaluator.name": "projection",
+    "evaluator._target_": "support.own.Lengths",
+    "evaluator.settings": {"by": 2},
+    "evaluator.metrics": ["support.own.Marks"],
     "selector.name": "cas",
     "selector.site": "neuron",
     "selector.tokens": "last",
@@ -96,7 +95,8 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "paths.outputs": "elsewhere",
     "paths.store": "elsewhere",
 }
-CIRCUIT_KEYS = "delta_baseline budget split floor cap allocation layers "
+CIRCUIT_KEYS = "delta_baseline budget split floor cap allocation layers dose head_tokens reference_layers push_sizes "
+CIRCUIT_KEYS += "sigma importance_at"
 UNCHANGED = {  # keys that change no number; written out: one that the code forgets must not leave this list with it
     "model.name": "a label; the address holds source, id and commit",
     "model.revision": "resolved to a commit, which the address holds; tiny models have none",
@@ -145,6 +145,8 @@ UNCHANGED = {  # keys that change no number; written out: one that the code forg
     "evaluator.answer": "of jobs on classes",
     "evaluator.score": "of jobs on classes",
     "intervention.op": "of jobs on classes",
+    "intervention._target_": "of interventions of one's own",
+    "intervention.settings": "of interventions of one's own",
     "intervention.ratio": "of jobs on classes",
     "intervention.ratio_of": "of jobs on classes",
     "intervention.attenuate_by": "of jobs on classes",
@@ -157,6 +159,7 @@ UNCHANGED = {  # keys that change no number; written out: one that the code forg
     "evaluator.retries": "how a judge is asked",
     "evaluator.price_input": "how a judge is asked",
     "evaluator.price_output": "how a judge is asked",
+    "evaluator.settings": "of evaluators of a user's own: test_own_evaluator",
 }
 
 
@@ -177,9 +180,3 @@ def changed(made: Config, key: str) -> Config:
         whole = at(made, path) if path else made
         other, key = replace(whole, **{name: other}), path
     return other
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Config:
-    """Return the configuration that the others differ from."""
-    return config(tmp_path, "dataset.limit=2")

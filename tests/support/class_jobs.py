@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
 from emo.cli.run import run_job
-from emo.config.check import REPOSITORY, to_config
 from emo.config.schema import Config
 from emo.pipeline.jobs import make_job
 from emo.pipeline.labelled import ClassJob
+from support.jobs import compose
 
 SMALL = (
     "model=tiny_llama", "dataset.limit=2", "emotions.names=[anger,sadness,fear]", "control.seeds=2",
@@ -24,8 +22,7 @@ SMALL = (
 def made(folder: Path, *more: str) -> Config:
     """Return the checked configuration of a small job on classes; later words win."""
     given = {word.partition("=")[0]: word for word in (*SMALL, f"paths.outputs={folder}", "intervention=mask", *more)}
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return to_config(compose("config", overrides=list(given.values())))
+    return compose(list(given.values()))
 
 
 def done(folder: Path, *more: str) -> tuple[ClassJob, Path, dict[str, Any]]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 
+from emo.cli.composing import Composer
 from emo.config.check import REPOSITORY, to_config
 from emo.config.schema import Config, ModelConfig
 
@@ -57,8 +61,20 @@ def _unread(given: dict[str, str]) -> set[str]:
 
 def config(folder: Path, *more: str) -> Config:
     """Return the checked configuration of such a job."""
+    return compose(overrides(folder, *more))
+
+
+def compose(words: list[str]) -> Config:
+    """Return the checked configuration of a job with these overrides, as Hydra composes it, at a fifth of the time."""
+    return to_config(_composer().compose(words))
+
+
+@cache
+def _composer() -> Composer:
+    """Return what jobs of a sweep are composed with; `tests/cli/test_composing.py` holds it against Hydra."""
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return to_config(compose("config", overrides=overrides(folder, *more)))
+        loader = GlobalHydra.instance().config_loader()
+        return Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
 
 
 def read_result(folder: Path) -> dict[str, Any]:

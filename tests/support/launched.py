@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from emo.cli.plan import Planned
 from emo.config.schema import Config
 from emo.core.sealed import seal
-from support.jobs import config
 
 
 def job(made: Config, number: int, model: str = "tiny_llama") -> Planned:
     """Return a job of a plan with an address of its own."""
     made = Config(**{**vars(made), "seed": number, "model": type(made.model)(**{**vars(made.model), "name": model})})
     return Planned([f"seed={number}"], made, f"{number:016x}" * 4, 2, "float32")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return config(tmp_path_factory.mktemp("launch"), "intervention=none", "evaluator=projection")
 
 
 def finish(one: Planned, state: str = "done") -> None:

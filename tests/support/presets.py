@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from emo.config.check import REPOSITORY
+from support import command
 from support.jobs import overrides
 
 OWN = ("intervention.alpha", "evaluator")  # the preset's, or steering's, not those of other tests
@@ -20,9 +17,6 @@ def run(folder: Path, *words: str) -> str:
     unread |= {"evaluator.kl_tokens", "generation.max_new_tokens"} if "evaluator=projection" in words else set()
     unread |= {"intervention.layers"} if "sweeps=llama_vs_qwen" in words else set()
     kept = [word for word in given if word.partition("=")[0] not in unread]
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "run.py"), *kept, *words], cwd=folder, capture_output=True, text=True,
-        timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-    )  # fmt: skip
+    done = command.run(folder, *kept, *words, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from emo.config.check import REPOSITORY
+from support.command import run
 from support.jobs import overrides
 
 
@@ -27,15 +25,5 @@ class Done(NamedTuple):
 
 def start(folder: Path, *more: str) -> Done:
     """Run a small job in ``folder``, with paths relative to it; later words win."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "HYDRA_FULL_ERROR")}
-    line = [sys.executable, str(REPOSITORY / "run.py"), *overrides(Path("outputs"), "dataset.limit=5", *more)]
-    process = subprocess.run(
-        line,
-        cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    process = run(folder, *overrides(Path("outputs"), "dataset.limit=5", *more))
     return Done(process, folder)

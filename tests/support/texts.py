@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 from emo.config.check import REPOSITORY
@@ -52,16 +53,18 @@ def spread(texts: list[str]) -> float:
     return (max(counts) - min(counts)) / min(counts)
 
 
-def content(text: str) -> set[str]:
-    return {word for word in words(text) if word not in STOP_WORDS}
+@cache  # texts are compared in pairs: each is read once, not once for each other one
+def content(text: str) -> frozenset[str]:
+    return frozenset(word for word in words(text) if word not in STOP_WORDS)
 
 
-def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
+@cache
+def ngrams(text: str, n: int) -> frozenset[tuple[str, ...]]:
     tokens = words(text)
-    return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
+    return frozenset(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
 
 
-def jaccard(a: set[str], b: set[str]) -> float:
+def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / len(a | b)
 
 
@@ -77,10 +80,14 @@ def few_shot_sentences() -> list[str]:
     return [text for e in exchanges() for text in (e["scenario"], e["event"])]
 
 
+@cache
+def _emotion_words() -> frozenset[str]:
+    return frozenset(phrases("emotion_words.txt"))
+
+
 def emotion_words_in(text: str) -> set[str]:
-    forbidden = set(phrases("emotion_words.txt"))
     parts = {part for word in words(text) for part in (word, *re.split(r"[-']", word))}
-    return parts & forbidden
+    return parts & _emotion_words()
 
 
 def priming_passages() -> list[str]:

@@ -8,13 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from wandb.util import get_core_path
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "sweep"
 
 
 class Seen:

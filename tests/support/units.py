@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from emo.core.types import Site, Tokens
-from emo.edit.units import UnitArm, UnitBank
+from emo.edit.banks import UnitBank
+from emo.edit.units import UnitArm
 from emo.find.reference import Reference
 from emo.model.hooks import Edit, edited, reading
 from emo.model.lm import LM

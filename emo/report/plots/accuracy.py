@@ -31,7 +31,7 @@ from emo.report.plots.theme import (
     grid,
     need,
 )
-from emo.results.arm_order import sort_arms
+from emo.results.arm_order import base_name, sort_arms
 
 # Metric -> (its axis, classes beside the emotions that a label can be; None: it is no choice among classes).
 PANELS: dict[str, tuple[str, int | None]] = {
@@ -127,7 +127,7 @@ def _accuracy_panel(
 
 def _shape(arm: str) -> str:
     """Marker of an arm, the same in every figure here: its strengths differ in colour only."""
-    base = arm.partition("@")[0]
+    base = base_name(arm)
     order = list(ARMS)
     return SHAPES[order.index(base) % len(SHAPES)] if base in ARMS else SHAPES[-1]
 

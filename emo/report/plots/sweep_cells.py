@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 
 from emo.core.frames import pd
 from emo.core.metric_keys import metric_parts
+from emo.core.metrics import BOUNDS
 from emo.core.stats import Estimate
 from emo.report.plots.sweep_curves import (
     BOUND,
@@ -42,7 +43,7 @@ from emo.report.plots.theme import (
     ratio_axis,
     spans_decades,
 )
-from emo.report.sweep_table import BOUNDS, Best, Setting, SweepTable, read_table, short_names
+from emo.report.sweep_table import Best, Setting, SweepTable, read_table, short_names
 
 ONE_SIDED = ("degenerate", "refusal", "kl")  # nothing lies below their neutral value: a diverging map has no use
 MAX_HEIGHT = 18.0  # inches of a figure: more is no longer compared by eye

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from emo.core.frames import pd
+from emo.core.metrics import BOUNDS
 from emo.core.stats import Estimate
 from emo.report.plots.theme import (
     FAINT,
@@ -27,7 +28,7 @@ from emo.report.plots.theme import (
     ratio_axis,
     spans_decades,
 )
-from emo.report.sweep_table import BOUNDS, REFERENCES, Setting, SweepTable, number, read_table, short_names
+from emo.report.sweep_table import REFERENCES, Setting, SweepTable, number, read_table, short_names
 
 MAX_METRICS = 6  # panels of one setting that a page still shows at a readable size
 SIDE_BY_SIDE = 4  # combinations of other axes that stand beside each other

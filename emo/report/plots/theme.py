@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from emo.core.metric_keys import metric_parts
+from emo.core.metrics import metric_of
 from emo.report.plots import fonts
 from emo.results.arm_order import DEVICES, base_name, sort_arms
 
@@ -66,28 +67,6 @@ ARMS |= {f"inject_{device}": colour for device, colour in zip(DEVICES, OTHERS, s
 BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8", "H")  # a second channel beside colour
 
-# Metric key -> (axis label with its unit, value that means "no effect", if there is one).
-METRICS: dict[str, tuple[str, float | None]] = {
-    "accuracy": ("accuracy (share right)", None),
-    "clean_accuracy": ("clean accuracy (share of replies)", None),
-    "forced_accuracy": ("forced accuracy (share of replies)", None),
-    "match": ("match (share of replies)", None),
-    "delta_s": ("delta-s (projection, activation units)", 0.0),
-    "delta_s_rel": ("delta-s (share of the prompt's gap)", 0.0),
-    "delta_s_last": ("delta-s, last block unedited (activation units)", 0.0),
-    "logprob_margin": ("log-prob. margin (nats; replies: per token)", 0.0),
-    "ppl_ratio": ("perplexity ratio (to arm none)", 1.0),
-    "degenerate": ("degenerate (share of replies)", 0.0),
-    "refusal": ("refusals (share of replies)", 0.0),
-    "kl": ("KL from unedited (nats per token)", 0.0),
-    "cosine": ("reply-scenario similarity (cosine)", None),
-    "length": ("reply length (words)", None),
-    "off_accuracy": ("accuracy on the other classes (share of texts)", None),
-    "off_margin": ("log-prob. margin on the other classes (nats)", 0.0),
-    "induced": ("called the edited class (share of the other texts)", None),
-    "reply_induced": ("replies called the edited class (share of those to the other texts)", None),
-}
-
 STYLE: dict[Any, Any] = {
     "font.size": 10.5,
     "font.family": fonts.OWN,
@@ -109,8 +88,8 @@ STYLE: dict[Any, Any] = {
 
 def metric_label(key: str) -> tuple[str, float | None]:
     """Return (axis label with unit, neutral value or None) of a metric key, with its ``/emotion`` suffix."""
-    base, *part = metric_parts(key)
-    label, neutral = METRICS.get(base, (base, None))
+    _, *part = metric_parts(key)
+    label, neutral = metric_of(key).label, metric_of(key).neutral
     told = ", ".join(name for name in part if name is not None)
     return (f"{label}\n{told}" if told else label), neutral
 

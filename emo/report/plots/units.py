@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike
 
+from emo.core.metrics import BOUNDS
 from emo.report.plots.sweep_curves import arm_shapes, band_line, fitting_ticks, guides, legend, metric_lines
 from emo.report.plots.theme import FAINT, WIDTH, arm_colours, drawing, grid, need, spans_decades
-from emo.report.sweep_table import BOUNDS
 from emo.results.arm_order import sort_arms
 
 UNITS_EDITED = "k (units edited)"

@@ -1,0 +1,29 @@
+"""An evaluator and metrics of a user's own: what of them can be wrong before their modules are loaded."""
+
+from __future__ import annotations
+
+import re
+
+from emo.config.schema import Config
+from emo.core.errors import UserError, check_choice
+
+NAMES = ("classifier", "hf_classifier", "openai_judge", "margin", "projection", "prediction")  # with the package
+FREE = re.compile(r"[a-z]\w*")  # it stands in tables and titles
+
+
+def check_evaluator(config: Config) -> None:
+    """Check the evaluator's name, and what is given to one of a user's own.
+
+    Raises:
+        UserError: no such evaluator, a name that is taken, or a metric named twice.
+    """
+    e = config.evaluator
+    if e._target_ is None:
+        check_choice("evaluator.name", e.name, NAMES)
+    elif e.name in NAMES or not FREE.fullmatch(e.name):
+        raise UserError(
+            f"evaluator.name={e.name}: not the name of evaluator._target_={e._target_}; type evaluator.name=NAME of "
+            f"small letters, digits and _, none of {', '.join(NAMES)}"
+        )
+    if len(set(e.metrics)) < len(e.metrics):
+        raise UserError(f"evaluator.metrics=[{','.join(e.metrics)}]: a name stands there twice")

@@ -1,0 +1,67 @@
+"""Checks of single values: numbers, lists of them, names of a list; each refuses in one line."""
+
+from __future__ import annotations
+
+import math
+
+from emo.core.errors import UserError, nearest
+
+LARGEST = 1e4  # of strengths, in any unit: float16 ends at 65504, and beyond this nothing of a state is left
+
+
+def check_number(
+    key: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> None:
+    """Refuse what is no finite number within bounds; ``above`` and ``below`` are outside of them."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{key}={shown_value(value)}: a finite number is needed")
+    if not (above < value < below and low <= value <= high):
+        bounds = f"from {low:g} to {high:g}" if math.isfinite(low) else f"above {above:g}"
+        bounds += f" and below {below:g}" if math.isfinite(below) else ""
+        raise UserError(f"{key}={value}: a number {bounds} is needed")
+
+
+def check_numbers(key: str, value: object, forms: str) -> None:
+    """Refuse what is no finite number, or list of different ones; ``forms`` says what may be typed."""
+    values = value if isinstance(value, list) else [value]
+    for item in values:
+        if isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item):
+            given = shown_value(value)
+            raise UserError(
+                f"{key}={given}: {shown_value(item)} is no finite number{nearest(item, ['auto'])}; type {forms}"
+            )
+        check_size(key, item)
+    if not values or len(set(values)) < len(values):
+        raise UserError(f"{key}={shown_value(value)}: a list needs at least one number and none twice")
+
+
+def check_size(key: str, value: float) -> None:
+    """Refuse a strength beyond anything that a state can hold."""
+    if abs(value) > LARGEST:
+        raise UserError(f"{key}={value:g}: far beyond any activation; type numbers from -{LARGEST:g} to {LARGEST:g}")
+
+
+def check_subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at_least: int) -> None:
+    """Refuse names that are not allowed, twice the same, or too few."""
+    for name in given:
+        if name not in allowed:
+            raise UserError(f"{key}: {name} is not one of {', '.join(allowed)}{nearest(name, allowed)}")
+    if len(set(given)) < len(given):
+        raise UserError(f"{key}={shown_value(given)}: a name stands there twice")
+    if len(given) < at_least:
+        raise UserError(
+            f"{key}={shown_value(given)}: at least {at_least} of {', '.join(allowed) or 'its values'} needed"
+        )
+
+
+def shown_value(value: object) -> str:
+    """Write a value as it is typed."""
+    if isinstance(value, list):
+        return "[" + ",".join(map(shown_value, value)) + "]"
+    return "null" if value is None else str(value)

@@ -1,0 +1,71 @@
+"""A language model as evaluator: which questions are asked about every reply, and the rows that its answers give."""
+
+from __future__ import annotations
+
+from emo.config.schema import Config
+from emo.core.store import Store, address
+from emo.measure.judge import PROMPTS_VERSION, Judge, JudgeSettings, Question
+from emo.measure.labeller import Done, Rows, row_of
+
+VERSION = 2
+
+
+class JudgeEvaluator:
+    """``evaluator=openai_judge``: an `emo.measure.labeller.Evaluator`."""
+
+    remembers = True  # in a book, answer by answer
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config, self.store = config, store
+
+    def address(self) -> str:
+        """Return the address of the judge's model, server, questions and what it is told."""
+        e, told = self.config.evaluator, descriptions(self.config)
+        url = JudgeSettings(model=e.model or "", base_url=e.base_url).url()
+        given = {"descriptions": told} if told else {}
+        return address(
+            "openai_judge", VERSION, model=e.model, url=url, texts=PROMPTS_VERSION, questions=e.questions, **given
+        )
+
+    def check(self) -> None:
+        """Raise `UserError` where a key is needed and missing."""
+        self._judge().check()
+
+    def prefetch(self) -> None:
+        """Bring nothing: it answers over the network."""
+
+    def label(self, replies: Rows, done: Done) -> None:
+        """Ask the blind question about every reply, and the match question where a reply has a target."""
+        names, kinds = tuple(self.config.emotions.names), self.config.evaluator.questions
+        asked = []
+        for i, row in enumerate(replies):
+            if "blind" in kinds:
+                asked.append((i, Question("blind", None, row["reply"], names, descriptions(self.config))))
+            if "match" in kinds and row["emotion"] is not None:
+                asked.append((i, Question("match", row["emotion"], row["reply"], names)))
+        answers = self._judge().ask([question for _, question in asked])
+        rows = [row_of(row, None) | {"match": None} for row in replies]
+        for (i, question), answer in zip(asked, answers, strict=True):
+            rows[i]["label" if question.kind == "blind" else "match"] = answer.label
+        for i, row in enumerate(rows):
+            done(i, row)
+
+    def _judge(self) -> Judge:
+        e = self.config.evaluator
+        settings = JudgeSettings(
+            e.model or "",
+            e.base_url,
+            e.structured,
+            e.concurrency,
+            e.timeout_s,
+            e.retries,
+            e.price_input,
+            e.price_output,
+        )
+        return Judge(settings, self.store.root / "judge")
+
+
+def descriptions(config: Config) -> tuple[tuple[str, str], ...]:
+    """Return what a blind judge is told about the emotions, in their order."""
+    given = config.emotions.descriptions or {}
+    return tuple((name, given[name]) for name in config.emotions.names if name in given)
