@@ -89,7 +89,8 @@ def test_block_numbers_are_those_of_the_model(lm: LM) -> None:
     """A block index off by one: block l reads hidden_states[l] and writes hidden_states[l + 1]."""
     seen = read(lm, [Site.RESID_PRE, Site.RESID_POST])
     with torch.inference_mode():
-        out = lm.model(input_ids=torch.tensor([IDS]), use_cache=False, output_hidden_states=True)
+        own = copy.deepcopy(lm.model)  # transformers leaves hooks of its own behind where it is asked for these
+        out = own(input_ids=torch.tensor([IDS]), use_cache=False, output_hidden_states=True)
     for layer in range(lm.n_layers):
         assert torch.equal(seen[Site.RESID_PRE, layer], out.hidden_states[layer][0])
         if layer + 1 < lm.n_layers:
