@@ -50,7 +50,7 @@ def a_job() -> Any:
         ]
         for arm in nll
     }
-    config = SimpleNamespace(evaluator=SimpleNamespace(name="margin", bootstrap=50), seed=0)
+    config = SimpleNamespace(evaluator=SimpleNamespace(name="margin", bootstrap=50, metrics=[]), seed=0)
     names, splits = ["anger", "fear"], SimpleNamespace(test=samples)
     return SimpleNamespace(
         arms=arms, names=names, damage=damage, margins=margin, labels={}, doses={}, splits=splits, config=config
