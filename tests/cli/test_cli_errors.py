@@ -141,13 +141,6 @@ def test_a_symbolic_link_finds_everything(tmp_path: Path) -> None:
     assert "name: tiny_qwen2" in done.stdout
 
 
-@pytest.mark.parametrize("flag", [["--config-dir", "mine/conf"], ["--config-dir=mine/conf"], ["-cd", "mine/conf"]])
-def test_a_line_that_goes_on_finds_files_of_ones_own(flag: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the folder their options are not there."""
-    monkeypatch.setattr(sys, "argv", ["run.py", "-m", *flag, "selector=variance"])
-    assert cli.command(["-m", "selector=variance"]) == f"python run.py {' '.join(flag)} -m selector=variance"
-
-
 def test_a_new_setting_of_ones_own_is_typed_with_a_plus() -> None:
     said = "not there yet; what is new is typed with a plus sign: +selector.settings.power=VALUE"
     assert cli.unknown_key("selector.settings.power") == f"selector.settings.power: {said}"
