@@ -201,8 +201,8 @@ def _curves(
                 values.append(first[at])
     for columns in out.values():
         by_k = sorted(zip(*columns, strict=True))
-        for column, values in zip(columns, zip(*by_k, strict=True), strict=True):
-            column[:] = list(values)
+        for column, ordered in zip(columns, zip(*by_k, strict=True), strict=True):
+            column[:] = list(ordered)
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from support.command import begin
 from support.command import run as start
 from support.sweep_lines import _environment, command
 
@@ -92,16 +92,15 @@ def test_done_under_another_name_is_copied(swept: tuple[Path, str]) -> None:
 def test_killed_three_times_and_typed_again(swept: tuple[Path, str], tmp_path: Path) -> None:
     finished: list[set[str]] = []
     for seconds in (0.0, 0.6, 1.2):
-        process = subprocess.Popen(
-            command(tmp_path, *GRID), cwd=tmp_path, env=_environment(), stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        for line in process.stdout:  # a moment within one of the jobs
-            if line.startswith("["):
-                break
+        said = tmp_path / "said" / str(seconds)
+        said.mkdir(parents=True)
+        process = begin(tmp_path, said, *command(tmp_path, *GRID)[2:])
+        while not (said / "stdout").is_file() or "\n[" not in (said / "stdout").read_text():
+            assert process.is_alive()
+            time.sleep(0.02)  # until a moment within one of the jobs
         time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         finished.append({path.parent.name for path in (tmp_path / "outputs").glob("run/*/result.json")})
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").glob("run/*/result.json")}
     last = run(tmp_path, *GRID)

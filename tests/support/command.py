@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -36,25 +37,34 @@ def run(
     It is forked from one that has read the libraries, which spares seconds. ``anew``: started from nothing, where
     ``environment`` has a variable that is looked at while they are read.
     """
-    own = {key: value for key, value in os.environ.items() if key not in _OWN} | {"OMP_NUM_THREADS": "1"} | environment
     if anew:
         return subprocess.run(
-            [sys.executable, str(REPOSITORY / "run.py"), *words], cwd=folder, env=own, capture_output=True, text=True,
-            timeout=timeout, check=False,
+            [sys.executable, str(REPOSITORY / "run.py"), *words], cwd=folder, env=_variables(environment),
+            capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # who forks must have no threads
-        patch.setenv("PYTHONPATH", str(REPOSITORY))
-        forkserver.ensure_running()
     with tempfile.TemporaryDirectory() as said:
-        process = _context.Process(target=_main, args=(str(folder), words, own, said))
-        process.start()
+        process = begin(folder, Path(said), *words, **environment)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
             raise subprocess.TimeoutExpired(list(words), timeout)
         texts = [(Path(said) / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
     return subprocess.CompletedProcess(list(words), process.exitcode, *texts)
+
+
+def begin(folder: Path, said: Path, *words: str, **environment: str) -> ForkServerProcess:
+    """Begin run.py in ``folder``; what it says goes to the files stdout and stderr of ``said``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # who forks must have no threads
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        forkserver.ensure_running()
+    process = _context.Process(target=_main, args=(str(folder), words, _variables(environment), str(said)))
+    process.start()
+    return process
+
+
+def _variables(more: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in _OWN} | {"OMP_NUM_THREADS": "1"} | more
 
 
 def _main(folder: str, words: tuple[str, ...], environment: dict[str, str], said: str) -> None:
