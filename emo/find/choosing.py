@@ -57,12 +57,15 @@ def selector_of(how: SelectorConfig, name: str) -> Selector:
         return SELECTORS[name]
     target = str(how._target_)
     function: Selector = load_target(target, "selector._target_", ["__call__"])
+    signature = inspect.signature(function)
     try:
-        inspect.signature(function).bind(None, how.ratio, **how.settings)
+        signature.bind(None, how.ratio, **how.settings)
     except TypeError as error:
+        plain = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
+        called = signature.replace(parameters=plain, return_annotation=signature.empty)
         raise UserError(
-            f"selector.settings={how.settings}: {target}{inspect.signature(function)} is called with the statistics, "
-            f"the share and these by keyword ({error})"
+            f"selector.settings={how.settings}: {error}; {target}{called} is called with the statistics, the share, "
+            "and these by keyword"
         ) from None
     return function
 

@@ -35,6 +35,7 @@ from emo.pipeline.stage import SCENARIOS, versions
 
 UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
 MASK_KEYS = ("op", "ratio", "ratio_of", "attenuate_by", "attenuation", "gain")  # of one on the neurons of classes
+OWN_KEYS = ("_target_", "settings")  # of one's own: steering's strength is chosen without it
 
 
 class Addresses:
@@ -227,7 +228,7 @@ class Addresses:
         given = asdict(self.config.intervention)
         given |= {"kind": "steer", "layers": self.layers, "select_layers": self.layer_choices}
         given["select"].pop("scale")
-        for key in (*UNIT_KEYS, *MASK_KEYS):
+        for key in (*UNIT_KEYS, *MASK_KEYS, *OWN_KEYS):
             given.pop(key)
         return self._selected(given)
 

@@ -139,3 +139,8 @@ def test_a_symbolic_link_finds_everything(tmp_path: Path) -> None:
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "name: tiny_qwen2" in done.stdout
+
+
+def test_a_new_setting_of_ones_own_is_typed_with_a_plus() -> None:
+    said = "not there yet; what is new is typed with a plus sign: +selector.settings.power=VALUE"
+    assert cli.unknown_key("selector.settings.power") == f"selector.settings.power: {said}"

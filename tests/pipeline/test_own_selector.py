@@ -129,7 +129,10 @@ def test_no_address_of_another_selector_knows_of_it(tmp_path: Path) -> None:
             "own_selector.sprd: own_selector has no sprd",
         ),
         ([*OWN, "selector._target_=nowhere.spread"], "there is no module nowhere"),
-        ([*OWN, "+selector.settings.powr=2"], "got an unexpected keyword argument 'powr'"),
+        (
+            [*OWN, "+selector.settings.powr=2"],
+            "unexpected keyword argument 'powr'; own_selector.spread(stats, ratio, power=1.0) is",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_before_anything_runs(tmp_path: Path, words: list[str], said: str) -> None:
