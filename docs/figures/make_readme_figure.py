@@ -19,7 +19,8 @@ from typing import Any
 
 from emo.report.plots.theme import FAINT, INK, arm_colours, drawing, footnote, metric_label
 
-SHOWN = {"none": "unedited", "prompt": "asked", "steer": "steered", "random": "random vector", "shuffled": "shuffled"}
+SHOWN = {"none": "unedited", "prompt": "asked", "steer": "steered", "random": "random", "shuffled": "shuffled"}
+ABOVE = {"none": 12, "random": 2}  # points between a dot and its name, where two dots are near each other
 REPLIES = ("none", "prompt", "steer", "random")
 LINE = 94  # characters of a line of a reply
 
@@ -68,27 +69,27 @@ def draw(folder: Path, path: Path, given: list[str]) -> None:
     _, emotion, replies, how = choose(rows_of(folder), given)
     first = next(iter(replies.values()))
     colours = arm_colours(arms)
-    with drawing(path, f"One prompt, four replies: asked or steered to answer in {emotion}", 6.6) as figure:
+    with drawing(path, f"One prompt, four replies: asked or steered to answer with {emotion}", 6.6) as figure:
         above, below = figure.subplots(2, 1, height_ratios=(1.25, 1))
         above.set_axis_off()
         above.set(xlim=(0, 1), ylim=(0, 1))
         said = textwrap.fill(f"“{first['scenario']} {first['event']}”", LINE + 6)
         above.text(0, 1.0, said, va="top", fontsize=10, color=FAINT, style="italic")
         for i, (arm, row) in enumerate(replies.items()):
-            y = 0.74 - 0.205 * i
+            y = 0.78 - 0.215 * i
             above.text(0, y, SHOWN[arm], va="top", fontweight="bold", color=colours[arm])
-            lines = textwrap.wrap(" ".join(row["reply"].split()), LINE - 16)
-            above.text(0.19, y, "\n".join(lines[:3]) + (" ..." if len(lines) > 3 else ""), va="top", color=INK)
+            reply = " ".join(row["reply"].split())
+            cut = "" if reply.endswith((".", "!", "?")) else " ..."  # at the longest reply that was allowed
+            above.text(0.14, y, textwrap.fill(reply + cut, LINE - 13), va="top", color=INK)
         for arm, metrics in arms.items():
             x, y = metrics["ppl_ratio"], metrics["clean_accuracy"]
             bars = [[[m["value"] - m["ci"][0]], [m["ci"][1] - m["value"]]] if m["ci"] else None for m in (x, y)]
             below.errorbar(
                 x["value"], y["value"], xerr=bars[0], yerr=bars[1], fmt="o", markersize=8, color=colours[arm]
             )
-            below.annotate(
-                SHOWN[arm], (x["value"], y["value"]), xytext=(9, 7), textcoords="offset points", color=colours[arm],
-                fontweight="bold",
-            )  # fmt: skip
+            at = (x["value"], y["value"])
+            beside = {"xytext": (9, ABOVE.get(arm, 7)), "textcoords": "offset points", "fontweight": "bold"}
+            below.annotate(SHOWN[arm], at, color=colours[arm], **beside)
         below.set_ylim(bottom=0)
         below.margins(x=0.15, y=0.2)
         below.set_xlabel("damage: " + metric_label("ppl_ratio")[0])

@@ -308,3 +308,21 @@ def test_an_example_record_is_read(
 def test_the_examples_are_found() -> None:
     """Ten formats on the page about data, and the commonest on the first page."""
     assert len([1 for page, *_ in EXAMPLES if page.name == "data.md"]) == 10
+
+
+def test_every_configuration_key_that_a_page_names_is_one(composers: Composers) -> None:
+    """``circuit.sigma`` or ``intervention.k=8`` in a page is a key of conf/; decisions may name old ones."""
+    known = composers[()][0].compose([])
+    sections = "|".join(str(name) for name, value in known.items() if OmegaConf.is_dict(value))
+    named = re.compile(rf"`((?:{sections})(?:\.[a-z_0-9]+)+)\b(?!\()")
+    pages = [page for page in PAGES if page.name not in ("LOG.md", "CHANGELOG.md") and page.parent.name != "design"]
+    found = {(key, by_name(page)) for page in pages for key in named.findall(text(page))}
+    assert len(found) > 40
+    absent = object()
+    files = (".py", ".md", ".yaml", ".json", ".jsonl", ".csv")
+    lost = [
+        (key, page)
+        for key, page in sorted(found)
+        if OmegaConf.select(known, key, default=absent) is absent and not f".{key.rpartition('.')[2]}".endswith(files)
+    ]
+    assert lost == []
