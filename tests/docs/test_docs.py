@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,16 +42,11 @@ def text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def tracked(*suffixes: str) -> list[Path]:
-    """Return the repository's own files with these suffixes."""
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    ).stdout.splitlines()  # fmt: skip
-    if not names:
-        pytest.skip("no clone of git: the list of files is not known")
-    paths = [REPOSITORY / name for name in names if name.endswith(suffixes)]
-    return [path for path in paths if path.is_file()]
+def sources() -> list[Path]:
+    """Return the code, the configuration and the pages."""
+    folders = ("emo", "conf", "sweeps", "hydra_plugins", "bench", "tests")
+    inside = [path for folder in folders for path in (REPOSITORY / folder).rglob("*")]
+    return [*PAGES, *REPOSITORY.glob("*.py"), *(path for path in inside if path.suffix in (".py", ".yaml", ".md"))]
 
 
 def by_name(path: Path) -> str:
@@ -65,7 +59,7 @@ def test_every_section_of_the_methods_that_is_named_is_there() -> None:
     headings = set(re.findall(r"^#+ (\d+(?:\.\d+)*)\.? ", text(DOCS / "methods.md"), re.MULTILINE))
     named = {
         (number, by_name(path))
-        for path in tracked(".py", ".yaml", ".md")
+        for path in sources()
         for found in SECTIONS.findall(text(path))
         for number in re.split(r", | and |-", found)
     }
