@@ -132,7 +132,9 @@ def read_sweep(root: Path) -> dict[str, Any] | None:
 def _with_new_names(sweep: dict[str, Any]) -> dict[str, Any]:
     """Return a sweep's list whose axes, settings and lines may have old names of keys, with the new ones."""
     jobs = [
-        job | {"settings": stored_settings(job["settings"]), "overrides": typed(job.get("overrides", []), quiet=True)}
+        job
+        | {"settings": stored_settings(job["settings"])}
+        | ({"overrides": typed(job["overrides"], quiet=True)} if "overrides" in job else {})
         for job in sweep["jobs"]
     ]
     return sweep | {"axes": list(stored_settings(dict.fromkeys(sweep["axes"]))), "jobs": jobs}

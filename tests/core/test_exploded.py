@@ -15,7 +15,7 @@ from support.jobs import config, read_result, read_rows
 from torch import Tensor
 
 from emo.cli.run import run_job
-from emo.config import check as validate
+from emo.config import values
 from emo.core.types import Site
 from emo.measure.projections import projections
 from emo.model import generate as generating
@@ -36,7 +36,7 @@ SPLIT = ("dataset.limit=5", "dataset.valences=[positive]", "emotions.names=[ange
 def any_strength() -> Iterator[None]:
     """Let a strength be typed that explodes for sure; on a large model in half precision ordinary ones can."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validate, "LARGEST", 1e38)
+        patch.setattr(values, "LARGEST", 1e38)
         yield
 
 

@@ -17,6 +17,7 @@ TOP = {
         "config",
         "versions",
         "arms",
+        "settings",
         "comparisons",
         "smallest_p",
         "chosen",

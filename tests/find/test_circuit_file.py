@@ -281,7 +281,7 @@ def test_write_refuses_other_models_and_emotions(models: dict[str, LM]) -> None:
 SCRIPT = """
 import json, sys
 import emo.circuits
-from emo import console
+from emo.core import console
 console.setup("quiet")
 circuit = emo.circuits.Circuit.load(sys.argv[1])
 lm = emo.load_model("tiny_llama", "cpu")
