@@ -73,7 +73,7 @@ def kills(count: int, folder: Path) -> None:
         more = ("cluster=joblib",) if killed % 2 else ()
         head = subprocess.Popen(line(hit, *more), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         try:
-            head.wait(draw.uniform(1, 14))
+            head.wait(draw.uniform(1, 45))  # from the first import to the last job
         except subprocess.TimeoutExpired:
             head.send_signal(signal.SIGKILL)
             head.wait()
