@@ -109,6 +109,7 @@ def _of_size(small: Any, full: Any, *, _root_: DictConfig) -> Any:
     return full if _root_.size == "full" else small
 
 
+OmegaConf.register_new_resolver("program", lambda: " ".join(home.PROGRAM), replace=True)  # as it is typed, in the help
 OmegaConf.register_new_resolver("repository", lambda: str(home.folder()), replace=True)
 OmegaConf.register_new_resolver("size", _of_size, replace=True)
 
