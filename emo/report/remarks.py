@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emo.config.interventions import zeroes
+from emo.config.interventions import kind_of, zeroes
 from emo.data.scenarios import joined_line
 from emo.edit.base import Arm
 from emo.edit.circuits import CircuitArm
@@ -129,6 +129,10 @@ def facts(job: Job) -> dict[str, str]:
         found["intervention"] = (
             f"{c.intervention.kind}, k {', '.join(map(str, listed))} of {of}{lambdas}, {len(steered.layers)} blocks"
         )
+    elif kind_of(c).edits == "own":
+        given = ", ".join(f"{key} {value}" for key, value in c.intervention.settings.items())
+        blocks = f"{len(steered.layers)} blocks" if steered is not None else "no block"
+        found["intervention"] = f"{c.intervention.kind} ({c.intervention._target_}{given and ': '}{given}), {blocks}"
     elif steered is not None:
         how = "chosen on dev" if job.tuned else "as given"
         told = _steering([arm for arm in job.arms if arm.steered], len(job.names))
