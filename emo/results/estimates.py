@@ -238,7 +238,7 @@ def _rivals(job: Job, arm: Arm, metric: str) -> list[Arm]:
     """
     if not is_target(job, arm) or not arm.steered:
         return []
-    units = kind_of(job.config).edits in ("neurons", "heads")
+    units = kind_of(job.config).edits in ("neurons", "heads", "own")
     unedited = [] if units and metric == "delta_s_last" else [arm.reference] if units else ["none", "prompt"]
     controls = [o for o in job.arms if o.steered and not is_target(job, o) and o.settings in ((), arm.settings)]
     return [*(o for o in job.arms if o.name in unedited), *controls]
