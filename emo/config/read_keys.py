@@ -18,6 +18,7 @@ from emo.config.kinds import ADDED, by_statistics, induces, injects, on_classes
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.schema import Config
 from emo.core.errors import UserError
+from emo.core.targets import load_target
 
 # Keys of the section circuit.
 IMPORTANCE_KEYS = ("push_sizes", "sigma", "importance_at")  # what importance depends on
@@ -245,17 +246,20 @@ _EXPANDED = tuple((rule, frozenset(name for key in rule.keys for name in expand(
 
 def unread(config: Config) -> dict[str, Rule]:
     """Return the keys that a job does not read, and by which rule."""
-    return {key: rule for rule, keys in reversed(_EXPANDED) if not _read(rule, config) for key in keys}
+    return {key: rule for rule, keys in reversed(_EXPANDED) for key in keys if not _read(rule, key, config)}
 
 
 def without_effect(config: Config) -> set[str]:
     """Return the unread keys that are no part of the address of a job's result."""
-    return {key for rule, keys in _EXPANDED if not _read(rule, config) and not rule.kept(config) for key in keys}
+    return {key for rule, keys in _EXPANDED if not rule.kept(config) for key in keys if not _read(rule, key, config)}
 
 
-def _read(rule: Rule, config: Config) -> bool:
-    """Return whether a job reads a rule's keys; an intervention of a user's own may read all that is decided by it."""
-    return rule.read(config) or (rule.by == "intervention" and own(config))
+def _read(rule: Rule, key: str, config: Config) -> bool:
+    """Return whether a job reads a key of a rule; an intervention of a user's own says itself what it ``reads``."""
+    target = config.intervention._target_
+    if target is None or rule.by != "intervention" or rule.read is own:
+        return rule.read(config)
+    return key in getattr(load_target(target, "intervention._target_"), "reads", ())
 
 
 def refuse_unread(typed: Sequence[str], configs: Iterable[Config]) -> None:
@@ -268,7 +272,7 @@ def refuse_unread(typed: Sequence[str], configs: Iterable[Config]) -> None:
     Raises:
         UserError: names the keys, who reads them, and what may be typed instead.
     """
-    jobs = [(config, unread(config)) for config in configs if config.task == "run"]
+    jobs = [(config, unread(config)) for config in configs if config.task in ("run", "plan")]
     words = [word for word in typed if not word.startswith(("hydra", "~"))]
     wrong = [word for word in words if jobs and not any(_reads(word, rules) for _, rules in jobs)]
     wrong = [word for word in wrong if _key(word) not in AMOUNTS]

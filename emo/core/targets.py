@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from emo.core.errors import UserError
+from emo.core.errors import UserError, nearest
 
 
 def load_target(target: str, key: str, needs: Sequence[str] = ()) -> Any:
@@ -37,16 +37,20 @@ def load_target(target: str, key: str, needs: Sequence[str] = ()) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # something that the user's module itself imports
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):  # what the module itself imports
+            raise UserError(f"{key}={target}: {module_name} cannot be imported: {error}") from error
         raise UserError(
             f"{key}={target}: there is no module {error.name} (looked in {Path.cwd()} and among installed packages); "
-            "type PYTHONPATH=FOLDER in front"
+            "check its name, or type PYTHONPATH=FOLDER in front"
         ) from None
+    except SyntaxError as error:
+        raise UserError(f"{key}={target}: {error.filename}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        raise UserError(f"{key}={target}: {module_name} cannot be imported: {type(error).__name__}: {error}") from error
     named = getattr(module, name, None)
     if named is None:
-        public = ", ".join(word for word in vars(module) if not word.startswith("_"))
-        raise UserError(f"{key}={target}: {module_name} has no {name}, only {public}")
+        own = [word for word, x in vars(module).items() if getattr(x, "__module__", None) == module_name]
+        raise UserError(f"{key}={target}: {module_name} has no {name}, only {', '.join(own)}{nearest(name, own)}")
     missing = [word for word in needs if not hasattr(named, word)]
     if missing:
         raise UserError(f"{key}={target}: it has no {' and no '.join(missing)}; docs/extend.md shows one that works")

@@ -197,7 +197,8 @@ class Intervention(Protocol):
 
     A class of a user's own (``intervention._target_``) is made with ``intervention.settings`` as keyword arguments. Its
     arms are `Arm` or subclasses of it with a ``compile`` of their own. Those of the kind that ``intervention.kind``
-    names are what the job is about, all others that edit are controls.
+    names are what the job is about, all others that edit are controls. Its attribute ``reads`` lists the keys that it
+    looks at (none where it is absent); any other that is typed is refused.
     """
 
     def arms(self, job: Context) -> list[Arm]:

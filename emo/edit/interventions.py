@@ -42,5 +42,5 @@ def intervention_of(config: Config) -> Intervention:
     try:
         made: Intervention = cls(**given.settings)
     except TypeError as error:
-        raise UserError(f"intervention.settings={given.settings}: {error}; {given._target_} takes others") from None
+        raise UserError(f"intervention.settings={given.settings}: {error}; type what {given._target_} takes") from None
     return made

@@ -19,6 +19,7 @@ from emo.config.schema import RUNTIME_KEYS, Config
 from emo.core.errors import UserError
 from emo.core.sealed import digest
 from emo.core.store import Store, address
+from emo.core.targets import target_digest
 from emo.data.scenarios import Sample, load_splits, spread
 from emo.data.texts import digest_of, words_digest
 from emo.edit.interventions import intervention_of
@@ -285,10 +286,12 @@ class Addresses:
         texts = [digest_of("replies.jsonl"), digest_of("refusals.txt"), words_digest()]
         labels = [labeller_address(self.config), self.judge]
         circuit = self.saved_circuit.digest() if self.saved_circuit is not None else None
+        own = self.config.intervention._target_
+        code = {} if own is None else {"code": target_digest(own)}  # a changed line of it is another intervention
         return self.address(
             "result",
             config=config, data=self.splits.digest, versions=versions(SCENARIOS.values()),
-            texts=texts, labels=labels, circuit=circuit,
+            texts=texts, labels=labels, circuit=circuit, **code,
             **metrics_inputs(self.config),
         )  # fmt: skip
 
