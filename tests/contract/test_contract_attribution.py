@@ -28,7 +28,7 @@ from emo.model.prefixes import Text
 from emo.model.prompts import prompt_ids
 from emo.pipeline.scenario import Job
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.long]  # closed forms against brute force
 NAMES = ("anger", "fear", "sadness")
 SAMPLES = load_splits(DatasetConfig(name="sev", limit=2, valences=["positive", "negative"]), 0).extract
 ALL = {(sample.id, name) for sample in SAMPLES for name in NAMES}

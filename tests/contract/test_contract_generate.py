@@ -18,7 +18,7 @@ from emo.model.lm import LM
 from emo.model.passes import ROWS_PER_PROMPT, TOKENS_PER_PROMPT, Row, tree_batches
 from emo.model.prefix_tree import Block
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.long]  # cached against uncached, every op
 PROMPTS = [prompt(30), prompt(7)]  # one longer than the sliding window
 ROWS = [Row(1, 1), Row(0, 0), Row(0, -1)]
 NEW = 6

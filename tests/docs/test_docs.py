@@ -224,6 +224,7 @@ def refuse(composers: Composers, line: str) -> None:
     refuse_unread(own, configs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", [page for page in PAGES if typed(page)], ids=by_name)
 def test_every_command_line_of_a_page_is_accepted(
     composers: Composers, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -281,6 +282,7 @@ def variants(record: str, file: str, config: Any) -> str:
     return "\n".join([*header, *numbered]) + "\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("page", "line", "file", "record"), EXAMPLES, ids=lambda given: str(given)[:60])
 def test_an_example_record_is_read(
     composers: Composers, page: Path, line: str, file: str, record: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

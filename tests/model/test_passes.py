@@ -15,6 +15,8 @@ from emo.model.lm import LM
 from emo.model.passes import Row, TreeBatch, in_passes, tree_batches
 from emo.model.prefix_tree import TokenTrees
 
+pytestmark = pytest.mark.long  # waits, and passes that do not fit
+
 PROMPTS = [prompt(12, n) for n in range(3)]
 ROWS = [Row(p, cond) for p in range(3) for cond in (-1, 0, 1)]
 ROOM = 3  # rows that fit

@@ -25,6 +25,8 @@ from emo.report.plots import (
 from emo.report.plots.theme import emotion_shapes
 from emo.results.arm_order import sort_arms
 
+pytestmark = pytest.mark.long  # every figure is drawn
+
 EVIL = "<script>alert('x')</script> \"& \ud83d"  # with half a surrogate pair
 FULL, BARE, NOTHING = Estimate(0.4, 0.3, 0.5, 48), Estimate(0.4, None, None, 3), Estimate(None, None, None, 0)
 
