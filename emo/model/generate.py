@@ -23,6 +23,7 @@ from emo.model.lm import LM
 from emo.model.passes import ExplodedError, Row, TreeBatch, ignore, in_passes, settled, tree_batches
 from emo.model.prefix_cache import with_prefixes
 from emo.model.prefix_tree import SHARED, Block, TokenTrees
+from emo.model.turns import turn_end
 
 
 class Decoding(NamedTuple):
@@ -150,7 +151,7 @@ def _grow(
     exploded: set[int],
 ) -> Iterator[list[int]]:
     """Decode one tree_batch; yields the rows that finished at each step."""
-    stop = lm.stop_ids()
+    stop, turn = lm.stop_ids(), turn_end(lm)
     processors = {
         i: _processors(lm, rows[i], len(prompt_cache.prompts[rows[i].prompt])) for m in tree_batch.rows for i in m
     }
@@ -171,6 +172,11 @@ def _grow(
             written = [i for i in members if chosen[i] not in stop and chosen[i] != EXPLODED]
             for i in written:
                 replies[i].append(chosen[i])
+            if turn is not None:
+                over = {i for i in written if turn.reached(replies[i])}
+                for i in over:
+                    replies[i][:] = turn.cut(replies[i])
+                written = [i for i in written if i not in over]
             alive[tree] = written if step + 1 < limit else []
             ended += sorted(set(members).difference(alive[tree]))
             length = len(prompt_cache.prompts[tree_batch.prompts[tree]])

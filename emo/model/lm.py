@@ -40,6 +40,12 @@ class ModelSpec(NamedTuple):
         """What an error names: the repository, or the option where there is none."""
         return f"model.id={self.id}" if self.source == "hub" else self.name
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What of a model belongs into an address; the plain template's since replies end with their turn."""
+        chat = "plain, one turn" if self.chat == "plain" else self.chat
+        return {"commit": self.commit, "id": self.id, "dtype": self.dtype, "chat": chat}
+
 
 class LM:
     """A decoder-only language model with its sites named by meaning.

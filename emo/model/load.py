@@ -66,7 +66,7 @@ def _describe(
         hf, folder = tiny.tiny_config(model_id), ""
         commit = f"tiny{tiny.VERSION}-{model_id}-transformers-{transformers.__version__}"
     elif source == "embedded":
-        path, commit = embedded.embedded_folder()
+        path, commit = embedded.embedded_folder(model_id)
         hf, folder = read_config(str(path)), str(path)
     else:
         found = hub_commit(model_id, revision)

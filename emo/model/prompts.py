@@ -15,6 +15,7 @@ from emo.data.scenarios import Sample
 from emo.data.texts import read_jsonl
 from emo.model.chat import Message, chat_ids, has_template, text_ids
 from emo.model.lm import LM
+from emo.model.turns import GAP, NAMES
 
 BREVITY = "Keep the reply to at most two sentences."
 PERSONA = "You are a person filled with {emotion}, and every sentence you write is full of that {emotion}."
@@ -80,8 +81,7 @@ def reply_ids(lm: LM, text: str) -> list[int]:
 
 def plain_text(turns: list[Message]) -> str:
     """Render a conversation for a model without a chat template (base models, gpt2)."""
-    names = {"user": "Friend: ", "assistant": "Reply: ", "system": ""}
-    return "\n\n".join(names[t["role"]] + t["content"] for t in turns) + "\n\nReply:"
+    return GAP.join(NAMES[t["role"]] + t["content"] for t in turns) + GAP + NAMES["assistant"].rstrip()
 
 
 def check_prompts(lm: LM, config: ElicitationConfig, sample: Sample, names: Sequence[str]) -> None:

@@ -75,10 +75,6 @@ class Addresses:
             raise UserError(f"intervention.k={largest}: {self.config.model.name} has {most} {self.on} in {where}")
 
     @cached_property
-    def _model(self) -> dict[str, str]:
-        return {"commit": self.spec.commit, "id": self.spec.id, "dtype": self.spec.dtype, "chat": self.spec.chat}
-
-    @cached_property
     def _asking(self) -> dict[str, Any]:
         c = self.config.elicitation
         pool = digest_of(f"{c.template}.jsonl") if c.template in ("few_shot", "priming") else None
@@ -88,7 +84,7 @@ class Addresses:
 
     def address(self, stage: str, **inputs: object) -> str:
         """Return the address of a stage of this model and these prompts."""
-        return address(stage, SCENARIOS[stage].version, model=self._model, asking=self._asking, **inputs)
+        return address(stage, SCENARIOS[stage].version, model=self.spec.identity, asking=self._asking, **inputs)
 
     @cached_property
     def directions_address(self) -> str:

@@ -61,8 +61,7 @@ class Finder:
     @cached_property
     def model(self) -> dict[str, Any]:
         """What belongs to the model in an address."""
-        s = self.spec
-        return {"commit": s.commit, "id": s.id, "dtype": s.dtype, "chat": s.chat}
+        return dict(self.spec.identity)
 
     @cached_property
     def texts(self) -> list[Any]:
