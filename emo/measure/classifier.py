@@ -7,8 +7,8 @@ style. On them a multinomial logistic regression
     p(c | x) = softmax(T * (W x + b))_c
 
 with T fitted on cross-validated logits, so that a probability of 0.8 is right in about 80 % of such cases. The
-folds hold out scenarios, never single replies: seven replies to one scenario share its words. Fitted once into the
-store; no published reply is part of it.
+folds hold out scenarios, never single replies: seven replies to one scenario share its words. No published reply is part
+of it. That of the six emotions is shipped (`emo.measure.shipped_classifier`), another is fitted once into the store.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from emo.core.types import NEUTRAL
 from emo.data.texts import CORPUS, digest_of, encoder_version, read_jsonl
 from emo.measure.encoder import embed
 from emo.measure.labeller import Done, Rows, from_chances
+from emo.measure.shipped_classifier import shipped
 
 if TYPE_CHECKING:  # scikit-learn takes a second to import, and addresses need this file
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -125,7 +126,7 @@ def classifier_address(names: Sequence[str]) -> str:
 
 
 def load_classifier(store: Store, names: Sequence[str]) -> Classifier:
-    """Return the classifier of these emotions and neutral, fitted on first use.
+    """Return the classifier of these emotions and neutral: shipped, or fitted on first use.
 
     Args:
         store: keeps it.
@@ -134,7 +135,7 @@ def load_classifier(store: Store, names: Sequence[str]) -> Classifier:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     key = classifier_address(names)
-    made = store.get_or_compute("classifier", key, {"names": list(names)}, lambda: _fit(names))
+    made = store.get_or_compute("classifier", key, {"names": list(names)}, lambda: shipped(key) or fit(names))
     ngrams = []
     for kind, settings in enumerate(NGRAMS):
         rows = [row for row in made.rows if row["kind"] == kind]
@@ -153,7 +154,8 @@ def _corpus() -> list[dict[str, Any]]:
     return [row for name in CORPUS for row in read_jsonl(name)]
 
 
-def _fit(names: Sequence[str]) -> Artifact:
+def fit(names: Sequence[str]) -> Artifact:
+    """Fit the classifier of these emotions and neutral on the shipped replies."""
     from sklearn.model_selection import GroupKFold
 
     wanted = [*names, NEUTRAL]
