@@ -7,8 +7,8 @@ style. On them a multinomial logistic regression
     p(c | x) = softmax(T * (W x + b))_c
 
 with T fitted on cross-validated logits, so that a probability of 0.8 is right in about 80 % of such cases. The
-folds hold out scenarios, never single replies: seven replies to one scenario share its words. No published reply is part
-of it. That of the six emotions is shipped (`emo.measure.shipped_classifier`), another is fitted once into the store.
+folds hold out scenarios, never single replies: seven replies to one scenario share its words. No published reply is
+part of it. That of the six emotions is shipped (`emo.measure.shipped_classifier`), another is fitted into the store.
 """
 
 from __future__ import annotations
