@@ -1,7 +1,7 @@
 # `make` lists the verbs. Every verb sets up what it needs; the second call finds it done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup models run test test-quick test-slow slurm-test lint bench mutants clean
+.PHONY: help setup models run test test-quick test-slow slurm-test lint bench bench-peers mutants clean
 
 ARGS ?=
 # The first Python on the PATH that is new enough.
@@ -12,9 +12,10 @@ TORCH_INDEX ?=
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 STAMP := .venv/.installed
+PEERS := .venv-peers
 
 help: ## list the verbs
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo 'e.g.  make run ARGS="intervention=steer dataset.limit=8"'
 
 setup: $(STAMP) ## create .venv and install the pinned packages
@@ -54,12 +55,23 @@ lint: setup ## ruff, mypy, and who may use whom
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-cache --no-logo
 
-bench: setup ## benchmarks against peers
-	@$(PY) bench/run.py $(ARGS)
+bench: setup ## benchmarks against peers: make bench ARGS="--peers nnsight,pyvene --cases k_curve"
+	@$(if $(wildcard $(PEERS)/.installed),$(PEERS)/bin/python,$(PY)) bench/run.py $(ARGS)
+
+bench-peers: setup $(PEERS)/.installed ## the packages that make bench compares with, in .venv-peers beside .venv
+
+# A venv that sees the packages of .venv: torch and transformers are the same for both sides, and .venv stays as it is.
+$(PEERS)/.installed: requirements-bench.txt requirements-bench-alone.txt constraints.txt
+	@test -x $(PEERS)/bin/python || { echo "creating $(PEERS)"; $(PY) -m venv $(PEERS); }
+	@$(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $(PEERS)/site
+	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(cat $(PEERS)/site)/venv.pth"
+	$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -r requirements-bench.txt
+	$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r requirements-bench-alone.txt
+	@touch $@
 
 mutants: setup ## do the tests notice planted errors?
 	@$(PY) tests/mutants/run.py $(ARGS)
 
 clean: ## remove caches (not .venv, not outputs)
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	@find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +

@@ -43,7 +43,19 @@ KS = (0, 2, 4, 8, 16, 32, 64, 128)
 RANDOM = 10  # random controls of every k
 PUSHES, STABLE = (0.1, 0.3, 0.5, 0.7), (0.75, 0.92)  # strengths, and the blocks of the reference
 ALPHA, DEPTH = 0.9, (0.35, 0.85)  # what the demo steers with
-EVERY_LAYER = 10  # a batch's naive head importance is run in every tenth block
+EVERY_LAYER = 10  # a batch's naive head importance, and packages', is run in every tenth block
+FEW = 2  # prompts of generation that packages run
+
+
+class Part(NamedTuple):
+    """What a package that needs minutes is handed of a case; see `Case`."""
+
+    timed: str
+    given: tuple[Any, ...]
+    difference: Callable[[Any, Any], float]
+    target: str = ""
+    peer_samples: float = 1
+    peer_rounds: int = 2
 
 
 class Case(NamedTuple):
@@ -57,6 +69,11 @@ class Case(NamedTuple):
     ours_samples: float = 1
     peer_samples: float = 1
     peer_rounds: int = 3
+    part: Part | None = None  # what packages are handed instead; None: the same
+
+    def for_package(self) -> Case:
+        """Return the case as it is handed to a package."""
+        return self if self.part is None else self._replace(**self.part._asdict(), part=None)
 
 
 def gap(ours: Tensor, theirs: Tensor) -> float:
@@ -69,6 +86,9 @@ def head_importance(lm: LM, size: Size) -> Case:  # noqa: ARG001
     prompts = emotion_prompts(lm, 1)[:1]
     v = unit_vectors(1, lm.n_layers, lm.d)
     runs = 1 + lm.n_layers * lm.h
+    # About the middle of the model: packages end a pass behind the block that they read.
+    some = list(range(EVERY_LAYER // 2 - 1, lm.n_layers, EVERY_LAYER)) or list(range(lm.n_layers))
+    part = 1 + len(some) * lm.h
     return Case(
         f"one prompt ({len(prompts[0].ids)} tokens), {lm.n_layers} x {lm.h} heads; naive: {runs} forwards, one round",
         "ratio >= 150",
@@ -76,6 +96,13 @@ def head_importance(lm: LM, size: Size) -> Case:  # noqa: ARG001
         ([prompts[0].ids], v, range(lm.n_layers)),
         gap,
         peer_rounds=1,
+        part=Part(
+            f"packages: blocks {', '.join(map(str, some))} of it, time extrapolated from {part} of {runs} forwards "
+            "(with a cache: rows), which end behind the block that is read",
+            ([prompts[0].ids], v, some),
+            lambda ours, theirs: gap(ours[:, some], theirs),
+            peer_samples=part / runs,
+        ),
     )
 
 
@@ -143,6 +170,12 @@ def k_curve(lm: LM, size: Size) -> Case:
         ([prompts[some].ids], [picked], v),
         lambda ours, theirs: gap(ours[some : some + 1], theirs),
         len(prompts),
+        part=Part(
+            f"packages: the same {len(conditions)} conditions, two rounds",
+            ([prompts[some].ids], [picked], v),
+            lambda ours, theirs: gap(ours[some : some + 1], theirs),
+            "ratio >= 20",
+        ),
     )
 
 
@@ -199,8 +232,9 @@ def generation(lm: LM, size: Size) -> Case:
         return generate(lm, prompts, rows, edits, size.tokens, BATCH)
 
     def differing(ours: list[list[int]], theirs: list[list[int]]) -> float:
-        return sum(a != b for a, b in zip(ours, theirs, strict=True)) / len(theirs)
+        return sum(a != b for a, b in zip(ours[: len(theirs)], theirs, strict=True)) / len(theirs)
 
+    some = prompts[:FEW]
     return Case(
         f"{len(prompts)} prompts x {len(EMOTIONS)} emotions, up to {size.tokens} greedy tokens, steered in blocks "
         f"{layers[0]}-{layers[-1]}; naive: generate() with its cache, batch 1, the same edit; "
@@ -209,6 +243,12 @@ def generation(lm: LM, size: Size) -> Case:
         ours,
         (prompts, v, layers, ALPHA, size.tokens),
         differing,
+        part=Part(
+            f"packages: the first {len(some)} prompts of it, time extrapolated",
+            (some, v, layers, ALPHA, size.tokens),
+            differing,
+            peer_samples=len(some) / len(prompts),
+        ),
     )
 
 
@@ -237,15 +277,4 @@ CASES: dict[str, Callable[[LM, Size], Case]] = {
     "sublayer_importance": sublayer_importance,
     "capture": capture,
     "generation": generation,
-}
-# peer -> case -> what runs it, given the model and `Case.given`
-PEERS: dict[str, dict[str, Callable[..., Any]]] = {
-    "naive": {
-        "head_importance": naive.head_importance,
-        "head_importance_batch": naive.head_importance,
-        "k_curve": naive.k_curve,
-        "sublayer_importance": naive.sublayer_importance,
-        "capture": naive.capture,
-        "generation": naive.generation,
-    }
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+import transformers
 from torch import Tensor
 
 from emo.config.schema import DatasetConfig, ElicitationConfig, ModelConfig
@@ -50,6 +53,19 @@ class Prompt(NamedTuple):
 def model(name: str) -> LM:
     """Load a model by its name in `MODELS`."""
     return load(describe(MODELS[name]))
+
+
+@contextmanager
+def weights_folder(lm: LM) -> Iterator[str]:
+    """Give a folder with weights and tokenizer of ``lm``, which packages read their own copy from."""
+    transformers.utils.logging.disable_progress_bar()
+    if lm.spec.folder:
+        yield lm.spec.folder
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        lm.model.save_pretrained(folder)
+        lm.tokenizer.save_pretrained(folder)
+        yield folder
 
 
 def samples(count: int) -> list[Sample]:

@@ -1,16 +1,18 @@
-"""What is measured: seconds, token-forwards, the seconds spent in hooks, and peak memory."""
+"""What is measured: seconds, token-forwards, products, the seconds spent in hooks, and peak memory."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from emo.model.lm import LM
 
@@ -24,26 +26,49 @@ def seconds(lm: LM, run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-class Tokens:
-    """Tokens that went through the embedding, padding included."""
+class Work:
+    """What went through a model inside `counted`."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.tokens = 0  # through the embedding, padding included
+        self.products: Counter[Product] = Counter()  # of a linear module each, and how often
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of the products: 2 x weights x rows; attention's own are not among them."""
+        return sum(2 * shape.rows * shape.inputs * shape.outputs * times for shape, times in self.products.items())
+
+
+class Product(NamedTuple):
+    """A matrix product (rows, inputs) x (inputs, outputs)."""
+
+    rows: int
+    inputs: int
+    outputs: int
 
 
 @contextmanager
-def counted(lm: LM) -> Iterator[Tokens]:
-    """Count every token that the model is given inside the context, by whomever."""
-    tokens = Tokens()
+def counted(lm: LM) -> Iterator[Work]:
+    """Count the tokens and the products of every model with an embedding like that of ``lm``, whoever runs it.
 
-    def count(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tokens.count += (args[0] if args else kwargs["input"]).numel()
+    By the functions below the modules, not by hooks: some peers have copies of the weights, and one takes all hooks
+    off a model. Products of ``nn.Linear`` alone are seen (of every family but GPT-2).
+    """
+    work, shape = Work(), lm.model.get_input_embeddings().weight.shape
+    embed, multiply = functional.embedding, functional.linear
 
-    handle = lm.model.get_input_embeddings().register_forward_pre_hook(count, with_kwargs=True)
-    try:
-        yield tokens
-    finally:
-        handle.remove()
+    def embedding(ids: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if weight.shape == shape:
+            work.tokens += ids.numel()
+        return embed(ids, weight, *args, **kwargs)
+
+    def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        outputs, inputs = weight.shape
+        work.products[Product(x.numel() // inputs, inputs, outputs)] += 1
+        return multiply(x, weight, bias)
+
+    with patch.object(functional, "embedding", embedding), patch.object(functional, "linear", linear):
+        yield work
 
 
 @contextmanager

@@ -1,112 +1,119 @@
-"""Benchmarks: ours against a peer, same weights and prompts, agreement asserted before a ratio is printed.
+"""Benchmarks: ours against peers, same weights and prompts, agreement asserted before a ratio is printed.
 
-``python bench/run.py [--model tiny] [--out FOLDER] [case ...]``; a run of every case on the default model writes
-bench/results.json and bench/results.md, any other only what ``--out`` asks for. Exit code 1: a case failed.
+``python bench/run.py [--peers NAME,...] [--cases NAME,...] [--model tiny] [--out FOLDER]``; a run of every case and
+peer on the default model writes bench/results.json and bench/results.md, any other only what ``--out`` asks for.
+Exit code 1: a case failed.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this file is started by its path
 
 from bench import overhead, report  # noqa: E402
-from bench.cases import CASES, PEERS, Case  # noqa: E402
-from bench.inputs import DEFAULT, MODELS, SIZES, model  # noqa: E402
-from bench.meters import counted, seconds  # noqa: E402
+from bench.cases import CASES  # noqa: E402
+from bench.compare import ROUNDS, Side, compared, said  # noqa: E402
+from bench.inputs import DEFAULT, MODELS, SIZES, model, weights_folder  # noqa: E402
+from bench.peers.groups import GROUPS, INSTALL, Group  # noqa: E402
+from bench.peers.groups import NAMES as PEERS  # noqa: E402
 from bench.report import Measured  # noqa: E402
 from emo.core import console  # noqa: E402
 from emo.model.lm import LM  # noqa: E402
 
-ROUNDS = 3
-TOLERANCE = 1e-5
 OVERHEAD = ("hooks", "memory")
 NAMES = (*CASES, *OVERHEAD)
 
 
-def compare(lm: LM, name: str, case: Case, peer: str, run: Callable[[], Any]) -> Measured:
-    """Run both sides once for agreement and tokens, which warms them up, then take turns.
-
-    Ratios are of medians per sample. Without agreement nothing is timed.
-    """
-    with counted(lm) as ours_tokens:
-        ours = case.ours()
-    with counted(lm) as peer_tokens:
-        theirs = run()
-    per_sample = case.ours_samples / case.peer_samples
-    differs = case.difference(ours, theirs)
-    measured = Measured(
-        name, peer, case.timed, case.target,
-        token_ratio=peer_tokens.count / ours_tokens.count * per_sample, max_rel_diff=differs,
-    )  # fmt: skip
-    if not differs <= TOLERANCE:  # nan is no agreement
-        return measured._replace(error=f"ours and the peer differ by {differs:.1e}, more than {TOLERANCE:.0e}")
-    times: dict[str, list[float]] = {"ours": [], "peer": []}
-    for turn in range(ROUNDS):
-        times["ours"].append(seconds(lm, case.ours) / case.ours_samples)
-        if turn < case.peer_rounds:
-            times["peer"].append(seconds(lm, run) / case.peer_samples)
-    ours_s, peer_s = (statistics.median(times[side]) for side in ("ours", "peer"))
-    return measured._replace(ours_s=ours_s, peer_s=peer_s, ratio=peer_s / ours_s)
+def own(name: str, lm: LM, chosen: str) -> Measured:
+    """Return the row of a case that measures us alone; what goes wrong is its error."""
+    try:
+        size = SIZES[chosen]
+        found = overhead.hooks(lm, size, ROUNDS) if name == "hooks" else overhead.memory(chosen, size)
+    except Exception as error:  # the other cases still run
+        return Measured(name, "self", error=said(error))
+    return Measured(name, "self", found.timed, found.target, found.ours_s, found.whole_s, found.ratio)
 
 
-def measure(name: str, lm: LM, chosen: str) -> list[Measured]:
-    """Return the rows of one case, one per peer that runs it; what goes wrong is a row's error.
+def against(side: Side, name: str, group: Group, peers: Sequence[str], cases: Sequence[str]) -> list[Measured]:
+    """Return the rows of one package: a row for each case and peer; what goes wrong is a row's error.
 
     Args:
-        name: of the case.
-        lm: the model.
-        chosen: the model's name in `MODELS`.
+        side: ours.
+        name: of the group.
+        group: the package.
+        peers: which of its peers are asked for.
+        cases: which cases are asked for.
     """
-    size = SIZES[chosen]
+    wanted = [(case, [p for p in peers if case in group.cases[p]]) for case in cases]
+    rows = [Measured(case, name, error=group.cannot[case]) for case in cases if case in group.cannot and name in peers]
     try:
-        if name in OVERHEAD:
-            found = overhead.hooks(lm, size, ROUNDS) if name == "hooks" else overhead.memory(chosen, size)
-            return [Measured(name, "self", found.timed, found.target, found.ours_s, found.whole_s, found.ratio)]
-        case = CASES[name](lm, size)
-    except Exception as error:  # the other cases still run
-        return [Measured(name, "self" if name in OVERHEAD else "naive", error=_said(error))]
-    rows = []
-    for peer, runs in PEERS.items():
-        if name in runs:
-            try:
-                rows.append(compare(lm, name, case, peer, partial(runs[name], lm, *case.given)))
-            except Exception as error:
-                rows.append(Measured(name, peer, case.timed, case.target, error=_said(error)))
+        if not group.installed:
+            raise ModuleNotFoundError(f"{group.package} is not installed: type {INSTALL}")
+        with weights_folder(side.lm) as folder:
+            opened = group.opened(side.lm, folder)
+    except Exception as error:  # another package may run all the same
+        return rows + [Measured(case, peer, error=said(error)) for case, own in wanted for peer in own]
+    for case, own in wanted:
+        if own:
+            runs = {peer: opened[peer][case] for peer in own}
+            rows += compared(side, case, runs, package=group.package is not None)
     return rows
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _listed(names: Sequence[str], what: str, parser: argparse.ArgumentParser, allowed: Sequence[str]) -> list[str]:
+    asked = [name for word in names for name in word.split(",") if name]
+    if unknown := sorted(set(asked) - set(allowed)):
+        parser.error(f"no {what} {', '.join(unknown)}; there are {', '.join(allowed)}")
+    return [name for name in allowed if name in asked]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the cases, print and write their results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__.partition("\n")[0])
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"one of {', '.join(NAMES)}; none: all of them")
+    parser.add_argument("case", nargs="*", help=f"one of {', '.join(NAMES)}; none: all of them")
+    parser.add_argument("--cases", action="append", default=[], metavar="CASE,...", help="the same as a list")
+    parser.add_argument(
+        "--peers",
+        action="append",
+        default=[],
+        metavar="PEER,...",
+        help=f"of {', '.join(PEERS)}; none: all that are installed ({INSTALL} installs them)",
+    )
     parser.add_argument("--model", choices=MODELS, default=DEFAULT)
     parser.add_argument("--out", type=Path, help="folder of results.json and results.md")
     asked = parser.parse_args(argv)
-    if unknown := set(asked.cases) - set(NAMES):
-        parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    cases = _listed([*asked.case, *asked.cases], "case", parser, NAMES)
+    peers = _listed(asked.peers, "peer", parser, PEERS)
     console.setup("quiet")
     lm = model(asked.model)
-    rows: list[Measured] = []
-    for name in asked.cases or NAMES:
-        for row in measure(name, lm, asked.model):
+    side, rows, used = Side(lm, SIZES[asked.model]), list[Measured](), list[Group]()
+
+    def keep(found: list[Measured]) -> None:
+        rows.extend(found)
+        for row in found:
             print(row.line(), flush=True)
-            rows.append(row)
-    whole_run = not asked.cases and asked.model == DEFAULT
+
+    for name, group in GROUPS.items():
+        mine = [peer for peer in group.cases if peer in peers or not peers]
+        if mine and not (peers or group.installed):
+            print(f"{name}: not compared, as it is not installed: type {INSTALL}", flush=True)
+        elif mine:
+            used.append(group)
+            keep(against(side, name, group, mine, cases or NAMES))
+    if not peers:
+        for name in OVERHEAD:
+            if name in (cases or NAMES):
+                keep([own(name, lm, asked.model)])
+    whole_run = not cases and not peers and asked.model == DEFAULT
     if folder := asked.out or (ROOT / "bench" if whole_run else None):
-        report.write(folder, lm, rows)
-    return int(any(row.error for row in rows))
+        rows.sort(key=lambda row: NAMES.index(row.case))
+        report.write(folder, lm, rows, side.roofline.square(), used)
+    return int(any(row.failed for row in rows))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,12 @@ import pytest
 import torch
 
 from bench import naive, overhead
-from bench.cases import CASES, PEERS
+from bench.cases import CASES
+from bench.compare import TOLERANCE
 from bench.inputs import SIZES, emotion_prompts, typical
-from bench.meters import counted, hook_seconds, peak_mib, reset_peak
-from bench.run import NAMES, ROOT, TOLERANCE, main
+from bench.meters import Product, counted, hook_seconds, peak_mib, reset_peak
+from bench.roofline import Roofline
+from bench.run import NAMES, ROOT, main
 from emo.core.types import Site
 from emo.model.generate import generate
 from emo.model.hooks import reading
@@ -23,14 +28,16 @@ from emo.model.passes import Row
 pytestmark = pytest.mark.long  # every case of the benchmark
 
 KEYS = ["case", "peer", "ours_s", "peer_s", "ratio", "token_ratio", "max_rel_diff", "error"]
+ROOF = ["ours_gflops", "ours_attainable_gflops", "peer_gflops", "peer_attainable_gflops"]
 
 
 def run(folder: Path, *words: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return the exit code and the rows by case."""
+    """Return the exit code and the rows of the naive twin and of us alone, by case."""
     code = main(["--model", "tiny", "--out", str(folder), *words])
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    assert list(results) == ["machine", "versions", "cases"] and "torch" in results["versions"]
-    return code, {row["case"]: row for row in results["cases"]}
+    assert list(results)[:3] == ["machine", "versions", "cases"] and "torch" in results["versions"]
+    assert results["square_gflops"] > 0
+    return code, {row["case"]: row for row in results["cases"] if row["peer"] in ("naive", "self")}
 
 
 def published() -> dict[str, bytes]:
@@ -46,7 +53,7 @@ def test_every_case_on_a_tiny_model(tmp_path: Path) -> None:
     assert code == 0
     assert list(rows) == list(NAMES)
     for name, row in rows.items():
-        assert list(row) == KEYS
+        assert list(row) == KEYS + ROOF
         assert row["error"] is None, row
         assert row["ratio"] > 0
         if name in CASES:
@@ -54,6 +61,7 @@ def test_every_case_on_a_tiny_model(tmp_path: Path) -> None:
             assert row["ratio"] == row["peer_s"] / row["ours_s"]
             assert row["token_ratio"] > 1
             assert row["max_rel_diff"] <= TOLERANCE
+            assert 0 < row["ours_gflops"] < row["ours_attainable_gflops"]
     assert rows["k_curve"]["token_ratio"] > 50
     assert rows["sublayer_importance"]["token_ratio"] > 50
     assert rows["head_importance"]["token_ratio"] == 1 + 4 * 4  # a clean forward and one for each head
@@ -71,19 +79,24 @@ def test_what_goes_wrong_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def absent(*_: object) -> None:
         raise ImportError("No module named 'peer'\nand more")
 
-    monkeypatch.setitem(PEERS["naive"], "k_curve", lambda *given: naive.k_curve(*given) * (1 + 1e-4))
-    monkeypatch.setitem(PEERS["naive"], "capture", absent)
-    code, rows = run(tmp_path, "k_curve", "capture", "head_importance")
+    monkeypatch.setattr(naive, "k_curve", replaced(naive.k_curve, 1 + 1e-4))
+    monkeypatch.setattr(naive, "capture", replaced(absent, 1))
+    code, rows = run(tmp_path, "--peers", "naive", "k_curve", "capture", "head_importance")
     assert code == 1
     assert "differ by 1.0e-04" in rows["k_curve"]["error"]
-    assert rows["k_curve"]["ratio"] is None
+    assert rows["k_curve"]["ratio"] is None and rows["k_curve"]["ours_gflops"] is None
     assert rows["capture"]["error"] == "ImportError: No module named 'peer'"
     assert rows["head_importance"]["error"] is None
 
 
+def replaced(run: Callable[..., Any], factor: float) -> Callable[..., Any]:
+    """Return ``run`` with another result."""
+    return wraps(run)(lambda *given: run(*given) * factor)
+
+
 def test_nan_is_no_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PEERS["naive"], "capture", lambda *given: naive.capture(*given) * torch.nan)
-    code, rows = run(tmp_path, "capture")
+    monkeypatch.setattr(naive, "capture", replaced(naive.capture, torch.nan))
+    code, rows = run(tmp_path, "--peers", "naive", "capture")
     assert code == 1 and rows["capture"]["error"]
 
 
@@ -101,15 +114,28 @@ def llama(models: dict[str, LM]) -> LM:
 
 @pytest.mark.usefixtures("quiet")
 def test_every_forwarded_token_is_counted(llama: LM) -> None:
-    """Padding too, and what is read from the cache not."""
-    with counted(llama) as tokens:
+    """Padding too, and what is read from the cache not; its products are those of the blocks' linear modules."""
+    with counted(llama) as work:
         naive.capture(llama, [[5] * 7, [6] * 4])
-    assert tokens.count == 2 * 7
+    weights = sum(m.weight.numel() for m in llama.blocks.modules() if isinstance(m, torch.nn.Linear))
+    assert work.tokens == 2 * 7
+    assert work.operations == 2 * weights * work.tokens
     llama.prefixes.clear()
-    with counted(llama) as tokens:
+    with counted(llama) as work:
         [reply] = generate(llama, [[5] * 9], [Row(0)], [], 3, 4)
-    assert tokens.count == 8 + max(1, min(3, len(reply) + 1))  # the prompt once, then one token a step
-    assert not llama.model.get_input_embeddings()._forward_pre_hooks
+    assert work.tokens == 8 + max(1, min(3, len(reply) + 1))  # the prompt once, then one token a step
+    naive.capture(llama, [[5] * 7])
+    assert work.tokens == 8 + max(1, min(3, len(reply) + 1))
+
+
+@pytest.mark.usefixtures("quiet")
+def test_what_is_attainable_is_a_mean_over_the_time_of_the_products(llama: LM) -> None:
+    """As many operations at a rate of 1 as at a rate of 3 are done at 1.5; a shape beyond the share is not measured."""
+    roofline, slow, fast, rest = Roofline(llama), Product(2, 3, 4), Product(2, 4, 3), Product(1, 1, 1)
+    roofline.known = {slow: 1.0, fast: 3.0}
+    assert roofline.attainable(Counter({slow: 5, fast: 5, rest: 1})) == pytest.approx(1.5)
+    assert roofline.attainable(Counter()) is None
+    assert roofline.attainable(Counter({Product(7, llama.d, llama.d): 1})) > 1e6
 
 
 @pytest.mark.usefixtures("quiet")
