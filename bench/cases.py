@@ -97,8 +97,8 @@ def head_importance(lm: LM, size: Size) -> Case:  # noqa: ARG001
         gap,
         peer_rounds=1,
         part=Part(
-            f"packages: blocks {', '.join(map(str, some))} of it, time extrapolated from {part} of {runs} forwards "
-            "(with a cache: rows), which end behind the block that is read",
+            f"packages without a cache: blocks {', '.join(map(str, some))} of it, time extrapolated from {part} of "
+            f"{runs} forwards, which end behind the block that is read where the package can",
             ([prompts[0].ids], v, some),
             lambda ours, theirs: gap(ours[:, some], theirs),
             peer_samples=part / runs,

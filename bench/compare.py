@@ -48,32 +48,33 @@ class Side:
 def compared(side: Side, name: str, runs: Mapping[str, Callable[..., Any]], package: bool) -> list[Measured]:
     """Run every peer once for agreement and tokens, which warms it up, then take turns: ours, each peer, ours ...
 
-    Ratios are of medians per sample. A peer without agreement, or one that fails, is not timed; ``package``: the peers
-    are handed the part of the case that is meant for packages.
+    Ratios are of medians per sample. A peer without agreement, or one that fails, is not timed; ``package``: a peer is
+    handed the part of the case that is meant for packages, unless it has a cache and is quick.
     """
     try:
         whole, found, work = side.ran(name)
     except Exception as error:  # the other cases still run
         return [Measured(name, peer, error=said(error)) for peer in runs]
-    case = whole.for_package() if package else whole
+    cached = {peer for peer in runs if peer.endswith(CACHED)}
+    handed = {peer: whole.for_package() if package and peer not in cached else whole for peer in runs}
     # A target is against the peer as its users write it.
-    rows = {p: Measured(name, p, case.timed, "" if p.endswith(CACHED) else case.target) for p in runs}
+    rows = {p: Measured(name, p, case.timed, "" if p in cached else case.target) for p, case in handed.items()}
     rounds, times = dict[str, int](), {who: list[float]() for who in ("ours", *runs)}
     for peer, run in runs.items():
         try:
-            rows[peer], took = agreeing(side, rows[peer], case, found, work, run)
+            rows[peer], took = agreeing(side, rows[peer], handed[peer], found, work, run)
         except Exception as error:
             rows[peer] = rows[peer]._replace(error=said(error))
         else:
-            rounds[peer] = ROUNDS if took < QUICK else case.peer_rounds
+            rounds[peer] = ROUNDS if took < QUICK else handed[peer].peer_rounds
     for turn in range(ROUNDS):
         if all(row.error for row in rows.values()):
             break
-        times["ours"].append(seconds(side.lm, case.ours) / case.ours_samples)
+        times["ours"].append(seconds(side.lm, whole.ours) / whole.ours_samples)
         for peer in [peer for peer, row in rows.items() if not row.error and turn < rounds[peer]]:
             try:
-                taken = seconds(side.lm, partial(runs[peer], *case.given))
-                times[peer].append(taken / case.peer_samples)
+                taken = seconds(side.lm, partial(runs[peer], *handed[peer].given))
+                times[peer].append(taken / handed[peer].peer_samples)
             except Exception as error:
                 rows[peer] = rows[peer]._replace(error=said(error))
     if not times["ours"]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bench.peers.groups import Group
+from bench.peers.groups import INSTALL, Group
 from bench.roofline import SQUARE
 from emo.core.store import versions
 from emo.model.lm import LM
@@ -76,7 +76,14 @@ class Measured(NamedTuple):
         return f"{rate / 1e9:.3g} ({rate / attainable:.0%})" if rate and attainable else "-"
 
 
-def write(folder: Path, lm: LM, rows: Sequence[Measured], square: float, groups: Sequence[Group] = ()) -> None:
+def write(
+    folder: Path,
+    lm: LM,
+    rows: Sequence[Measured],
+    square: float,
+    groups: Sequence[Group] = (),
+    absent: Sequence[str] = (),
+) -> None:
     """Write results.json and results.md into ``folder``.
 
     Args:
@@ -85,6 +92,7 @@ def write(folder: Path, lm: LM, rows: Sequence[Measured], square: float, groups:
         rows: what was measured.
         square: operations a second of a large square product.
         groups: the packages that were compared with.
+        absent: names of those that are not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     used = versions() | {name: number for group in groups for name, number in group.versions().items()}
@@ -95,7 +103,7 @@ def write(folder: Path, lm: LM, rows: Sequence[Measured], square: float, groups:
         "square_gflops": _billions(square),
     }
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (folder / "results.md").write_text(_page(results, rows), encoding="utf-8")
+    (folder / "results.md").write_text(_page(results, rows, absent), encoding="utf-8")
 
 
 def machine(lm: LM) -> str:
@@ -105,7 +113,7 @@ def machine(lm: LM) -> str:
     return f"{platform.machine()}, {cores} cores, {threads} threads, device {device}, {lm.spec.id} in {lm.spec.dtype}"
 
 
-def _page(results: dict[str, Any], rows: Sequence[Measured]) -> str:
+def _page(results: dict[str, Any], rows: Sequence[Measured], absent: Sequence[str]) -> str:
     lines = [
         "# Benchmarks",
         "",
@@ -128,6 +136,8 @@ def _page(results: dict[str, Any], rows: Sequence[Measured]) -> str:
         f"| {(r.error or '').replace('|', '/')} |"
         for r in rows
     ]
+    if absent:
+        lines += ["", f"Not compared, as not installed: {', '.join(absent)} ({INSTALL})."]
     timed = dict.fromkeys((r.case, r.timed) for r in rows if r.timed)
     return "\n".join([*lines, "", "What was timed:", "", *(f"- {case}: {text}." for case, text in timed)]) + "\n"
 

@@ -51,6 +51,8 @@ def against(side: Side, name: str, group: Group, peers: Sequence[str], cases: Se
     """
     wanted = [(case, [p for p in peers if case in group.cases[p]]) for case in cases]
     rows = [Measured(case, name, error=group.cannot[case]) for case in cases if case in group.cannot and name in peers]
+    if not any(own for _, own in wanted):
+        return rows
     try:
         if not group.installed:
             raise ModuleNotFoundError(f"{group.package} is not installed: type {INSTALL}")
@@ -91,7 +93,8 @@ def main(argv: Sequence[str]) -> int:
     peers = _listed(asked.peers, "peer", parser, PEERS)
     console.setup("quiet")
     lm = model(asked.model)
-    side, rows, used = Side(lm, SIZES[asked.model]), list[Measured](), list[Group]()
+    side, rows = Side(lm, SIZES[asked.model]), list[Measured]()
+    used, absent = list[Group](), list[str]()
 
     def keep(found: list[Measured]) -> None:
         rows.extend(found)
@@ -102,6 +105,7 @@ def main(argv: Sequence[str]) -> int:
         mine = [peer for peer in group.cases if peer in peers or not peers]
         if mine and not (peers or group.installed):
             print(f"{name}: not compared, as it is not installed: type {INSTALL}", flush=True)
+            absent.append(name)
         elif mine:
             used.append(group)
             keep(against(side, name, group, mine, cases or NAMES))
@@ -112,7 +116,7 @@ def main(argv: Sequence[str]) -> int:
     whole_run = not cases and not peers and asked.model == DEFAULT
     if folder := asked.out or (ROOT / "bench" if whole_run else None):
         rows.sort(key=lambda row: NAMES.index(row.case))
-        report.write(folder, lm, rows, side.roofline.square(), used)
+        report.write(folder, lm, rows, side.roofline.square(), used, absent)
     return int(any(row.failed for row in rows))
 
 

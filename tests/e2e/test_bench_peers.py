@@ -112,7 +112,8 @@ def test_rows_of_peers_are_drawn(
 
 
 def test_nothing_failed_where_a_peer_has_no_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, "works", "torch")
+    """And it is not even opened."""
+    pretend(monkeypatch, "broken", "torch")
     code, results, _ = run(tmp_path, "--peers", "pretended", "capture")
     assert code == 0 and results["cases"][0]["error"] == "cannot: see"
 
@@ -122,14 +123,15 @@ def test_a_package_that_is_not_there_is_a_line_or_a_row(
 ) -> None:
     """A line that says how to install it where all are wanted; an error where it is asked for by name."""
     pretend(monkeypatch, "works", "no_such_package")
-    code, results, _ = run(tmp_path, "k_curve")
+    code, results, page = run(tmp_path, "k_curve")
     assert code == 0 and results["cases"] == []
+    assert "Not compared, as not installed: pretended (make bench-peers)." in page
     assert "pretended: not compared, as it is not installed: type make bench-peers" in capsys.readouterr().out
     code, results, page = run(tmp_path, "k_curve", "--peers", "pretended")
     assert code == 1
     missing = "ModuleNotFoundError: no_such_package is not installed: type make bench-peers"
     assert [row["error"] for row in results["cases"]] == [missing]
-    assert missing in page
+    assert missing in page and "Not compared" not in page
 
 
 def test_a_package_that_cannot_be_opened_is_a_row_for_each_case(
