@@ -44,7 +44,7 @@ class Job(NamedTuple):
     samples: int = 16
     conditions: int = 16
     blocks: int = 4
-    width: int = 128
+    width: int = 256
 
 
 class Cost(NamedTuple):
@@ -53,7 +53,7 @@ class Cost(NamedTuple):
     seconds: float
     tokens: int
     operations: int
-    memory: int  # MiB at the peak
+    memory: int  # MiB at the peak, without the prompts that are kept for later (bounded: emo.model.prefix_cache)
 
 
 class Fit(NamedTuple):
@@ -118,7 +118,8 @@ def cost(job: Job, rounds: int = ROUNDS) -> Cost:
         run()
     reset_peak()
     taken = [seconds(lm, run) for _ in range(rounds)]
-    return Cost(statistics.median(taken), through.tokens, through.operations, peak_mib())
+    kept = sum(x.nbytes for prefix in lm.prefixes.values() for pair in prefix for x in pair)
+    return Cost(statistics.median(taken), through.tokens, through.operations, peak_mib() - kept // 2**20)
 
 
 def line_of(x: Sequence[float], y: Sequence[float]) -> Fit:
@@ -144,6 +145,7 @@ def token_slope(conditions: Sequence[int], taken: Sequence[float], samples: int)
 
 def growth(rounds: int, sweeps: dict[str, tuple[int, ...]]) -> dict[str, list[Cost]]:
     """Return the costs along every sweep; the others of a job's sizes stay as they are."""
+    cost(Job(samples=64), 1)  # what a process needs once is not counted
     return {name: [cost(Job(**{name: value}), rounds) for value in values] for name, values in sweeps.items()}
 
 
@@ -161,8 +163,8 @@ def findings(costs: dict[str, list[Cost]], sweeps: dict[str, tuple[int, ...]]) -
         "blocks": f"time ~ blocks^{exponent(x['blocks'], took['blocks'])} (expected 1)",
         "width": f"time ~ width^{exponent(x['width'], took['width'])}; "
         f"operations ~ width^{exponent(x['width'], width)} (expected 2)",
-        "memory": f"peak ~ samples^{exponent(x['samples'], [one.memory for one in samples])} (expected 0); "
-        f"{samples[0].memory} to {samples[-1].memory} MiB",
+        "memory": f"peak ~ samples^{exponent(x['samples'], [one.memory for one in samples])} (expected 0), beside "
+        f"kept prompts; {samples[0].memory} to {samples[-1].memory} MiB",
     }
 
 
@@ -175,7 +177,7 @@ def draw(costs: dict[str, list[Cost]], sweeps: dict[str, tuple[int, ...]], said:
 
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(said), figsize=(4 * len(said), 4), layout="constrained")
+    figure, axes = pyplot.subplots(1, len(said), figsize=(3.6 * len(said), 3.8), layout="constrained")
     for ax, (name, text) in zip(axes, said.items(), strict=True):
         along = "samples" if name == "memory" else name
         x = np.array(sweeps[along])
@@ -187,12 +189,16 @@ def draw(costs: dict[str, list[Cost]], sweeps: dict[str, tuple[int, ...]], said:
         else:
             fit = exponent(x, y)
             fitted = np.exp(fit.intercept) * grid**fit.slope
-            ax.set(xscale="log", yscale="log")
+            ax.set_xscale("log")
+            ax.set_xticks(x, [str(value) for value in x])
+        if name in ("conditions", "memory"):
+            ax.set_ylim(0, 1.2 * y.max())
+        else:
+            ax.set_yscale("log")
+            ax.set_yticks(y, [f"{value:.2g}" for value in y])
+        ax.minorticks_off()
         ax.plot(x, y, "o", color="tab:blue")
         ax.plot(grid, fitted, color="tab:blue", linewidth=1)
-        ax.set_xticks(x, [str(value) for value in x])
-        ax.minorticks_off()
-        ax.set_ylim((y.min() / 2, y.max() * 2) if name == "memory" else None)
         ax.set(xlabel=along, ylabel="peak memory, MiB" if name == "memory" else "seconds")
         ax.set_title(textwrap.fill(text, 42), fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
