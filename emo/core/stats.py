@@ -293,7 +293,7 @@ def _cluster_draws(kept: _Kept, draws: int, seed: int) -> list[Array] | None:
         own = _multinomial(np.random.default_rng((seed, OF_DRAWS)), tables[0].shape[1], draws)
         sums = np.concatenate(tables, axis=1)
     if draws * c <= CHUNK:
-        return _means(_weights(c, draws, seed) @ sums, own)
+        return _means(cluster_weights(c, draws, seed) @ sums, own)
     rng, parts = np.random.default_rng(seed), []
     for rows in _chunks(draws, c):
         parts.append(_multinomial(rng, c, rows) @ sums)
@@ -309,7 +309,7 @@ def _means(summed: Array, own: Array | None) -> list[Array]:
 
 
 @lru_cache(maxsize=4)
-def _weights(c: int, draws: int, seed: int) -> Array:
+def cluster_weights(c: int, draws: int, seed: int) -> Array:
     """Return how often each of c clusters is drawn, (draws, c): the same for all estimates of a job."""
     return _multinomial(np.random.default_rng(seed), c, draws)
 

@@ -1,0 +1,121 @@
+"""Jobs against each other on the prompts that they share: is LLaMA different from Qwen, is 2 better than 1?
+
+Every two jobs of a sweep that differ in one key are compared in pairs, arm by arm: the difference of the means with its
+95 % interval over scenarios, the p of sign flips of scenario means, and Holm's adjustment over the comparisons of one
+key, metric and part of the data (methods 4.4). Where both jobs have a control, the difference of differences stands
+beside: (target - control) of one job less that of the other says whether the circuit, and not any edit of its size,
+does more. Draws of a control are averaged first, so intervals are given the draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from emo.core.frames import pd
+from emo.core.metrics import headline
+from emo.core.paired_stats import paired_many
+from emo.core.stats import holm
+from emo.results.values import LOGARITHMS, JobValues
+
+UNEDITED = ("none", "prompt")
+OF_UNITS = ("delta_s", "delta_s_last", "dose")  # in activation units of a model, or set by hand: not between models
+KEY = ["axis", "a", "b", "at", "arm", "beyond", "metric", "emotion", "valence"]
+NUMBERS = ["value_a", "value_b", "difference", "ci_lo", "ci_hi", "n", "scenarios", "p", "p_holm"]
+
+
+class Pair(NamedTuple):
+    """Two jobs that differ in one key."""
+
+    axis: str
+    a: JobValues
+    b: JobValues
+
+    @property
+    def at(self) -> str:
+        """What they have in common, as it is typed."""
+        return " ".join(f"{key}={value}" for key, value in self.a.settings.items() if key != self.axis)
+
+
+def pairs(jobs: Sequence[JobValues]) -> list[Pair]:
+    """Return every two jobs that differ in one swept key, in their order."""
+    found = []
+    for a, b in combinations(jobs, 2):
+        keys = [key for key in {**a.settings, **b.settings} if a.settings.get(key) != b.settings.get(key)]
+        if len(keys) == 1:
+            found.append(Pair(keys[0], a, b))
+    return found
+
+
+def compare_jobs(jobs: Sequence[JobValues], draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Return one row per pair of jobs, arm, metric and part of the data.
+
+    Args:
+        jobs: finished jobs, with their swept keys.
+        draws: bootstrap draws, and random sign patterns.
+        seed: same seed, same numbers.
+
+    Returns:
+        Columns ``axis, a, b`` (the key and its two values), ``at`` (the other keys), ``arm``, ``beyond`` (the control
+        that was taken off in both jobs, or empty), ``metric, emotion, valence`` (empty: all), ``value_a, value_b,
+        difference`` (a - b), ``ci_lo, ci_hi`` (95 %), ``n, scenarios, p, p_holm``; nan where nothing was measured or
+        there are too few scenarios.
+    """
+    parts = [part for pair in pairs(jobs) for part in _rows(pair, draws, seed)]
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEY, *NUMBERS])
+    frame["p_holm"] = np.nan
+    kind = (frame["emotion"] != "").astype(int) + 2 * (frame["valence"] != "").astype(int)
+    for _, family in frame.groupby(["axis", "metric", kind], sort=False):
+        known = [None if np.isnan(p) else float(p) for p in family["p"]]
+        frame.loc[family.index, "p_holm"] = [np.nan if p is None else p for p in holm(known)]
+    return frame[[*KEY, *NUMBERS]]
+
+
+def _rows(pair: Pair, draws: int, seed: int) -> Iterator[pd.DataFrame]:
+    a, b = (_columns(job, pair) for job in (pair.a, pair.b))
+    shared = a.index.intersection(b.index)
+    columns = [column for column in a.columns if column in b.columns]
+    if not len(shared) or not columns:
+        return
+    own, other = a.loc[shared, columns], b.loc[shared, columns]
+    samples = [sample for sample, _ in shared]
+    scenario = np.array([pair.a.places[sample][0] for sample in samples], dtype=object)
+    valence = np.array([pair.a.places[sample][1] for sample in samples], dtype=object)
+    emotion = np.array([name for _, name in shared], dtype=object)
+    cuts = [("", "", np.ones(len(shared), dtype=bool))]
+    cuts += [(name, "", emotion == name) for name in dict.fromkeys(emotion)]
+    cuts += [("", name, valence == name) for name in dict.fromkeys(valence)]
+    for in_emotion, in_valence, rows in cuts:
+        x, y = own[rows].to_numpy(), other[rows].to_numpy()
+        both = ~np.isnan(x) & ~np.isnan(y)
+        found = paired_many(np.where(both, x - y, np.nan), scenario[rows], draws, seed)
+        counts = both.sum(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = [np.where(both, values, 0.0).sum(0) / counts for values in (x, y)]
+        frame = pd.DataFrame(columns, columns=["arm", "beyond", "metric"])
+        frame = frame.assign(axis=pair.axis, a=pair.a.settings.get(pair.axis, ""), b=pair.b.settings.get(pair.axis, ""))
+        frame = frame.assign(at=pair.at, emotion=in_emotion, valence=in_valence, value_a=means[0], value_b=means[1])
+        frame = frame.assign(difference=found.value, ci_lo=found.lo, ci_hi=found.hi, n=found.n, p=found.p)
+        yield frame.assign(scenarios=found.clusters)[frame["arm"].notna() & (found.n > 0)]
+
+
+def _columns(job: JobValues, pair: Pair) -> pd.DataFrame:
+    """Return values by (arm, control taken off or empty, metric), index (sample, emotion)."""
+    metrics = [LOGARITHMS.get(metric, metric) for metric in headline()]
+    if pair.axis == "model":
+        metrics = [metric for metric in metrics if metric not in OF_UNITS]
+    table = job.table
+    columns = {}
+    for arm in dict.fromkeys([*job.arms, *UNEDITED]):
+        for beyond in ("", *(job.controls if arm in job.arms else ())):
+            for metric in metrics:
+                if (arm, metric) not in table or (beyond and (beyond, metric) not in table):
+                    continue
+                values = table[arm, metric]
+                columns[arm, beyond, metric] = values - table[beyond, metric] if beyond else values
+    made = pd.DataFrame(columns)
+    made.columns = pd.MultiIndex.from_tuples(list(columns)) if columns else made.columns
+    return made

@@ -1,0 +1,97 @@
+"""Jobs against each other: the right pairs, the differences that were planted, and nothing where nothing is."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emo.core.stats import holm, paired
+from emo.results.job_comparisons import compare_jobs, pairs
+from emo.results.main_effects import main_effects
+from emo.results.values import JobValues
+
+EMOTIONS, VALENCES, SCENARIOS = ("anger", "fear"), ("positive", "negative"), 9
+
+
+def job(settings: dict[str, str], means: dict[str, float], seed: int = 0, noise: float = 0.1) -> JobValues:
+    """Return a job with values around the mean of every arm; the same noise for the same seed."""
+    rng, places, rows = np.random.default_rng(seed), {}, []
+    for s, valence, emotion in product(range(SCENARIOS), VALENCES, EMOTIONS):
+        places[f"s{s}/{valence}"] = (s, valence)
+        rows.append((f"s{s}/{valence}", emotion))
+    index = pd.MultiIndex.from_tuples(rows, names=["sample", "emotion"])
+    draws = {(arm, "clean_accuracy"): mean + noise * rng.normal(size=len(rows)) for arm, mean in means.items()}
+    table = pd.DataFrame(draws, index=index)
+    return JobValues("-".join(settings.values()), settings, table, places, ("steer",), ("random",))
+
+
+def test_pairs_differ_in_one_key() -> None:
+    jobs = [job({"model": m, "alpha": a}, {"steer": 0.5}) for m in ("x", "y") for a in ("1", "2")]
+    found = [(p.axis, p.a.job, p.b.job, p.at) for p in pairs(jobs)]
+    assert found == [
+        ("alpha", "x-1", "x-2", "model=x"), ("model", "x-1", "y-1", "alpha=1"),
+        ("model", "x-2", "y-2", "alpha=2"), ("alpha", "y-1", "y-2", "model=y"),
+    ]  # fmt: skip
+
+
+def test_the_same_job_under_two_names_does_not_differ() -> None:
+    found = compare_jobs([job({"model": m}, {"steer": 0.5, "random": 0.1, "none": 0.0}) for m in ("x", "y")])
+    assert (found["difference"] == 0).all() and (found["p"] == 1).all() and (found["ci_lo"] == 0).all()
+    assert set(found["arm"]) == {"steer", "none"} and set(found["beyond"]) == {"", "random"}
+    assert set(zip(found["emotion"], found["valence"], strict=True)) == {
+        ("", ""), ("anger", ""), ("fear", ""), ("", "positive"), ("", "negative"),
+    }  # fmt: skip
+
+
+def test_differences_are_those_of_the_slow_twin() -> None:
+    """Overall and for a part; the control of each job is taken off in the difference of differences."""
+    a = job({"model": "x"}, {"steer": 0.7, "random": 0.3}, seed=1)
+    b = job({"model": "y"}, {"steer": 0.4, "random": 0.1}, seed=2)
+    found = compare_jobs([a, b], draws=300)
+    scenario = [sample for sample, _ in a.table.index]
+    scenario = [a.places[sample][0] for sample in scenario]
+    for beyond in ("", "random"):
+        off = [t.table["random", "clean_accuracy"] if beyond else 0.0 for t in (a, b)]
+        own = [t.table["steer", "clean_accuracy"] - o for t, o in zip((a, b), off, strict=True)]
+        twin = paired(own[0].to_numpy(), own[1].to_numpy(), scenario, 300)
+        [row] = found.query("beyond == @beyond and emotion == '' and valence == ''").to_dict("records")
+        assert row["difference"] == pytest.approx(twin.difference.value)
+        assert [row["ci_lo"], row["ci_hi"]] == pytest.approx([twin.difference.lo, twin.difference.hi])
+        assert row["p"] == pytest.approx(twin.p) and row["scenarios"] == SCENARIOS
+    whole = found.query("emotion == '' and valence == ''")
+    assert whole["p_holm"].tolist() == pytest.approx(holm(whole["p"].tolist()))
+
+
+def test_other_prompts_are_not_compared() -> None:
+    a, b = (job({"model": m}, {"steer": 0.5}) for m in ("x", "y"))
+    b.table.index = pd.MultiIndex.from_tuples([(f"other-{s}", e) for s, e in b.table.index], names=["sample", "emotion"])
+    assert compare_jobs([a, b]).empty
+
+
+def test_what_matters() -> None:
+    """Budget does, allocation does not; one key at a time and a factorial part, so that plain means mislead."""
+    effect = {"60": 0.2, "300": 0.6, "600": 0.5}
+    plan = [("60", "importance"), ("300", "importance"), ("600", "importance"), ("300", "uniform"), ("600", "uniform")]
+    jobs = [
+        job({"budget": k, "allocation": w}, {"steer": effect[k], "random": 0.1}, seed=i)
+        for i, (k, w) in enumerate(plan)
+    ]
+    found = main_effects(jobs)
+    assert found is not None and [factor.axis for factor in found.factors] == ["budget", "allocation"]
+    budget, allocation = found.factors
+    assert budget.p_holm is not None and budget.p_holm < 0.02 and (allocation.p_holm or 0) > 0.1
+    [low, high, middle] = [level.effect for level in budget.levels]
+    assert [low, high, middle] == pytest.approx([0.2 - 1.3 / 3, 0.6 - 1.3 / 3, 0.5 - 1.3 / 3], abs=0.04)
+    assert sum(level.effect for level in allocation.levels) == pytest.approx(0)
+    assert np.ptp([level.mean for level in allocation.levels]) > 0.08 > np.ptp([e.effect for e in allocation.levels])
+    beyond = main_effects(jobs, "random")
+    assert beyond is not None and beyond.factors[0].axis == "budget"
+
+
+def test_keys_that_change_together_are_not_told_apart() -> None:
+    jobs = [job({"budget": k, "allocation": w}, {"steer": 0.5}) for k, w in (("1", "a"), ("2", "b"))]
+    assert main_effects(jobs) is None
+    assert main_effects([job({"budget": "1"}, {"steer": 0.5}), job({"budget": "2"}, {"steer": 0.5})]) is None
