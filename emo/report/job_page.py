@@ -35,6 +35,7 @@ from emo.results.geometry import geometry
 from emo.results.result_file import comparison_line, finish, header, metric_row, write_rows
 from emo.results.table import OWN_METRICS
 from emo.results.terms import terms, verdict
+from emo.results.values import write_values
 
 SHOWN_SAMPLES = 10
 PAPER_EMOTIONS = 6
@@ -59,6 +60,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
     try:
         write_rows(scratch / "metrics.jsonl", [metric_row(a, m, x) for a, ms in found.items() for m, x in ms.items()])
         write_rows(scratch / "samples.jsonl", _sample_rows(job))
+        write_values(frame, scratch)
         (scratch / "geometry.json").write_text(json.dumps(shape, allow_nan=False), encoding="utf-8")
         figures = draw(job, found, shape, tests, scratch)
         result = header("done", job, start)

@@ -23,6 +23,7 @@ from emo.report.job_sections import job_sections, linked, read_figures
 from emo.report.plots.min_budget import min_budget_figure
 from emo.report.plots.sweep import draw_sweep
 from emo.report.runs import run_config
+from emo.report.sweep_comparisons import compare_sweep
 from emo.report.sweep_page import Row, write_sweep_report
 from emo.report.sweep_table import console_rows
 from emo.report.sweep_table import read_table as read_axes
@@ -159,7 +160,9 @@ def _write(
         classes = class_summary(done, title, scratch)
         if classes is not None:
             table, drawn = table + classes.tables, [*drawn, *classes.figures]
-        figures = [*draw_sweep(frame, axes, title, scratch), *drawn]
+        found = {root / row.folder: results[Path(row.folder).name] for row in rows}
+        compared = compare_sweep(found, axes, title, scratch)
+        figures = [*(compared.figures if compared else ()), *draw_sweep(frame, axes, title, scratch), *drawn]
         notes = ["All numbers are of the test split; intervals resample scenarios or groups (default: 2,000 draws)."]
         jobs = [
             read_figures(row.label, row.folder, root / row.folder, results[Path(row.folder).name] or {})
@@ -167,13 +170,14 @@ def _write(
             if row.state == "done"
         ]
         notes += classes.notes if classes is not None else []
+        notes += compared.notes if compared is not None else []
         link = linked(jobs, root)
         sections = job_sections(jobs, root, unfolded=unfolded, link=link)
         told = classes.findings if classes is not None else None
         doubtful = {name: said for name, result in results.items() if (said := (result or {}).get("verdicts"))}
         write_sweep_report(
-            scratch, title, command, frame, axes, rows, figures, notes, table, sections,
-            linked=link, findings=told, verdicts=doubtful,
+            scratch, title, command, frame, axes, rows, figures, notes, table + (compared.table if compared else ""), sections,
+            linked=link, findings=told, verdicts=doubtful, differences=compared.findings if compared else (),
         )  # fmt: skip
         (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")
         for name in {JSONL, PARQUET} - {path.name for path in scratch.iterdir()}:

@@ -42,6 +42,7 @@ def write_sweep_report(
     linked: bool = False,
     findings: Sequence[str] | None = None,
     verdicts: Mapping[str, Sequence[str]] | None = None,
+    differences: Sequence[str] = (),
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -59,6 +60,7 @@ def write_sweep_report(
         linked: the sections show figures that lie beside the page.
         verdicts: job (16 hex digits) -> what must be read before its numbers: none of them is called the best.
         findings: what was found, in place of the best value; None: the best value.
+        differences: how the settings compare, a sentence each.
 
     Raises:
         FileNotFoundError: a figure is not there.
@@ -73,7 +75,10 @@ def write_sweep_report(
     body = [
         "<h2>Finding</h2>",
         *(f"<p><strong>{page.text(line)}</strong></p>" for line in first),
-        *(f"<p>{page.text(line)}</p>" for line in [*(findings or _findings(table, best)), *_unfinished(jobs)]),
+        *(
+            f"<p>{page.text(line)}</p>"
+            for line in [*differences, *(findings or _findings(table, best)), *_unfinished(jobs)]
+        ),
         numbers if short else "",
         tables,
         page.section("Figures", "".join(page.figure(path, caption) for path, caption in figures)),

@@ -23,6 +23,7 @@ from emo.results.values import LOGARITHMS, JobValues
 
 UNEDITED = ("none", "prompt")
 OF_UNITS = ("delta_s", "delta_s_last", "dose")  # in activation units of a model, or set by hand: not between models
+MOST = 300  # pairs: seconds
 KEY = ["axis", "a", "b", "at", "arm", "beyond", "metric", "emotion", "valence"]
 NUMBERS = ["value_a", "value_b", "difference", "ci_lo", "ci_hi", "n", "scenarios", "p", "p_holm"]
 
@@ -41,13 +42,19 @@ class Pair(NamedTuple):
 
 
 def pairs(jobs: Sequence[JobValues]) -> list[Pair]:
-    """Return every two jobs that differ in one swept key, in their order."""
+    """Return every two jobs that differ in one swept key, in their order.
+
+    Where these are more than `MOST`, only those with the key's first value: a grid of hundreds of jobs has thousands.
+    """
     found = []
     for a, b in combinations(jobs, 2):
         keys = [key for key in {**a.settings, **b.settings} if a.settings.get(key) != b.settings.get(key)]
         if len(keys) == 1:
             found.append(Pair(keys[0], a, b))
-    return found
+    if len(found) <= MOST:
+        return found
+    first = {axis: jobs[0].settings.get(axis) for axis in jobs[0].settings}
+    return [pair for pair in found if pair.a.settings.get(pair.axis) == first.get(pair.axis)]
 
 
 def compare_jobs(jobs: Sequence[JobValues], draws: int = 2000, seed: int = 0) -> pd.DataFrame:

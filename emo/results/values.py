@@ -7,12 +7,14 @@ something.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from emo.core.frames import pd
+from emo.results.table import BUDGET, flatten, value_of
 from emo.results.table_files import has_parquet
 
 VALUES = "values.parquet"
@@ -78,3 +80,29 @@ def read_values(folder: Path, result: dict[str, Any], settings: dict[str, str]) 
     arms = tuple(dict.fromkeys(row["arm"] for row in tests))
     beside = dict.fromkeys(row["against"] for row in tests if row["against"] not in ("none", "prompt"))
     return JobValues(folder.name, settings, table.astype(float), places, arms, tuple(beside))
+
+
+def values_of_jobs(results: Mapping[Path, dict[str, Any] | None], axes: Sequence[str]) -> list[JobValues]:
+    """Return the values of the finished jobs whose values were kept, each with its value of every axis that varies.
+
+    Args:
+        results: content of result.json, by folder.
+        axes: swept keys.
+    """
+    done = {folder: result for folder, result in results.items() if result and result["status"] == "done"}
+    configs = {folder: flatten(result["config"]) for folder, result in done.items()}
+    told = {
+        folder: {axis: _shown(value_of(config, axis), axis, done[folder]) for axis in axes}
+        for folder, config in configs.items()
+    }
+    kept = [axis for axis in axes if len({settings[axis] for settings in told.values()}) > 1]
+    found = [
+        read_values(folder, result, {axis: told[folder][axis] for axis in kept}) for folder, result in done.items()
+    ]
+    return [values for values in found if values is not None]
+
+
+def _shown(value: Any, axis: str, result: dict[str, Any]) -> str:
+    if axis == BUDGET and result.get("budget") is not None:
+        return str(result["budget"])  # 10x of this model
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

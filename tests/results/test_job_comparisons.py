@@ -67,7 +67,9 @@ def test_differences_are_those_of_the_slow_twin() -> None:
 
 def test_other_prompts_are_not_compared() -> None:
     a, b = (job({"model": m}, {"steer": 0.5}) for m in ("x", "y"))
-    b.table.index = pd.MultiIndex.from_tuples([(f"other-{s}", e) for s, e in b.table.index], names=["sample", "emotion"])
+    b.table.index = pd.MultiIndex.from_tuples(
+        [(f"other-{s}", e) for s, e in b.table.index], names=["sample", "emotion"]
+    )
     assert compare_jobs([a, b]).empty
 
 

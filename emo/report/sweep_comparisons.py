@@ -1,0 +1,96 @@
+"""What a sweep's page says of its jobs against each other: comparisons.csv, sentences, a table, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emo.core.frames import pd
+from emo.core.stats import Estimate
+from emo.report import elements as page
+from emo.report.plots.comparisons import claims
+from emo.report.plots.main_effects import main_effects_figure
+from emo.results.job_comparisons import compare_jobs
+from emo.results.main_effects import main_effects
+from emo.results.sweep_findings import findings, lead
+from emo.results.values import values_of_jobs
+
+FILE = "comparisons.csv"
+ROWS = 24  # pairs in the table and the figure of the page; comparisons.csv has all
+OLD = "{n} finished jobs have no values.parquet (of an earlier version), so they are not compared; delete their folders and type the line again (nothing is computed anew)."
+
+
+class Compared(NamedTuple):
+    """What stands on the page."""
+
+    findings: list[str]
+    table: str  # HTML
+    figures: list[tuple[Path, str]]
+    notes: list[str]
+
+
+def compare_sweep(
+    results: Mapping[Path, dict[str, Any] | None], axes: Sequence[str], title: str, folder: Path
+) -> Compared | None:
+    """Compare the finished jobs of a sweep, write `FILE` and the figures to ``folder``; None where nothing differs.
+
+    Args:
+        results: content of result.json, by folder of the job.
+        axes: swept keys.
+        title: of the sweep.
+        folder: where the files go.
+    """
+    jobs = values_of_jobs(results, axes)
+    done = [result for result in results.values() if result and result["status"] == "done"]
+    scenario_jobs = [result for result in done if result.get("directions") is not None]
+    notes = [OLD.format(n=len(scenario_jobs) - len(jobs))] if len(jobs) < len(scenario_jobs) else []
+    if len(jobs) < 2:
+        return Compared([], "", [], notes) if notes else None
+    config = done[0]["config"]
+    draws, seed = int(config["evaluator"]["bootstrap"]), int(config["seed"])
+    compared = compare_jobs(jobs, draws, seed)
+    if compared.empty:
+        return Compared([], "", [], notes) if notes else None
+    compared.to_csv(folder / FILE, index=False, encoding="utf-8")
+    effects = main_effects(jobs, draws=draws, seed=seed)
+    figures = []
+    if effects is not None:
+        path = main_effects_figure(effects, f"{title}: what matters", folder / "sweep_effects.png")
+        figures.append((path, "What matters: the effect of every value of every swept key, averaged over the others."))
+    rows = lead(compared)
+    largest = rows.loc[rows["difference"].abs().sort_values(ascending=False, kind="stable").index[:ROWS]].sort_index()
+    if len(rows):
+        metric = str(rows["metric"].iloc[0])
+        drawn = [_drawn(row) for row in largest.to_dict("records")]
+        path = claims(drawn, f"{title}: settings against each other", folder / "sweep_comparisons.png", metric)
+        figures.append((path, "Settings that differ in one key, paired on the prompts that they share."))
+    return Compared(findings(compared, effects, draws), _table(largest, len(rows)), figures, notes)
+
+
+def _named(row: Mapping[Any, Any]) -> str:
+    at = f" ({row['at']})" if row["at"] else ""
+    beyond = f" beyond {row['beyond']}" if row["beyond"] else ""
+    return f"{row['a']} − {row['b']}{at}, {row['arm']}{beyond}"
+
+
+def _drawn(row: Mapping[Any, Any]) -> dict[str, Any]:
+    ci = None if np.isnan(row["ci_lo"]) else (row["ci_lo"], row["ci_hi"])
+    return {**row, "against": row["b"], "value": row["difference"], "ci": ci, "named": _named(row)}
+
+
+def _table(rows: pd.DataFrame, count: int) -> str:
+    if rows.empty:
+        return ""
+    head = ["difference of", "key", "metric", "difference", "p (Holm)", "scenarios"]
+    body = []
+    for row in rows.to_dict("records"):
+        lo, hi = (None if np.isnan(x) else float(x) for x in (row["ci_lo"], row["ci_hi"]))
+        x = Estimate(float(row["difference"]), lo, hi, int(row["n"]))
+        p = "too few scenarios" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.3f}"
+        body.append([_named(row), row["axis"], row["metric"], x, p, int(row["scenarios"])])
+    shown = f"The {len(rows)} largest of {count}. " if len(rows) < count else ""
+    told = f"{shown}{FILE} has every metric, emotion and valence."
+    return page.section("Settings against each other", page.table(head, body) + f'<p class="small">{told}</p>')
