@@ -23,6 +23,7 @@ from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_matrix, hstack
 from scipy.special import log_softmax, softmax
 
+from emo.config.emotions import EKMAN6
 from emo.config.schema import Config
 from emo.core.console import note, progress
 from emo.core.errors import UserError
@@ -31,7 +32,7 @@ from emo.core.types import NEUTRAL
 from emo.data.texts import CORPUS, digest_of, encoder_version, read_jsonl
 from emo.measure.encoder import embed
 from emo.measure.labeller import Done, Rows, from_chances
-from emo.measure.shipped_classifier import shipped
+from emo.measure.shipped_classifier import ship, shipped
 
 if TYPE_CHECKING:  # scikit-learn takes a second to import, and addresses need this file
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -236,3 +237,7 @@ def _report(p: np.ndarray, y: np.ndarray, names: Sequence[str]) -> dict[str, Any
         "calibration": bins,
         "calibration_error": gap,
     }
+
+
+if __name__ == "__main__":
+    ship(fit(EKMAN6), classifier_address(EKMAN6))

@@ -4,7 +4,7 @@ What is shipped carries the address of the classifier that it is: with other tex
 differ, and it is fitted anew into the store, as always for other lists of emotions. Everyone then also has the same
 labels to the last bit, whatever their processor.
 
-    python -m emo.measure.shipped_classifier      fits it and writes the files (after a change of the corpus)
+    python -m emo.measure.classifier      fits it and writes the files (after a change of the corpus)
 """
 
 from __future__ import annotations
@@ -39,10 +39,3 @@ def ship(made: Artifact, key: str) -> None:
     (FOLDER / NGRAMS).write_bytes(gzip.compress(lines.encode(), mtime=0))
     text = json.dumps({"address": key, **made.meta}, indent=1, sort_keys=True)
     (FOLDER / REPORT).write_text(f"{text}\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    from emo.config.emotions import EKMAN6
-    from emo.measure.classifier import classifier_address, fit
-
-    ship(fit(EKMAN6), classifier_address(EKMAN6))

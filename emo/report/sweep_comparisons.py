@@ -20,7 +20,10 @@ from emo.results.values import values_of_jobs
 
 FILE = "comparisons.csv"
 ROWS = 24  # pairs in the table and the figure of the page; comparisons.csv has all
-OLD = "{n} finished jobs have no values.parquet (of an earlier version), so they are not compared; delete their folders and type the line again (nothing is computed anew)."
+OLD = (
+    "{n} finished jobs have no values.parquet (of an earlier version), so they are not compared; delete their folders "
+    "and type the line again (nothing is computed anew)."
+)
 
 
 class Compared(NamedTuple):

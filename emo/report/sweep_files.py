@@ -162,6 +162,7 @@ def _write(
             table, drawn = table + classes.tables, [*drawn, *classes.figures]
         found = {root / row.folder: results[Path(row.folder).name] for row in rows}
         compared = compare_sweep(found, axes, title, scratch)
+        table += compared.table if compared else ""
         figures = [*(compared.figures if compared else ()), *draw_sweep(frame, axes, title, scratch), *drawn]
         notes = ["All numbers are of the test split; intervals resample scenarios or groups (default: 2,000 draws)."]
         jobs = [
@@ -176,7 +177,7 @@ def _write(
         told = classes.findings if classes is not None else None
         doubtful = {name: said for name, result in results.items() if (said := (result or {}).get("verdicts"))}
         write_sweep_report(
-            scratch, title, command, frame, axes, rows, figures, notes, table + (compared.table if compared else ""), sections,
+            scratch, title, command, frame, axes, rows, figures, notes, table, sections,
             linked=link, findings=told, verdicts=doubtful, differences=compared.findings if compared else (),
         )  # fmt: skip
         (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")

@@ -75,7 +75,8 @@ def compare_jobs(jobs: Sequence[JobValues], draws: int = 2000, seed: int = 0) ->
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEY, *NUMBERS])
     frame["p_holm"] = np.nan
     kind = (frame["emotion"] != "").astype(int) + 2 * (frame["valence"] != "").astype(int)
-    for _, family in frame.groupby(["axis", "metric", kind], sort=False):
+    unedited = frame["arm"].isin(UNEDITED)  # of no intervention, so no part of its family of tests
+    for _, family in frame.groupby(["axis", "metric", kind, unedited], sort=False):
         known = [None if np.isnan(p) else float(p) for p in family["p"]]
         frame.loc[family.index, "p_holm"] = [np.nan if p is None else p for p in holm(known)]
     return frame[[*KEY, *NUMBERS]]

@@ -53,12 +53,12 @@ def _axis(compared: pd.DataFrame, axis: str, draws: int) -> list[str]:
             f"{axis}: {len(sure)} of {len(plain)} pairs of settings differ in {_metric(largest)} (p <= {LEVEL:g}, Holm)"
         )
         return [f"{first}; the largest difference: {pair_line(largest, draws, len(plain))}"]
-    lines = []
+    lines, tests = [], int(rows["p"].notna().sum())
     for row in plain.to_dict("records"):
-        line = pair_line(row, draws, len(plain))
+        line = pair_line(row, draws, tests)
         same = (beyond["a"] == row["a"]) & (beyond["b"] == row["b"]) & (beyond["at"] == row["at"])
         for other in beyond[same & (beyond["arm"] == row["arm"])].to_dict("records")[:1]:
-            line += f" Beyond {other['beyond']}: {_number(other)}: {_verdict(other, draws, len(beyond))}."
+            line += f" Beyond {other['beyond']}: {_number(other)}: {_verdict(other, draws, tests)}."
         lines.append(line)
     return lines
 
@@ -99,7 +99,8 @@ def _verdict(row: Mapping[Any, Any], draws: int, tests: int) -> str:
         return f"{'more' if row['difference'] > 0 else 'less'} with {row['a']}"
     least = smallest_p(int(row["scenarios"]), tests, draws)
     if least is not None and least > LEVEL:
-        return f"the interval leaves 0 out, but {row['scenarios']} scenarios and {tests} comparisons allow no p below {least:.2g}"
+        few = f"{row['scenarios']} scenarios and {tests} comparisons"
+        return f"the interval leaves 0 out, but {few} allow no p below {least:.2g}"
     return "the interval leaves 0 out, p over all comparisons does not settle it"
 
 

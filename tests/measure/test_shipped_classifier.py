@@ -14,7 +14,7 @@ from emo.measure.classifier import classifier_address, load_classifier
 from emo.measure.shipped_classifier import ship, shipped
 
 pytestmark = pytest.mark.usefixtures("quiet")
-REMEDY = "texts, settings or encoder changed: type python -m emo.measure.shipped_classifier"
+REMEDY = "texts, settings or encoder changed: type python -m emo.measure.classifier"
 
 
 def never(*_: object) -> None:

@@ -48,9 +48,9 @@ def main_effects_figure(found: MainEffects, title: str, path: Path) -> Path:
             axes.set_ylabel(f"effect on {metric_label(found.metric)[0]}", fontsize=9)
         footnote(
             figure,
-            f"Arm {found.arm}{f' less {found.beyond}' if found.beyond else ''}. Additive effects, each averaged over the other "
-            f"keys ({found.jobs} jobs, {found.scenarios} scenarios).\nBars: 95 % interval over scenarios; grey: contains 0. "
-            "p: sign flips of scenarios, Holm over the keys.",
+            f"Arm {found.arm}{f' less {found.beyond}' if found.beyond else ''}. Additive effects, each averaged over "
+            f"the other keys ({found.jobs} jobs, {found.scenarios} scenarios).\nBars: 95 % interval over scenarios; "
+            "grey: contains 0. p: sign flips of scenarios, Holm over the keys.",
         )
     return path
 
