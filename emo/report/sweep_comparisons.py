@@ -64,7 +64,11 @@ def compare_sweep(
         path = main_effects_figure(effects, f"{title}: what matters", folder / "sweep_effects.png")
         figures.append((path, "What matters: the effect of every value of every swept key, averaged over the others."))
     rows = lead(compared)
-    largest = rows.loc[rows["difference"].abs().sort_values(ascending=False, kind="stable").index[:ROWS]].sort_index()
+    largest = (
+        rows.loc[rows["difference"].abs().sort_values(ascending=False, kind="stable").index[:ROWS]]
+        .sort_index()
+        .sort_values("axis", kind="stable")
+    )
     if len(rows):
         metric = str(rows["metric"].iloc[0])
         drawn = [_drawn(row) for row in largest.to_dict("records")]
@@ -74,9 +78,15 @@ def compare_sweep(
 
 
 def _named(row: Mapping[Any, Any]) -> str:
-    at = f" ({row['at']})" if row["at"] else ""
+    """Name a comparison in a line: keys by their last part, a model by its name alone."""
+    at = ", ".join(_short(setting) for setting in str(row["at"]).split(" ") if setting)
     beyond = f" beyond {row['beyond']}" if row["beyond"] else ""
-    return f"{row['a']} − {row['b']}{at}, {row['arm']}{beyond}"
+    return f"{row['a']} − {row['b']}{f' ({at})' if at else ''}, {row['arm']}{beyond}"
+
+
+def _short(setting: str) -> str:
+    key, _, value = setting.partition("=")
+    return value if key == "model" else f"{key.rpartition('.')[2]}={value}"
 
 
 def _drawn(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def claims(rows: Sequence[Mapping[str, Any]], title: str, path: Path, metric: st
         footnote(
             figure,
             "Paired by prompt or text. Bars: 95 % interval over scenarios or groups; grey: contains 0; hollow: none.\n"
-            "p: sign flips of their means, Holm over all comparisons of a job.",
+            "p: sign flips of their means, Holm over all that are compared.",
         )
     return path
 

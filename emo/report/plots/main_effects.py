@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from emo.report.plots.theme import FAINT, INK, drawing, footnote, metric_label, 
 from emo.results.main_effects import Factor, MainEffects
 
 PER_ROW = 3
+WRAP = 26  # letters of a line of an axis label
 HEIGHT = 2.6  # inches of a row of panels
 
 
@@ -45,7 +47,7 @@ def main_effects_figure(found: MainEffects, title: str, path: Path) -> Path:
         for axes in list(panels.flat)[len(found.factors) :]:
             axes.set_visible(False)
         for axes in panels[:, 0]:
-            axes.set_ylabel(f"effect on {metric_label(found.metric)[0]}", fontsize=9)
+            axes.set_ylabel(fill(f"effect on {metric_label(found.metric)[0]}", WRAP), fontsize=9)
         footnote(
             figure,
             f"Arm {found.arm}{f' less {found.beyond}' if found.beyond else ''}. Additive effects, each averaged over "
