@@ -21,6 +21,21 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     return load(folder)
 
 
+def compare(folder: str | Path) -> pd.DataFrame:
+    """Return the jobs of a sweep against each other, in pairs: `emo.results.job_comparisons.compare_jobs`.
+
+    One row per two jobs that differ in one swept key, arm, metric and part of the data: the difference of their means
+    on the prompts that both have, its 95 % interval over scenarios, p (sign flips) and p after Holm; ``beyond`` names
+    the control that was taken off in both.
+
+    Raises:
+        UserError: no such folder, or no finished result in it.
+    """
+    from emo.results.job_comparisons import compare_folder  # pandas only where it is needed
+
+    return compare_folder(folder)
+
+
 def load_evaluator(
     name: str = "classifier", store: str | Path | None = None, settings: Mapping[str, Any] | None = None
 ) -> Classifier | OwnLabeller:

@@ -64,11 +64,8 @@ def compare_sweep(
         path = main_effects_figure(effects, f"{title}: what matters", folder / "sweep_effects.png")
         figures.append((path, "What matters: the effect of every value of every swept key, averaged over the others."))
     rows = lead(compared)
-    largest = (
-        rows.loc[rows["difference"].abs().sort_values(ascending=False, kind="stable").index[:ROWS]]
-        .sort_index()
-        .sort_values("axis", kind="stable")
-    )
+    order = rows["difference"].abs().sort_values(ascending=False, kind="stable").index
+    largest = rows.loc[order[:ROWS]].sort_index().sort_values("axis", kind="stable")
     if len(rows):
         metric = str(rows["metric"].iloc[0])
         drawn = [_drawn(row) for row in largest.to_dict("records")]

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from emo.core.errors import UserError
 from emo.core.frames import pd
 from emo.core.metrics import headline
 from emo.core.paired_stats import paired_many
 from emo.core.stats import holm
-from emo.results.values import LOGARITHMS, JobValues
+from emo.results.table import axes_of, job_folders, read_result, read_sweep
+from emo.results.values import LOGARITHMS, VALUES, JobValues, values_of_jobs
 
 UNEDITED = ("none", "prompt")
 OF_UNITS = ("delta_s", "delta_s_last", "dose")  # in activation units of a model, or set by hand: not between models
@@ -80,6 +83,26 @@ def compare_jobs(jobs: Sequence[JobValues], draws: int = 2000, seed: int = 0) ->
         known = [None if np.isnan(p) else float(p) for p in family["p"]]
         frame.loc[family.index, "p_holm"] = [np.nan if p is None else p for p in holm(known)]
     return frame[[*KEY, *NUMBERS]]
+
+
+def compare_folder(folder: str | Path) -> pd.DataFrame:
+    """Return `compare_jobs` of the finished jobs of a sweep, or of all results below a folder.
+
+    Raises:
+        UserError: no such folder, no finished result in it, or results without their values.
+    """
+    root = Path(folder).expanduser()
+    sweep = read_sweep(root) if root.is_dir() else None
+    results = {path: read_result(path) for path in job_folders(root, sweep)} if root.is_dir() else {}
+    done = {path: result for path, result in results.items() if result is not None}
+    if not done:
+        raise UserError(f"{root}: no finished result in it; type the folder of a sweep, e.g. outputs/llama_vs_qwen")
+    axes = sweep["axes"] if sweep is not None else axes_of(result["config"] for result in done.values())
+    jobs = values_of_jobs(done, axes)
+    if not jobs:
+        raise UserError(f"{root}: its results keep no values ({VALUES}): of an earlier version, or of labelled texts")
+    config = next(iter(done.values()))["config"]
+    return compare_jobs(jobs, int(config["evaluator"]["bootstrap"]), int(config["seed"]))
 
 
 def _rows(pair: Pair, draws: int, seed: int) -> Iterator[pd.DataFrame]:
