@@ -27,6 +27,7 @@ def write_report(
     facts: Mapping[str, Any] | None = None,
     tables: str = "",
     findings: Sequence[str] = (),
+    found: Sequence[str] = (),
     too_few: str | None = None,
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
@@ -46,6 +47,7 @@ def write_report(
         versions: package -> version.
         tables: further sections, as HTML.
         findings: sentences that a reader must see before any number.
+        found: what the numbers say, a sentence each.
         facts: what was run, as name -> value (model, dataset, intervention, n ...), shown first.
         too_few: why no number has an interval, for the line under the table; None: they have.
 
@@ -54,8 +56,9 @@ def write_report(
     """
     body = [
         *(f"<p><strong>{page.text(line)}</strong></p>" for line in findings),
+        page.section("Finding", "".join(f"<p>{page.text(line)}</p>" for line in found)),
         page.facts(facts or {}),
-        "<h2>Finding</h2>",
+        "<h2>All numbers</h2>",
         _summary(summary_rows, columns, too_few),
         page.section("Notes", page.items(notes)),
         page.section("Figures", "".join(page.figure(path, caption) for path, caption in figures)),

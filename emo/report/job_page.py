@@ -32,6 +32,7 @@ from emo.results.estimates import comparisons, estimates, long_table, own_values
 from emo.results.evidence import Evidence
 from emo.results.exploded import exploded
 from emo.results.geometry import geometry
+from emo.results.job_findings import job_findings
 from emo.results.result_file import comparison_line, finish, header, metric_row, write_rows
 from emo.results.table import OWN_METRICS
 from emo.results.terms import terms, verdict
@@ -114,6 +115,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             versions=result["versions"],
             facts=facts,
             findings=verdicts,
+            found=job_findings(result),
             tables=unit_page.section(rows)
             + (_published_curves(job, found) if job.on is not None else "")
             + accuracy_section(

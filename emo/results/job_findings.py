@@ -1,0 +1,138 @@
+"""What one job found, in three to five sentences: the outcome, what it is more than, for which emotions, at what cost.
+
+Computed from result.json, so no sentence is stronger than its interval: "more" means that the interval of the paired
+difference leaves 0 out, "certain" that p after Holm is at most 0.05 as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from emo.core.metrics import metric_of
+from emo.core.stats import FEWEST
+
+LEVEL = 0.05
+UNEDITED = ("none", "prompt")
+DAMAGE = ("ppl_ratio", "degenerate")
+OUTCOMES = ("clean_accuracy", "logprob_margin", "delta_s_last", "ppl_ratio", "kl")
+CONTROLS = 6  # named in a sentence, at most
+
+
+def job_findings(result: Mapping[str, Any]) -> list[str]:
+    """Return the sentences of a finished job.
+
+    Args:
+        result: ``arms``, ``comparisons``, ``smallest_p`` and ``clusters``, as in result.json.
+    """
+    tests: Sequence[Mapping[str, Any]] = result["comparisons"]
+    if not tests:
+        return []
+    arms, metric = result["arms"], str(tests[0]["metric"])
+    least = _scenarios(result)
+    lines = []
+    for arm in list(dict.fromkeys(row["arm"] for row in tests))[:2]:
+        rows = [row for row in tests if row["arm"] == arm]
+        lines += [
+            _outcome(arms, arm, metric),
+            *_controls(rows, least),
+            *_emotions(arms, arm, metric, str(rows[0]["against"])),
+        ]
+        lines += _damage(arms, arm)
+    return [*lines, *_unmeasured(arms)]
+
+
+def _name(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _number(x: Mapping[str, Any] | None) -> str:
+    if x is None or x["value"] is None:
+        return "not measured"
+    return f"{x['value']:.2f}" + ("" if x["ci"] is None else f" [{x['ci'][0]:.2f}, {x['ci'][1]:.2f}]")
+
+
+def _outcome(arms: Mapping[str, Any], arm: str, metric: str) -> str:
+    beside = [f"{name} {_number(arms[name].get(metric))}" for name in UNEDITED if name in arms]
+    return f"{arm}: {_name(metric)} {_number(arms[arm].get(metric))}; {', '.join(beside)}."
+
+
+def _controls(rows: Sequence[Mapping[str, Any]], least: str) -> list[str]:
+    known = [row for row in rows if row["ci"] is not None]
+    if not known:
+        return [f"Whether that is more than its controls cannot be said: {least}."] if rows else []
+    more = [row for row in known if row["ci"][0] > 0]
+    fewer = [row for row in known if row["ci"][1] < 0]
+    same = [row for row in known if row not in more and row not in fewer]
+    parts = []
+    for word, kept in (("more than", more), ("less than", fewer)):
+        if kept:
+            sure = [row for row in kept if row["p_holm"] is not None and row["p_holm"] <= LEVEL]
+            told = ", ".join(f"{row['against']} ({row['value']:+.2f}{_terms(row)})" for row in kept[:CONTROLS])
+            unsure = "" if len(sure) == len(kept) else f" ({_unsure(kept, sure)}: {least})"
+            parts.append(f"{word} {told}{unsure}")
+    if same:
+        parts.append(f"not shown to differ from {', '.join(str(row['against']) for row in same[:CONTROLS])}")
+    return [f"It is {'; '.join(parts)}."]
+
+
+def _unsure(kept: Sequence[Mapping[str, Any]], sure: Sequence[Mapping[str, Any]]) -> str:
+    if not sure:
+        return "by intervals, no p after Holm is at most 0.05"
+    return f"p after Holm is at most 0.05 for {len(sure)} of {len(kept)}"
+
+
+def _terms(row: Mapping[str, Any]) -> str:
+    unequal = (row.get("terms") or {}).get("unequal")
+    return f", at unequal {' and '.join(unequal)}" if unequal else ""
+
+
+def _scenarios(result: Mapping[str, Any]) -> str:
+    clusters, p = result["clusters"], result.get("smallest_p")
+    count = f"{clusters['distinct']} {clusters['what']}"
+    if clusters["distinct"] < FEWEST:
+        return f"{count} are too few for an interval or a p ({FEWEST} are needed)"
+    return count + (f" allow none below {p:.2g}" if p is not None and p > LEVEL else "")
+
+
+def _emotions(arms: Mapping[str, Any], arm: str, metric: str, reference: str) -> list[str]:
+    own = {key.partition("/")[2]: x for key, x in arms[arm].items() if key.startswith(f"{metric}/")}
+    own = {name: x for name, x in own.items() if "/" not in name and x["value"] is not None}
+    if len(own) < 2:
+        return []
+    apart: dict[str, list[str]] = {f"clearly above {reference} for": [], f"clearly below {reference} for": [], "": []}
+    for name, x in sorted(own.items(), key=lambda item: -item[1]["value"]):
+        other = arms.get(reference, {}).get(f"{metric}/{name}")
+        known = other is not None and None not in (x["ci"], other["ci"])
+        above, below = (known and x["ci"][0] > other["ci"][1]), (known and x["ci"][1] < other["ci"][0])
+        list(apart.values())[0 if above else 1 if below else 2].append(f"{name} {x['value']:.2f}")
+    rest = apart.pop("")
+    parts = [f"{what} {', '.join(names)}" for what, names in apart.items() if names]
+    if rest:
+        parts.append(
+            f"not shown for {', '.join(rest)}" if parts else f"{', '.join(rest)}, none clearly apart from {reference}"
+        )
+    return [f"By emotion: {'; '.join(parts)}."]
+
+
+def _damage(arms: Mapping[str, Any], arm: str) -> list[str]:
+    told, broken = [], []
+    for key in DAMAGE:
+        x, metric = arms[arm].get(key), metric_of(key)
+        if x is None or x["value"] is None:
+            continue
+        before = (arms.get("none", {}).get(key) or {}).get("value") or 0.0
+        told.append(f"{_name(key)} {x['value']:.2f}" + (f" (unedited {before:.2f})" if metric.over_unedited else ""))
+        if metric.bound is not None and x["value"] - before * metric.over_unedited > metric.bound:
+            broken.append(f"{_name(key)} is over the bound of {metric.bound:g}")
+    if not told:
+        return []
+    return [
+        f"Damage: {', '.join(told)}" + (f": {' and '.join(broken)}, too much to call it a result." if broken else ".")
+    ]
+
+
+def _unmeasured(arms: Mapping[str, Any]) -> list[str]:
+    seen = {key.partition("/")[0] for metrics in arms.values() for key, x in metrics.items() if x["value"] is not None}
+    lacking = [_name(key) for key in OUTCOMES if key not in seen]
+    return [f"Not measured here: {', '.join(lacking)}."] if lacking else []
