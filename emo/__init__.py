@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
+    from emo.cli.handles import JobHandle
     from emo.measure.classifier import Classifier
     from emo.measure.own_labeller import OwnLabeller
     from emo.model.lm import LM
+
+
+def job(line: str | Sequence[str] = "") -> JobHandle:
+    """Return a job of the same words as on the command line, for notebooks: `emo.cli.handles.JobHandle`.
+
+    ``emo.job("intervention=circuit model=smollm2_135m")`` has ``directions``, ``ranking(emotion)``, ``importance``,
+    ``reference``, ``circuit``, ``replies`` and ``results`` as labelled tables, each computed when it is asked for (or
+    read from the store), ``run()`` and ``write(texts, emotion)``.
+
+    Raises:
+        UserError: a word that the command line refuses.
+    """
+    from emo.cli.handles import JobHandle  # Hydra and torch only where they are needed
+
+    return JobHandle(line)
+
+
+def sweep(line: str | Sequence[str]) -> pd.DataFrame:
+    """Run a sweep by its line (``sweeps=alpha model=tiny_llama``) and return its table: `emo.cli.scripting.sweep`."""
+    from emo.cli.scripting import sweep as run
+
+    return run(line)
+
+
+def steer(lm: LM, vector: Tensor, prompts: str | Sequence[str], alpha: float, layers: object, **more: Any) -> list[str]:
+    """Return replies of ``lm`` while ``alpha`` times a vector is added at ``layers``: `emo.cli.scripting.steer`."""
+    from emo.cli.scripting import steer as write
+
+    return write(lm, vector, prompts, alpha, layers, **more)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:

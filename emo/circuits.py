@@ -14,6 +14,7 @@ This is the public name of what `emo.find.allocation` and `emo.find.circuit` def
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from emo.config.choices import ALLOCATIONS
 from emo.config.choices import UNITS as KINDS
@@ -25,6 +26,9 @@ from emo.model.generate import generate
 from emo.model.lm import LM
 from emo.model.passes import Row
 from emo.model.prompts import user_ids
+
+if TYPE_CHECKING:
+    from emo.cli.handles import JobHandle
 
 __all__ = [
     "ALLOCATIONS", "KINDS", "Circuit", "Part", "Shape", "allocate", "quotas", "split_budget", "write",
@@ -41,6 +45,7 @@ def write(
     *,
     allow_other_weights: bool = False,
     batch_size: int = 64,
+    like: JobHandle | None = None,
 ) -> list[str]:
     """Return greedy replies to user messages while ``scale * delta`` is added at the circuit's units.
 
@@ -55,10 +60,15 @@ def write(
         max_new_tokens: longest reply, in tokens.
         allow_other_weights: apply it to other weights of the same shape too, e.g. a fine-tuned checkpoint.
         batch_size: prompts in one forward pass; in float32 the replies do not depend on it.
+        like: a job on a circuit (`emo.job`): prompts are asked with its template and system line, replies decoded as
+            its own, with its strength and head tokens in place of ``scale`` and ``max_new_tokens``. Ids of its test
+            samples are prompts too: then the replies are the job's.
 
     Raises:
         UserError: another emotion, a model of another shape, or of other weights where they are not allowed.
     """
+    if like is not None:
+        return like.write(prompts, emotion, circuit=circuit)
     check_choice("emotion", emotion, circuit.emotions)
     circuit.check(Shape.of(lm), fingerprint(lm), allow_other_weights)
     ids = user_ids(lm, [prompts] if isinstance(prompts, str) else prompts)
