@@ -35,13 +35,13 @@ from emo.core.types import Site, Tokens
 from emo.find.directions import ATTN, MLP
 from emo.find.rank_correlation import spearman
 from emo.find.reference import Reference
-from emo.model.generate import PromptCache, last_tokens
 from emo.model.hooks import Cursor, Edit, edited, reading
 from emo.model.lm import LM
 from emo.model.ops import Add, PatchActivation
 from emo.model.passes import NO_EDIT, Row, TreeBatch, in_passes
 from emo.model.precise import in_float32
-from emo.model.prefix_tree import SHARED, Block, TokenTrees
+from emo.model.prefix_tree import SHARED, Block, Places, TokenTrees
+from emo.model.prompt_cache import PromptCache, last_tokens
 
 ADDED = (Site.ATTN_ADD, Site.MLP_ADD)  # in the order of ATTN, MLP
 STATES = (Site.RESID_MID, Site.RESID_POST)
@@ -135,7 +135,8 @@ def _importance(
     pushes = Pushes(sublayer.long(), strength.float(), emotion.long())
     conditions = len(pushes.alpha)
     rows = [Row(p, c) for p in range(len(prompts)) for c in range(conditions)]
-    local = ref.sign[..., None] * v
+    local, sizes = (ref.sign[..., None] * v).to(lm.device), sizes.to(lm.device)
+    ref = Reference(*(x.to(lm.device) for x in ref))
     sums = torch.zeros(conditions, lm.n_layers, dtype=torch.float64)
     prompt_cache = PromptCache(lm, prompts, [])
     running = Running("importance", label, "rows", len(rows), lambda: {"sums": sums})
@@ -147,11 +148,11 @@ def _importance(
         def run(tree_batch: TreeBatch) -> tuple[Tensor, Tensor]:
             which = torch.tensor([todo[i].cond for members in tree_batch.rows for i in members])
             rays = _Rays(lm, prompt_cache, tree_batch, pushes.of(which), final)
-            moved = torch.empty(len(which), lm.n_layers, dtype=torch.float64)
+            moved = []
             for layer in range(lm.n_layers):
-                moved[:, layer] = rays.cast(layer, local[:, layer], sizes[:, layer], ref.v_ref)
+                moved.append(rays.cast(layer, local[:, layer], sizes[:, layer], ref.v_ref))
                 bar.advance(len(which))
-            return which, moved
+            return which, torch.stack(moved, 1).cpu().double()  # the one wait for the device
 
         for tree_batch, (which, moved) in in_passes(prompt_cache.passes(todo, batch_size), run):
             with running.adding(left[i] for members in tree_batch.rows for i in members):
@@ -178,7 +179,8 @@ class _Rays:
     """The rows of one pass over their shared prefixes: clean states read once, then pushed at any block."""
 
     def __init__(self, lm: LM, prompt_cache: PromptCache, tree_batch: TreeBatch, pushes: Pushes, final: str) -> None:
-        self.lm, self.pushes, self.final = lm, pushes, final
+        self.lm, self.final = lm, final
+        self.pushes = Pushes(*(column.to(lm.device) for column in pushes))
         self.tree_cache = prompt_cache.place(tree_batch, Cursor())
         self.start = self.tree_cache.position.shape[1]
         self.inputs: list[Tensor] = []  # per block (trees, d)
@@ -196,12 +198,10 @@ class _Rays:
             for p, members in zip(tree_batch.prompts, tree_batch.rows, strict=True)
         ]
         self.block = Block.pad([[t for piece in tree for t in piece] for tree in pieces], lm.device)
-        ends = last_tokens(self.block, pieces)
-        self.tree = torch.tensor([b for b, columns in enumerate(ends) for _ in columns])
-        self.column = torch.tensor([c for columns in ends for c in columns])
+        self.places = Places.of(last_tokens(self.block, pieces), lm.device)
 
     def cast(self, layer: int, local: Tensor, sigma: Tensor, v_ref: Tensor) -> Tensor:
-        """Return the importance (rows,) of the sublayers of one block.
+        """Return the importance (rows,) of the sublayers of one block, on the model's device.
 
         Args:
             layer: block.
@@ -211,7 +211,7 @@ class _Rays:
         """
         pushed, alpha, emotion = self.pushes
         size = alpha * sigma[emotion, pushed]
-        edits = [Edit(Site.RESID_PRE, layer, PatchActivation(self.inputs[layer], self.tree), Tokens.PROMPT_LAST)]
+        edits = [Edit(Site.RESID_PRE, layer, PatchActivation(self.inputs[layer], self.places.tree), Tokens.PROMPT_LAST)]
         for sublayer, site in enumerate(ADDED):
             own = torch.where(pushed == sublayer, size, 0.0)
             add = Add(local[:, sublayer], emotion, own, "raw")
@@ -220,8 +220,8 @@ class _Rays:
             final = self._final(self.block)
         self.tree_cache.rewind(self.start)
         # The difference first: it is small beside the states, whose projections would lose its digits.
-        moved = final[self.tree, self.column].float() - self.clean[self.tree].float()
-        return (moved * v_ref.to(moved.device)[emotion]).sum(-1).cpu() / size
+        moved = self.places.take(final).float() - self.clean[self.places.tree.to(self.clean.device)].float()
+        return (moved.to(self.lm.device) * v_ref[emotion]).sum(-1) / size
 
     def _final(self, block: Block) -> Tensor:
         """Append ``block`` and return its final states (b, t, d)."""
@@ -252,15 +252,16 @@ def _norms(
     with progress(label, len(left), "prompts") as bar:
 
         def run(tree_batch: TreeBatch) -> Tensor:
-            found = torch.zeros_like(total)
+            found: dict[tuple[Site, int], Tensor] = {}
 
             def add(site: Site, layer: int, x: Tensor) -> None:
-                found[sites.index(site), layer] = x[:, -1].double().norm(dim=-1).sum().cpu()
+                found[site, layer] = x[:, -1].double().norm(dim=-1).sum().to(lm.device)
 
             tree_cache: TokenTrees = prompt_cache.place(tree_batch, Cursor())
             with reading(lm, [(site, layer) for site in sites for layer in range(lm.n_layers)], add):
                 tree_cache.extend(_last_prompt_tokens(lm, prompt_cache, tree_batch))
-            return found
+            every = [found[site, layer] for site in sites for layer in range(lm.n_layers)]
+            return torch.stack(every).cpu().view_as(total)
 
         for tree_batch, found in in_passes(prompt_cache.passes([Row(p) for p in left], batch_size), run):
             with running.adding(tree_batch.prompts):

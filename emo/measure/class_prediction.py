@@ -17,13 +17,16 @@ from torch import Tensor
 
 from emo.core.console import progress
 from emo.data.labelled import Item
-from emo.model.generate import generate, last_tokens
+from emo.model.generate import generate
 from emo.model.hooks import Edit, edited
 from emo.model.lm import LM
+from emo.model.on_device import on_device
 from emo.model.passes import Row, TreeBatch, ignore, in_passes, once
-from emo.model.prefix_tree import SHARED, Block, TokenTrees
+from emo.model.prefix_tree import SHARED, Block, Places, TokenTrees
 from emo.model.prefixes import Token, common_prefix
+from emo.model.prompt_cache import last_tokens
 from emo.model.prompts import reply_ids, tokenize
+from emo.model.vocabulary import positions
 
 ASKED = {"emotion": "Which emotion does this text express", "rhetoric": "What is the tone of this text"}
 ANSWER_TOKENS = 8  # of an answer that is parsed
@@ -155,22 +158,26 @@ def _tree(prompt: Sequence[int], cond: int, choices: Sequence[Sequence[int]]) ->
 
 def _scores(lm: LM, hidden: Tensor, ends: Sequence[Sequence[int]], choices: Sequence[Sequence[int]]) -> Tensor:
     """Return (b, C) log-probabilities from states (b, t, d) and the columns where the pieces of `_tree` end."""
-    states = torch.stack([_before(row, columns, choices) for row, columns in zip(hidden, ends, strict=True)])
-    logits = lm.logits(states)  # (b, 1 + tokens behind the first ones, V)
-    total = logits.logsumexp(-1)
-    out = []
+    columns = [_before(own, choices) for own in ends]
+    states = Places.of(columns, lm.device).take(hidden).unflatten(0, (len(columns), -1))
+    places = []  # of all choices' tokens: which state stands before each
     first = 1  # place 0 is the prompt's last token, which every choice follows
     for choice in choices:
-        places = [0, *range(first, first + len(choice) - 1)]
+        places += [0, *range(first, first + len(choice) - 1)]
         first += len(choice) - 1
-        out.append((logits[:, places, list(choice)] - total[:, places]).sum(-1))
-    return torch.stack(out, -1).cpu()
+    place, token = on_device([places, [t for choice in choices for t in choice]], lm.head_device)
+    found = []
+    for part in states.split(max(1, positions(lm) // states.shape[1])):
+        logits = lm.logits(part)  # (b, 1 + tokens behind the first ones, V)
+        found.append(logits[:, place, token] - logits.logsumexp(-1)[:, place])
+    own = torch.cat(found).split(list(map(len, choices)), -1)
+    return torch.stack([x.sum(-1) for x in own], -1).cpu()
 
 
-def _before(row: Tensor, columns: Sequence[int], choices: Sequence[Sequence[int]]) -> Tensor:
-    """Return the states that come before the choices' tokens: the prompt's last, then each choice's own."""
+def _before(columns: Sequence[int], choices: Sequence[Sequence[int]]) -> list[int]:
+    """Return the columns that come before the choices' tokens: the prompt's last, then each choice's own."""
     own = [range(end + 2 - len(choice), end + 1) for end, choice in zip(columns[1:], choices, strict=True)]
-    return row[[columns[0], *(column for part in own for column in part)]]
+    return [columns[0], *(column for part in own for column in part)]
 
 
 def parsed_answers(

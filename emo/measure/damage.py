@@ -7,16 +7,17 @@ edited) per token on the unedited greedy reply. Ratios to arm none are formed wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from emo.core.console import progress
-from emo.model.generate import teacher_forced
 from emo.model.hooks import Edit
 from emo.model.lm import LM
 from emo.model.passes import NO_EDIT, Row, ignore
+from emo.model.teacher_forcing import Forced, teacher_forced
+from emo.model.vocabulary import divergence, picked
 
 
 def reply_nll(
@@ -40,10 +41,9 @@ def reply_nll(
             done(k, None)
     rows = [Row(prompt, NO_EDIT, ids) for prompt, ids in unique]
     scores: dict[tuple[int, tuple[int, ...]], float | None] = {}
-    for scored in teacher_forced(lm, prompts, rows, [], batch_size, label):
-        row = rows[scored.row]
-        nll = -float(picked(scored.log_probs, row.reply).mean())
-        value = scores[row.prompt, row.reply] = nll if math.isfinite(nll) else None
+    for i, chance in mean_log_probs(lm, teacher_forced(lm, prompts, rows, [], batch_size, label)):
+        row = rows[i]
+        value = scores[row.prompt, row.reply] = -chance if math.isfinite(chance) else None
         for k in unique[row.prompt, row.reply]:
             done(k, value)
     return [scores[prompt, tuple(ids)] if ids else None for prompt, ids in replies]
@@ -76,16 +76,16 @@ def kl_per_token(
     out: list[float | None] = [None] * len(pairs)
     used = sorted({prompt for prompt, _ in pairs if greedy[prompt]})
     with progress(label, len(pairs), "replies") as bar:
-        for start in range(0, len(used), batch_size):  # the reference distributions of one slice at a time
+        for start in range(0, len(used), batch_size):  # the states to compare with, of one slice at a time
             part = set(used[start : start + batch_size])
             mine = [k for k, (p, _) in enumerate(pairs) if p in part]
             rows = [Row(p, NO_EDIT, tuple(greedy[p][:tokens])) for p in sorted(part)]
-            base = {rows[s.row].prompt: s.log_probs for s in teacher_forced(lm, prompts, rows, [], batch_size, None)}
+            plain = (pair for f in teacher_forced(lm, prompts, rows, [], batch_size, None) for pair in f.each())
+            base = {rows[i].prompt: states for i, states in plain}
             rows = [Row(pairs[k][0], pairs[k][1], tuple(greedy[pairs[k][0]][:tokens])) for k in mine]
-            for scored in teacher_forced(lm, prompts, rows, edits, batch_size, None):
-                reference = base[rows[scored.row].prompt]
-                kl = float((reference.exp() * (reference - scored.log_probs)).sum(-1).mean())
-                out[mine[scored.row]] = kl if math.isfinite(kl) else None
+            for forced in teacher_forced(lm, prompts, rows, edits, batch_size, None):
+                for i, kl in zip(forced.rows, _divergences(lm, forced, rows, base), strict=True):
+                    out[mine[i]] = kl if math.isfinite(kl) else None
             bar.advance(len(mine))
             for k in mine:
                 done(k, out[k])
@@ -95,6 +95,21 @@ def kl_per_token(
     return out
 
 
-def picked(log_probs: Tensor, ids: Sequence[int]) -> Tensor:
-    """Return the log-probability of each reply token (t) from (t, V)."""
-    return log_probs.gather(-1, torch.tensor(list(ids), device=log_probs.device)[:, None])[:, 0]
+def _divergences(lm: LM, forced: Forced, rows: Sequence[Row], base: dict[int, Tensor]) -> list[float]:
+    """Return KL(unedited || edited), mean over tokens, of every row of a pass; ``base``: unedited states by prompt."""
+    found, start = [], 0
+    each = list(forced.each())
+    for count in forced.trees:  # rows of one prompt, whose replies are the same
+        own = each[start : start + count]
+        start += count
+        here = base[rows[own[0][0]].prompt]
+        found.append(divergence(lm, here, torch.stack([states for _, states in own])).mean(-1))
+    return torch.cat(found).tolist()
+
+
+def mean_log_probs(lm: LM, passes: Iterable[Forced]) -> Iterator[tuple[int, float]]:
+    """Yield every teacher-forced row with the mean log-probability of its reply's tokens, in nats."""
+    for forced in passes:
+        found = picked(lm, forced.states, forced.tokens).cpu()  # one wait for the device per pass
+        means = torch.stack([own.mean() for own in found.split(forced.lengths)])
+        yield from zip(forced.rows, means.tolist(), strict=True)

@@ -17,10 +17,10 @@ from torch import Tensor
 from emo.core.console import progress
 from emo.core.types import Site
 from emo.find.contributions import added
-from emo.model.generate import PromptCache
 from emo.model.hooks import Edit, edited, reading
 from emo.model.lm import LM
 from emo.model.passes import Row, TreeBatch, ignore, in_passes, settled
+from emo.model.prompt_cache import PromptCache
 
 # Where the state stands that a sublayer's output, or the stream itself, is compared with.
 BEHIND = {Site.HEAD: Site.RESID_MID, Site.NEURON: Site.RESID_POST, Site.RESID_POST: Site.RESID_POST}
@@ -51,16 +51,16 @@ def doses(
     prompt_cache = PromptCache(lm, prompts, edits)
 
     def run(tree_batch: TreeBatch) -> list[int]:
-        block, (tree, column), order = prompt_cache.opened(tree_batch, rows)
+        block, where, order = prompt_cache.opened(tree_batch, rows)
         before: dict[tuple[Site, int], Tensor] = {}
         change: dict[tuple[Site, int], Tensor] = {}
-        total[order], count[order] = 0.0, 0.0  # a pass that was begun before may be run again
+        sums: list[Tensor] = []  # per sublayer (2, rows): its share, and whether it is changed
 
         def keep(site: Site, layer: int, x: Tensor) -> None:
-            before[site, layer] = x[tree, column].float()
+            before[site, layer] = where.take(x).float()
 
         def compare(site: Site, layer: int, x: Tensor) -> None:
-            state = x[tree, column].float()
+            state = where.take(x).float()
             if site in BEHIND and (site, layer) in before:
                 old = before.pop((site, layer))
                 if site is not BEHIND[site]:
@@ -70,8 +70,8 @@ def doses(
                 change[BEHIND[site], layer] = change.get((BEHIND[site], layer), torch.zeros_like(length)) + length
             if (site, layer) in change:
                 size = change.pop((site, layer))
-                total[order] += (size / x[tree, column].float().norm(dim=-1)).cpu()
-                count[order] += (size > 0).cpu()
+                share = size / where.take(x).float().norm(dim=-1)
+                sums.append(torch.stack([share, (size > 0).to(share.dtype)]).to(lm.device))
 
         wanted = sorted({*places, *((BEHIND[site], layer) for site, layer in places)})
         with edited(lm, edits) as cursor:
@@ -79,12 +79,14 @@ def doses(
         # Hooks run in the order of their registration: one reader in front of the edits, one behind them.
         with reading(lm, places, keep), edited(lm, edits) as tree_cache.cursor, reading(lm, wanted, compare):
             tree_cache.extend(block)
+        if sums:
+            total[order], count[order] = sum(sums[1:], sums[0]).cpu().unbind()
         settled(tree_batch, bool(total[order].isfinite().all()))
         return order
 
     with progress(label, len(rows), "rows") as bar:
         for _, order in in_passes(prompt_cache.passes(rows, batch_size), run):
             bar.advance(len(order))
-            for i in order:
-                done(i, float(total[i] / count[i]))
+            for i, share in zip(order, (total[order] / count[order]).tolist(), strict=True):
+                done(i, share)
     return total / count  # 0 / 0 is nan

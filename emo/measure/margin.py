@@ -15,12 +15,12 @@ from typing import NamedTuple
 from emo.core.types import NEUTRAL
 from emo.data.scenarios import Sample
 from emo.data.texts import held_out_replies
-from emo.measure.damage import picked
-from emo.model.generate import teacher_forced
+from emo.measure.damage import mean_log_probs
 from emo.model.hooks import Edit
 from emo.model.lm import LM
 from emo.model.passes import Row, ignore
 from emo.model.prompts import reply_ids
+from emo.model.teacher_forcing import teacher_forced
 
 
 class Question(NamedTuple):
@@ -82,9 +82,9 @@ def margins(
     unique = list(asking)
     score: dict[Row, float] = {}
     found: list[float | None] = [None] * len(pairs)
-    for scored in teacher_forced(lm, prompts, unique, edits, batch_size, label):
-        row = unique[scored.row]
-        score[row] = float(picked(scored.log_probs, row.reply).mean())
+    for i, chance in mean_log_probs(lm, teacher_forced(lm, prompts, unique, edits, batch_size, label)):
+        row = unique[i]
+        score[row] = chance
         for k in asking[row]:
             emotional, neutral = pairs[k]
             if emotional in score and neutral in score:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from emo.core.console import progress
 from emo.core.types import Site
-from emo.model.generate import PromptCache
 from emo.model.hooks import Edit, edited, reading
 from emo.model.lm import LM
+from emo.model.on_device import on_device
 from emo.model.passes import Row, TreeBatch, ignore, in_passes, once, settled
+from emo.model.prompt_cache import PromptCache
 
 
 def projections(
@@ -60,23 +61,31 @@ def projections(
     for row, u in enumerate(which):
         asked[u].append(row)
     out = torch.zeros(len(unique), lm.n_layers, v.shape[0])
+    vectors = [v[:, layer].to(lm.device_of(layer)) for layer in range(lm.n_layers)]
     prompt_cache = PromptCache(lm, prompts, edits)
     with edited(lm, edits) as cursor, progress(label, len(unique), "rows") as bar:
 
         def run(tree_batch: TreeBatch) -> int:
             tree_cache = prompt_cache.place(tree_batch, cursor)
-            block, (tree, column), order = prompt_cache.opened(tree_batch, unique)
+            block, places, order = prompt_cache.opened(tree_batch, unique)
+            wanted = [(slot, k) for k, i in enumerate(order) for slot in slots.get(i, ())]
+            kept = on_device([k for _, k in wanted], lm.device)
+            made: list[Tensor] = []  # per block (rows, e); what is wanted of the states
+            states: list[Tensor] = []
 
             def project(_: Site, layer: int, x: Tensor) -> None:
-                state = x[tree, column].float()
-                out[order, layer] = (state @ v[:, layer].to(state.device).T).cpu()
-                for k, i in enumerate(order if slots else ()):
-                    for slot in slots.get(i, ()):
-                        held[slot, layer] = state[k].cpu()
+                state = places.take(x).float()
+                made.append((state @ vectors[layer].T).to(lm.device))
+                if wanted:
+                    states.append(state[kept.to(state.device)].to(lm.device))
 
             with reading(lm, [(site, layer) for layer in range(lm.n_layers)], project):
                 tree_cache.extend(block)
-            settled(tree_batch, bool(out[order].isfinite().all()))
+            own = torch.stack(made, 1).cpu()
+            out[order] = own
+            if wanted:
+                held[[slot for slot, _ in wanted]] = torch.stack(states, 1).cpu()
+            settled(tree_batch, bool(own.isfinite().all()))
             return len(order)
 
         for tree_batch, rows_done in in_passes(prompt_cache.passes(unique, batch_size), run):

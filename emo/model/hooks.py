@@ -8,16 +8,18 @@ alike, and every row of a batch can carry another condition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from emo.core.types import Site, Tokens
 from emo.model.lm import LM
+from emo.model.ops import PerToken
 
 
 class Op(Protocol):
@@ -44,40 +46,94 @@ class Edit:
     decay: float = 1.0
 
 
+class Reach(NamedTuple):
+    """How much of a forward pass a token selector takes."""
+
+    some: bool  # at least one token is edited
+    whole: bool  # every token is
+
+
+def reaches(cond: np.ndarray, step: np.ndarray) -> dict[Tokens, Reach]:
+    """Return the reach of every selector on conditions and steps (b, t) that the host knows: no device is asked."""
+    found = {}
+    for tokens in Tokens:
+        mask = _taken(cond, step, tokens)
+        found[tokens] = Reach(bool(mask.any()), bool(mask.all()))
+    return found
+
+
+def _taken(cond: Any, step: Any, tokens: Tokens) -> Any:
+    """Return which tokens are edited, (b, t)."""
+    mask = cond >= 0
+    if tokens is Tokens.PROMPT_LAST:
+        return mask & (step == 0)
+    return mask & (step >= 0) if tokens is Tokens.EVERY_STEP else mask
+
+
 class Chosen(NamedTuple):
     """What an edit needs to know of a forward pass: which tokens, and their conditions."""
 
-    mask: Tensor  # (b, t, 1) True where a token is edited
+    mask: Tensor | None  # (b, t, 1) True where a token is edited; None: every token is
     cond: Tensor  # (b, t), >= 0
-    whole: bool  # every token is edited
+
+
+class Marks:
+    """Which condition every token of a forward pass belongs to, and which tokens each selector takes.
+
+    Passes of which only the steps differ, as one token after another of the same replies, share one (`later`): what is
+    looked up by condition is looked up once.
+    """
+
+    def __init__(self, cond: Tensor, step: Tensor, reach: Mapping[Tokens, Reach] | None = None) -> None:
+        self.cond, self.step, self.passes = cond, step, 0
+        self._reach = reach
+        self._chosen: dict[tuple[Tokens, torch.device], Chosen | None] = {}
+
+    def later(self, step: Tensor) -> Marks:
+        """Return the same marks for a pass at other steps, before the prompt's end and behind it where they were so."""
+        self.step = step
+        return self
+
+    def chosen(self, tokens: Tokens, device: torch.device) -> Chosen | None:
+        """Return the tokens to edit, or None where there are none; worked out once, not per block."""
+        key = tokens, device
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(tokens, device)
+        return self._chosen[key]
+
+    def _choose(self, tokens: Tokens, device: torch.device) -> Chosen | None:
+        mask = None
+        if self._reach is None:  # placed by hand: the device must be asked
+            mask = _taken(self.cond, self.step, tokens)
+            some, whole = bool(mask.any()), bool(mask.all())
+        else:
+            some, whole = self._reach[tokens]
+        if not some:
+            return None
+        if whole:
+            return Chosen(None, self.cond.to(device))
+        mask = _taken(self.cond, self.step, tokens) if mask is None else mask
+        return Chosen(mask[..., None].to(device), self.cond.clamp(min=0).to(device))
 
 
 class Cursor:
     """Which condition every token of the next forward pass belongs to."""
 
     def __init__(self) -> None:
-        self.cond = self.step = torch.empty(0, 0, dtype=torch.long)
-        self._chosen: dict[tuple[Tokens, torch.device], Chosen | None] = {}
+        empty = torch.empty(0, 0, dtype=torch.long)
+        self.place(empty, empty)
+
+    def place(self, cond: Tensor, step: Tensor, marks: Marks | None = None) -> None:
+        """Set, for the next pass, conditions (b, t; -1 = leave alone) and steps after the last prompt token (b, t).
+
+        ``marks`` of just these where the host knows them: the device is not waited for then.
+        """
+        if marks is None or marks.cond is not cond or marks.step is not step:
+            marks = Marks(cond, step)
+        self.marks = marks
+        self.marks.passes += 1
+        self.step = step
         self._gain: dict[tuple[float, torch.device], Tensor] = {}
-
-    def place(self, cond: Tensor, step: Tensor) -> None:
-        """Set, for the next pass, conditions (b, t; -1 = leave alone) and steps after the last prompt token (b, t)."""
-        self.cond, self.step = cond, step
-        self._chosen, self._gain = {}, {}
-
-    def chosen(self, tokens: Tokens, device: torch.device) -> Chosen | None:
-        """Return the tokens to edit, or None where there are none; worked out once per pass, not per block."""
-        if (tokens, device) not in self._chosen:
-            mask = self.cond >= 0
-            if tokens is Tokens.PROMPT_LAST:
-                mask = mask & (self.step == 0)
-            elif tokens is Tokens.EVERY_STEP:
-                mask = mask & (self.step >= 0)
-            found = None
-            if bool(mask.any()):
-                found = Chosen(mask[..., None].to(device), self.cond.clamp(min=0).to(device), bool(mask.all()))
-            self._chosen[tokens, device] = found
-        return self._chosen[tokens, device]
 
     def gain(self, decay: float, device: torch.device) -> Tensor:
         """Return ``decay`` to the power of the steps after the prompt, (b, t, 1)."""
@@ -107,12 +163,24 @@ def edited(lm: LM, edits: Sequence[Edit]) -> Iterator[Cursor]:
 
 
 def _apply(cursor: Cursor, edit: Edit, op: Op) -> Callable[[Tensor], Tensor | None]:
+    held: tuple[Chosen, tuple[Tensor, ...]] | None = None  # parameters per token, of passes that come again
+
     def change(x: Tensor) -> Tensor | None:
-        chosen = cursor.chosen(edit.tokens, x.device)
+        nonlocal held
+        marks = cursor.marks
+        chosen = marks.chosen(edit.tokens, x.device)
         if chosen is None:
             return None
-        new = op(x, chosen.cond, cursor.gain(edit.decay, x.device))
-        return new if chosen.whole else torch.where(chosen.mask, new, x)
+        gain = None if edit.decay == 1 else cursor.gain(edit.decay, x.device)
+        if not isinstance(op, PerToken):
+            new = op(x, chosen.cond, cursor.gain(1.0, x.device) if gain is None else gain)
+        elif held is not None and held[0] is chosen:
+            new = op.apply(x, gain, *held[1])
+        else:
+            rows = op.rows(chosen.cond)
+            held = (chosen, rows) if marks.passes > 1 else None  # once: they would fill memory
+            new = op.apply(x, gain, *rows)
+        return new if chosen.mask is None else torch.where(chosen.mask, new, x)
 
     return change
 

@@ -169,9 +169,14 @@ class LM:
                 if forward is not None:
                     own["forward"] = forward
 
+    @property
+    def head_device(self) -> torch.device:
+        """Where logits are computed."""
+        return self._head.weight.device
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits (..., V) of final hidden states (..., d)."""
-        out = self._head(hidden.to(self._head.weight.device)).float()
+        out = self._head(hidden.to(self.head_device)).float()
         return self._cap * torch.tanh(out / self._cap) if self._cap else out
 
     def _mask(self, query: Tensor, key: Tensor, visible: Tensor) -> Tensor | dict[str, Tensor]:

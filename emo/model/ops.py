@@ -47,8 +47,34 @@ class PerCondition:
         return replace(self, **{k: v.to(device) for k, v in held.items() if isinstance(v, Tensor)})
 
 
+class PerToken(PerCondition):
+    """An op that looks up the parameters of every token, and then edits: passes that come again look up once.
+
+    ``gain`` is None where it is 1.
+    """
+
+    def rows(self, cond: Int[Tensor, "*t"]) -> tuple[Tensor, ...]:
+        """Return the parameters of every token, (*t, ...) each, in the order of `IDLE`."""
+        return tuple(getattr(self, name)[cond] for name in self.IDLE)
+
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """Return ``x`` (*t, w) edited by what `rows` gave; pure and out of place."""
+        raise NotImplementedError
+
+    def __call__(
+        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
+    ) -> Float[Tensor, "*t w"]:
+        """See `emo.model.hooks.Op`."""
+        return self.apply(x, gain, *self.rows(cond))
+
+
+def times(gain: Tensor | None, x: Tensor) -> Tensor:
+    """Return ``gain * x``; a gain of None is 1."""
+    return x if gain is None else gain * x
+
+
 @dataclass(frozen=True, eq=False)
-class Add(PerCondition):
+class Add(PerToken):
     """``x + gain * strength * scale(x) * vector`` (methods 1.4).
 
     Attributes:
@@ -69,20 +95,23 @@ class Add(PerCondition):
         if self.dose not in DOSES:
             raise ValueError(f"dose {self.dose!r}: not one of {', '.join(DOSES)}")
 
-    def __call__(
-        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
-    ) -> Float[Tensor, "*t w"]:
-        """See `emo.model.hooks.Op`."""
+    def rows(self, cond: Int[Tensor, "*t"]) -> tuple[Float[Tensor, "*t 1"], Float[Tensor, "*t w"]]:
+        """Return strength and vector of every token."""
+        return self.strength[cond][..., None], self.vectors[self.which[cond]]
+
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """See `PerToken`."""
+        strength, vector = rows
         live = x.float()
-        size = gain * self.strength[cond][..., None]
+        size = times(gain, strength)
         if self.dose != "raw":
-            norm = torch.linalg.vector_norm(live, dim=-1, keepdim=True)
-            size = size * (norm if self.dose == "rel" else norm * live.shape[-1] ** -0.5)
-        return torch.addcmul(live, size, self.vectors[self.which[cond]]).to(x.dtype)
+            norm = torch.linalg.vector_norm(live, dim=-1, keepdim=True)  # of nobody else: written in place
+            size = (norm if self.dose == "rel" else norm.mul_(live.shape[-1] ** -0.5)).mul_(size)
+        return torch.addcmul(live, size, vector).to(x.dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class PatchActivation(PerCondition):
+class PatchActivation(PerToken):
     """Replace the whole activation by a given one.
 
     Attributes:
@@ -93,15 +122,18 @@ class PatchActivation(PerCondition):
     states: Float[Tensor, "m w"]
     which: Int[Tensor, " c"]
 
-    def __call__(
-        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
-    ) -> Float[Tensor, "*t w"]:
-        """See `emo.model.hooks.Op`; ``gain`` below 1 leaves a share of the activation, 1 gives the state to the bit."""
-        return torch.lerp(x.float(), self.states[self.which[cond]].float(), gain).to(x.dtype)
+    def rows(self, cond: Int[Tensor, "*t"]) -> tuple[Float[Tensor, "*t w"]]:
+        """Return the state of every token."""
+        return (self.states[self.which[cond]].float(),)
+
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """See `PerToken`; a gain below 1 leaves a share of the activation, 1 gives the state to the bit."""
+        [state] = rows
+        return torch.lerp(x.float(), state, 1.0 if gain is None else gain).to(x.dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class Scale(PerCondition):
+class Scale(PerToken):
     """``x * factor`` per unit; factor 1 is the identity, 0 zeroes.
 
     Attributes:
@@ -111,15 +143,14 @@ class Scale(PerCondition):
     factor: Float[Tensor, "c w"]
     IDLE = {"factor": 1.0}
 
-    def __call__(
-        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
-    ) -> Float[Tensor, "*t w"]:
-        """See `emo.model.hooks.Op`; ``gain`` moves the factor towards 1."""
-        return (x.float() * (1 + gain * (self.factor[cond] - 1))).to(x.dtype)
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """See `PerToken`; ``gain`` moves the factor towards 1."""
+        [factor] = rows
+        return (x.float() * (1 + times(gain, factor - 1))).to(x.dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class Zero(PerCondition):
+class Zero(PerToken):
     """Set the units of a condition to zero; a condition without units leaves the activation bit-equal.
 
     Attributes:
@@ -136,16 +167,15 @@ class Zero(PerCondition):
         """Build from one list of columns per condition."""
         return cls(filled(units, torch.long), torch.tensor([[0.0 if len(row) else 1.0] for row in units]))
 
-    def __call__(
-        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
-    ) -> Float[Tensor, "*t w"]:
-        """See `emo.model.hooks.Op`; ``gain`` below 1 leaves a share of the activation."""
-        index, kept = self.index[cond], 1 - gain * (1 - self.factor[cond])
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """See `PerToken`; a gain below 1 leaves a share of the activation."""
+        index, factor = rows
+        kept = 1 - times(gain, 1 - factor)
         return x.scatter(-1, index, x.gather(-1, index) * kept.to(x.dtype))
 
 
 @dataclass(frozen=True, eq=False)
-class AddUnits(PerCondition):
+class AddUnits(PerToken):
     """``x_j + gain * value_j`` for the units j of a condition.
 
     Attributes:
@@ -166,11 +196,10 @@ class AddUnits(PerCondition):
             value[c, : len(own)] = own
         return cls(index, value)
 
-    def __call__(
-        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
-    ) -> Float[Tensor, "*t w"]:
-        """See `emo.model.hooks.Op`."""
-        return x.float().scatter_add(-1, self.index[cond], gain * self.value[cond]).to(x.dtype)
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """See `PerToken`."""
+        index, value = rows
+        return x.float().scatter_add(-1, index, times(gain, value)).to(x.dtype)
 
 
 def filled(rows: Sequence[Tensor], dtype: torch.dtype, idle: float = 0) -> Tensor:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import torch
+import numpy as np
 import transformers
 from torch import Tensor
 
 from emo.model.hooks import Cursor
 from emo.model.lm import LM
+from emo.model.on_device import on_device
 from emo.model.prefix_tree import PADDING, SHARED, Block, TokenTrees
 from emo.model.prefixes import Text, Tree, batches, layout, shared_prefixes
 
@@ -110,16 +111,17 @@ def _forward(
         ]
         block = Block.pad(shifted, lm.device)  # type: ignore[arg-type]
         tree_cache.extend(block)
+        columns = []
         for m, b, end in places:
             first, prefix, base = start + block.ids.shape[1] - len(rows[b]), batch[b].prefix, len(before[b])
             own = len(rest[m].ids) - prefix
-            columns = [
-                *range(start - base, start),
-                *range(first, first + prefix),
-                *range(first + end - own, first + end),
-            ]
+            spans = (start - base, start), (first, first + prefix), (first + end - own, first + end)
+            columns.append(np.concatenate([np.arange(*span) for span in spans]))
+        index = on_device(np.concatenate(columns), lm.device).split(list(map(len, columns)))
+        for (m, b, _), at in zip(places, index, strict=True):
             out[tuple(texts[m].ids)] = [
-                (k[b][:, columns].clone(), v[b][:, columns].clone()) for k, v in tree_cache.keys_values()
+                (k[b].index_select(1, at.to(k.device)), v[b].index_select(1, at.to(v.device)))
+                for k, v in tree_cache.keys_values()
             ]
     return out
 
@@ -138,11 +140,9 @@ def _together(lm: LM, cursor: Cursor, keys: Sequence[tuple[int, ...]], prefixes:
     width = max(map(len, keys), default=0)
     if width == 0:
         return tree_cache
-    tree_cache.position = torch.zeros(len(keys), width, dtype=torch.long, device=lm.device)
-    tree_cache.branch = torch.full_like(tree_cache.position, PADDING)
-    for b, ids in enumerate(keys):
-        tree_cache.position[b, width - len(ids) :] = torch.arange(len(ids), device=lm.device)
-        tree_cache.branch[b, width - len(ids) :] = SHARED
+    column = np.arange(width) - (width - np.array(list(map(len, keys))))[:, None]  # from each prompt's beginning on
+    places = np.stack([column.clip(min=0), np.where(column < 0, PADDING, SHARED)])
+    tree_cache.position, tree_cache.branch = on_device(places, lm.device).unbind()
     cache: transformers.DynamicCache = tree_cache.cache
     some = next(prefix for prefix in prefixes if prefix)
     for layer, (k, v) in enumerate(some):

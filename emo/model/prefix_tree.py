@@ -12,14 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor
 
-from emo.model.hooks import Cursor
+from emo.model.hooks import Cursor, Marks, reaches
 from emo.model.lm import LM
+from emo.model.on_device import on_device
 
 PADDING, SHARED = -1, 0
+
+EMPTY = (0, 0, PADDING, -1, -1)  # what a block is padded with
 
 
 class Block(NamedTuple):
@@ -30,14 +34,42 @@ class Block(NamedTuple):
     branch: Tensor
     cond: Tensor
     step: Tensor
+    marks: Marks | None = None  # of the conditions, where the host knows them
 
     @classmethod
     def pad(cls, rows: Sequence[Sequence[tuple[int, int, int, int, int]]], device: torch.device) -> Block:
         """Build from b lists of (id, position, branch, cond, step), padded on the left."""
         width = max(len(row) for row in rows)
-        empty = (0, 0, PADDING, -1, -1)
-        table = torch.tensor([[empty] * (width - len(row)) + list(row) for row in rows], device=device)
-        return cls(*table.unbind(-1))
+        table = np.empty((len(EMPTY), len(rows), width), dtype=np.int64)
+        table[:] = np.array(EMPTY)[:, None, None]
+        for b, row in enumerate(rows):
+            if row:
+                table[:, b, width - len(row) :] = np.array(row, dtype=np.int64).T
+        return cls.of(table, device)
+
+    @classmethod
+    def of(cls, table: np.ndarray, device: torch.device) -> Block:
+        """Build from the five tables of the host, (5, b, t)."""
+        ids, position, branch, cond, step = on_device(table, device).unbind()
+        return cls(ids, position, branch, cond, step, Marks(cond, step, reaches(table[3], table[4])))
+
+
+class Places(NamedTuple):
+    """Where tokens stand in a block: tree and column, each (n,)."""
+
+    tree: Tensor
+    column: Tensor
+
+    @classmethod
+    def of(cls, columns: Sequence[Sequence[int]], device: torch.device) -> Places:
+        """Build from the columns of every tree, in their order."""
+        tree = [b for b, own in enumerate(columns) for _ in own]
+        both = on_device(np.array([tree, [c for own in columns for c in own]], dtype=np.int64), device)
+        return cls(*both.unbind())
+
+    def take(self, x: Tensor) -> Tensor:
+        """Return what stands at the places, (n, ...) of (b, t, ...)."""
+        return x[self.tree.to(x.device), self.column.to(x.device)]
 
 
 def plain_block(prompts: Sequence[Sequence[int]], device: torch.device, cond: int = -1, branch: int = SHARED) -> Block:
@@ -64,7 +96,7 @@ class TokenTrees:
         self.position = torch.cat([self.position, block.position], 1)
         self.branch = torch.cat([self.branch, block.branch], 1)
         if self.cursor is not None:
-            self.cursor.place(block.cond, block.step)
+            self.cursor.place(block.cond, block.step, block.marks)
         own, key = block.branch[:, :, None], self.branch[:, None, :]
         visible = ((key == SHARED) | (key == own)) & (key != PADDING)
         visible &= self.position[:, None, :] <= block.position[:, :, None]

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emo.model.ops import PerCondition, filled
+from emo.model.ops import PerToken, filled, times
 
 
 @dataclass(frozen=True, eq=False)
-class Replace(PerCondition):
+class Replace(PerToken):
     """``x_j = value_j`` for the units j of a condition (mean masking).
 
     Attributes:
@@ -36,17 +36,15 @@ class Replace(PerCondition):
         on = torch.tensor([[1.0 if len(row) else 0.0] for row in units])
         return cls(filled(units, torch.long), filled(values, torch.float32), on)
 
-    def __call__(
-        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
-    ) -> Float[Tensor, "*t w"]:
-        """See `emo.model.hooks.Op`; ``gain`` below 1 leaves a share of the activation, 1 gives the value to the bit."""
-        index = self.index[cond]
-        new = torch.lerp(x.gather(-1, index).float(), self.value[cond], gain * self.on[cond])
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """See `PerToken`; a gain below 1 leaves a share of the activation, 1 gives the value to the bit."""
+        index, value, on = rows
+        new = torch.lerp(x.gather(-1, index).float(), value, times(gain, on))
         return x.scatter(-1, index, new.to(x.dtype))
 
 
 @dataclass(frozen=True, eq=False)
-class Gain(PerCondition):
+class Gain(PerToken):
     """``x_j * factor_j`` for the units j of a condition; factor 1 leaves the activation bit-equal.
 
     Attributes:
@@ -63,17 +61,15 @@ class Gain(PerCondition):
         """Build from one list of columns, and of the factor of each, per condition."""
         return cls(filled(units, torch.long), filled(factors, torch.float32, 1))
 
-    def __call__(
-        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
-    ) -> Float[Tensor, "*t w"]:
-        """See `emo.model.hooks.Op`; ``gain`` moves the factor towards 1."""
-        index = self.index[cond]
-        new = x.gather(-1, index).float() * (1 + gain * (self.factor[cond] - 1))
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """See `PerToken`; ``gain`` moves the factor towards 1."""
+        index, factor = rows
+        new = x.gather(-1, index).float() * (1 + times(gain, factor - 1))
         return x.scatter(-1, index, new.to(x.dtype))
 
 
 @dataclass(frozen=True, eq=False)
-class Attenuate(PerCondition):
+class Attenuate(PerToken):
     """``x_j * clamp(1 - alpha * clamp(A_j / peak_j, 0, 1), 0, 1)`` for the units j of a condition (methods 3).
 
     Attributes:
@@ -97,12 +93,10 @@ class Attenuate(PerCondition):
         rows = [filled(numbers, torch.float32) for numbers in (peaks, sizes)]
         return cls(filled(units, torch.long), torch.tensor(alpha, dtype=torch.float32)[:, None], *rows)
 
-    def __call__(
-        self, x: Float[Tensor, "*t w"], cond: Int[Tensor, "*t"], gain: Float[Tensor, "*#t 1"]
-    ) -> Float[Tensor, "*t w"]:
-        """See `emo.model.hooks.Op`; ``gain`` moves the factor towards 1."""
-        index, peak, size = self.index[cond], self.peak[cond], self.size[cond]
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """See `PerToken`; ``gain`` moves the factor towards 1."""
+        index, alpha, peak, size = rows
         live = x.gather(-1, index).float()
         share = torch.where(size.isnan(), live.abs(), size) / torch.where(peak > 0, peak, torch.inf)
-        kept = (1 - self.alpha[cond] * share.clamp(0, 1)).clamp(0, 1)
-        return x.scatter(-1, index, (live * (1 + gain * (kept - 1))).to(x.dtype))
+        kept = (1 - alpha * share.clamp(0, 1)).clamp(0, 1)
+        return x.scatter(-1, index, (live * (1 + times(gain, kept - 1))).to(x.dtype))

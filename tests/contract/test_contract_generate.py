@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import twin
+from support.forced import scored
 from support.twin import EDITED_SITES, OPS, TOLERANCE, edits_at, gap, prompt
 from torch import Tensor
 
 from emo.core.types import Site, Tokens
-from emo.model.generate import generate, teacher_forced
+from emo.model.generate import generate
 from emo.model.lm import LM
 from emo.model.passes import ROWS_PER_PROMPT, TOKENS_PER_PROMPT, Row, tree_batches
 from emo.model.prefix_tree import Block
@@ -62,9 +63,9 @@ def expected(lm: LM, row: Row, edits: list[twin.Edit]) -> Tensor:
 
 def log_probs(lm: LM, rows: list[Row], edits: list[twin.Edit], batch_size: int = 2) -> dict[int, Tensor]:
     """Return log-probabilities by row; no row may come twice."""
-    scored = list(teacher_forced(lm, PROMPTS, rows, edits, batch_size))
-    assert len({s.row for s in scored}) == len(scored)
-    return {s.row: s.log_probs for s in scored}
+    found = list(scored(lm, PROMPTS, rows, edits, batch_size))
+    assert len({s.row for s in found}) == len(found)
+    return {s.row: s.log_probs for s in found}
 
 
 def test_edits_change_what_is_written(lm: LM) -> None:
@@ -136,7 +137,7 @@ def test_the_model_is_unedited_between_two_rows(models: dict[str, LM]) -> None:
     lm, rows = models["llama"], [Row(p, 0, (5, 6)) for p in (0, 1)]
     edits = edits_at(lm, "add", Site.RESID_POST, Tokens.EVERY_STEP)
     plain = twin.scores(lm, [9], 1)
-    for _ in teacher_forced(lm, PROMPTS, rows, edits, 1):
+    for _ in scored(lm, PROMPTS, rows, edits, 1):
         assert twin.hooks_left(lm) == 0
         assert torch.allclose(twin.scores(lm, [9], 1), plain, atol=1e-5)  # an edit moves them by more than 0.1
 

@@ -8,12 +8,13 @@ from collections import Counter
 import pytest
 import torch
 from support import twin
+from support.forced import scored
 from support.twin import TOLERANCE, edits_at, gap, prompt, scores
 from torch import Tensor
 
 from emo.core.types import Site, Tokens
 from emo.model import prefix_cache
-from emo.model.generate import generate, teacher_forced
+from emo.model.generate import generate
 from emo.model.hooks import Cursor
 from emo.model.lm import LM
 from emo.model.passes import Row
@@ -34,7 +35,7 @@ def forced(lm: LM, tokens: Tokens, which: list[int]) -> dict[int, Tensor]:
     """Return the log-probabilities of a fixed reply after some of PROMPTS, by row."""
     rows = [row._replace(reply=(9, 8, 7)) for row in ROWS if row.prompt in which]
     edits = edits_at(lm, "add", Site.RESID_MID, tokens)
-    found = {s.row: s.log_probs for s in teacher_forced(lm, PROMPTS, rows, edits, 4)}
+    found = {s.row: s.log_probs for s in scored(lm, PROMPTS, rows, edits, 4)}
     return {ROWS.index(row._replace(reply=())): found[i] for i, row in enumerate(rows)}
 
 
@@ -91,10 +92,10 @@ def test_common_beginnings(lm: LM, tokens: int, monkeypatch: pytest.MonkeyPatch)
     random.Random(0).shuffle(prompts)
     edits = edits_at(lm, "add", Site.RESID_POST, Tokens.EVERY_STEP)
     rows = [Row(p, 0, (6, 7)) for p in range(len(prompts))]
-    for scored in list(teacher_forced(other, prompts, rows, edits, 16)):
-        ids = prompts[scored.row]
+    for one in list(scored(other, prompts, rows, edits, 16)):
+        ids = prompts[one.row]
         logits = scores(lm, [*ids, 6], len(ids), edits)[len(ids) - 1 :]
-        assert gap(scored.log_probs, torch.log_softmax(logits, -1)) <= TOLERANCE, scored.row
+        assert gap(one.log_probs, torch.log_softmax(logits, -1)) <= TOLERANCE, one.row
 
 
 @pytest.mark.parametrize("room", [0, 20_000, 60_000])
@@ -156,7 +157,7 @@ def test_two_levels_of_common_beginnings(lm: LM, edited_: bool, monkeypatch: pyt
 
     monkeypatch.setattr(TokenTrees, "extend", counted)
     lm.prefixes.clear()
-    found = {s.row: s.log_probs for s in teacher_forced(lm, texts, rows, edits, 64)}
+    found = {s.row: s.log_probs for s in scored(lm, texts, rows, edits, 64)}
     once = 40 + sum(20 + n for n in range(3)) + 3 * sum(3 + k for k in range(3)) + 25
     assert forwarded <= once + 2 * len(texts)  # and two tokens of every reply
     for i, ids in enumerate(texts):

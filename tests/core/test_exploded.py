@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.forced import scored
 from support.jobs import config, read_result, read_rows
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from emo.config import values
 from emo.core.types import Site
 from emo.measure.projections import projections
 from emo.model import generate as generating
-from emo.model.generate import generate, teacher_forced
+from emo.model.generate import generate
 from emo.model.hooks import Edit
 from emo.model.lm import LM
 from emo.model.ops import Add
@@ -59,7 +60,7 @@ def test_rows_of_one_tree_do_not_explode_together(models: dict[str, LM], bad: fl
         lost = [i for i, row in enumerate(rows) if row.cond == 1]
 
         def scores(made: list[Edit], lm: LM = lm, rows: list[Row] = rows) -> dict[int, Tensor]:
-            return {s.row: s.log_probs for s in teacher_forced(lm, PROMPTS, rows, made, 8, None)}
+            return {s.row: s.log_probs for s in scored(lm, PROMPTS, rows, made, 8, None)}
 
         one, other = scores(healthy), scores(sick)
         assert all((one[i] - other[i]).abs().max() <= 1e-5 for i in kept)

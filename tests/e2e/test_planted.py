@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from support import planted
+from support.forced import scored
 from support.jobs import config
 from support.planted import BLOCK, LAYERS, NAMES, WIDTH, WORDS, contrast, directions, planted_lm, word_ids
 from torch import Tensor
@@ -20,7 +21,7 @@ from emo.find.directions import ATTN, MLP
 from emo.find.extraction import extract
 from emo.measure.batch import Measure
 from emo.measure.strength_tuning import Choice, choose
-from emo.model.generate import generate, teacher_forced
+from emo.model.generate import generate
 from emo.model.lm import LM
 from emo.model.passes import Row
 from emo.model.prompts import prompt_ids
@@ -102,8 +103,8 @@ def chances(lm: LM, prompts: list[list[int]], bank: Bank, arm: Arm) -> Tensor:
     conds = [made.cond[arm.name, seed, e] for seed, e in arm.conditions(len(NAMES))] if arm.steered else [-1]
     rows = [Row(p, cond, (0,)) for cond in conds for p in range(len(prompts))]
     out = torch.zeros(len(rows), len(NAMES))
-    for scored in teacher_forced(lm, prompts, rows, made.edits, 8, None):
-        out[scored.row] = scored.log_probs[0, word_ids(lm.tokenizer)].exp()
+    for one in scored(lm, prompts, rows, made.edits, 8, None):
+        out[one.row] = one.log_probs[0, word_ids(lm.tokenizer)].exp()
     return out.view(len(conds), len(prompts), len(NAMES))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from support import twin
+from support.forced import scored
 from support.twin import TOLERANCE, gap, prompt
 
 from emo.core.errors import UserError
 from emo.core.types import Site, Tokens
 from emo.measure.projections import projections
-from emo.model.generate import generate, teacher_forced
+from emo.model.generate import generate
 from emo.model.lm import LM
 from emo.model.passes import Row, TreeBatch, in_passes, tree_batches
 from emo.model.prefix_tree import TokenTrees
@@ -61,7 +62,7 @@ def test_numbers_are_those_of_passes_that_fit(models: dict[str, LM], monkeypatch
     def all_three() -> tuple[torch.Tensor, list[list[int]], torch.Tensor]:
         scores = projections(lm, PROMPTS, ROWS, edits, v, 64)[0]
         replies = generate(lm, PROMPTS, ROWS, edits, 5, 64)
-        found = {s.row: s.log_probs for s in teacher_forced(lm, PROMPTS, forced, edits, 64)}
+        found = {s.row: s.log_probs for s in scored(lm, PROMPTS, forced, edits, 64)}
         return scores, replies, torch.stack([found[i] for i in range(len(forced))])
 
     whole = all_three()

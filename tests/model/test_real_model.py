@@ -7,6 +7,7 @@ from time import perf_counter
 
 import pytest
 import torch
+from support.forced import scored
 from support.jobs import SMOL
 from support.twin import gap, scores, unit
 from torch import Tensor
@@ -16,7 +17,7 @@ from emo.config.schema import DatasetConfig, ElicitationConfig
 from emo.core.types import Site, Tokens
 from emo.data.scenarios import load_splits
 from emo.model.embedded import PACKAGE
-from emo.model.generate import generate, teacher_forced
+from emo.model.generate import generate
 from emo.model.hooks import Edit, edited
 from emo.model.lm import LM
 from emo.model.load import describe, load
@@ -85,10 +86,10 @@ def test_batch_size_changes_no_reply(smol: LM, prompts: list[list[int]]) -> None
     assert one == many
     assert len({tuple(reply) for reply in one[:3]}) > 1
     forced = [row._replace(reply=tuple(reply)) for row, reply in zip(rows, one, strict=True)]
-    scored = [{s.row: s.log_probs for s in teacher_forced(smol, prompts, forced, edits(smol), n)} for n in (1, 16)]
-    assert sorted(scored[0]) == sorted(scored[1]) == [i for i, row in enumerate(forced) if row.reply]
-    for i, log_probs in scored[0].items():
-        assert gap(log_probs, scored[1][i]) <= TOLERANCE
+    found = [{s.row: s.log_probs for s in scored(smol, prompts, forced, edits(smol), n)} for n in (1, 16)]
+    assert sorted(found[0]) == sorted(found[1]) == [i for i, row in enumerate(forced) if row.reply]
+    for i, log_probs in found[0].items():
+        assert gap(log_probs, found[1][i]) <= TOLERANCE
         assert log_probs.argmax(-1).tolist() == one[i]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+from support.forced import scored
 from support.shards import devices, spread
 from support.twin import gap, prompt, unit, width
 from support.units import vectors
@@ -22,7 +23,7 @@ from emo.measure.class_prediction import Asked, choice_scores
 from emo.measure.projections import projections
 from emo.model.capture import activations
 from emo.model.fingerprint import fingerprint
-from emo.model.generate import generate, teacher_forced
+from emo.model.generate import generate
 from emo.model.hooks import Edit, edited
 from emo.model.lm import LM
 from emo.model.load import check_held
@@ -93,7 +94,7 @@ def test_replies_over_boundaries(lm: LM) -> None:
     rows = [row._replace(reply=tuple(prompt(4, 5))) for row in ROWS]
 
     def forced(lm: LM) -> Tensor:
-        found = {s.row: s.log_probs for s in teacher_forced(lm, PROMPTS, rows, some, 8)}
+        found = {s.row: s.log_probs for s in scored(lm, PROMPTS, rows, some, 8)}
         return torch.stack([found[i].cpu() for i in range(len(rows))])
 
     v = unit(3, lm.n_layers, lm.d, seed=7)
