@@ -18,11 +18,13 @@ from emo.core.partial import Running
 from emo.core.types import Site
 from emo.model.hooks import reading
 from emo.model.lm import LM
-from emo.model.passes import TOKENS_PER_PROMPT
+from emo.model.on_device import for_sums, on_device
+from emo.model.passes import TOKENS_PER_PROMPT, halving
 from emo.model.prefix_tree import Block, TokenTrees
-from emo.model.prefixes import Text, batches, layout, shared_prefixes
+from emo.model.prefixes import Text, Tree, batches, halves, layout, shared_prefixes
 
 SITES = (Site.GATE, Site.NEURON)
+Sums = dict[tuple[int, int], tuple[Tensor, ...]]  # what a pass adds, by block and class: (F,) each, as `Statistics`
 
 
 class Statistics(NamedTuple):
@@ -127,44 +129,49 @@ def collect(
     running.restore(held)
     left = running.left()
     read = [Text(list(texts[i]), len(texts[i]) - spans[i][0]) for i in left]
+
+    def run(trees: list[Tree]) -> tuple[list[int], list[int], Sums]:
+        rows, places = layout(read, trees)
+        block = Block.pad(rows, lm.device)
+        width = block.ids.shape[1]
+        counted: list[list[int]] = [[] for _ in range(classes)]  # of each class, places in (b * t)
+        for m, row, end in places:
+            end += row * width + width - len(rows[row])  # padded on the left
+            first, last = (end - len(texts[left[m]]) + edge for edge in spans[left[m]])
+            counted[labels[left[m]]] += range(first, last)
+        index = {c: on_device(own, lm.device) for c, own in enumerate(counted) if own}
+        return [left[m] for m, _, _ in places], list(map(len, counted)), _read(lm, block, site, sums, index)
+
     with progress(label, len(read), "texts") as bar:
-        for batch in batches(read, shared_prefixes(read, room // 2), room):
-            rows, places = layout(read, batch)
-            block = Block.pad(rows, lm.device)
-            width = block.ids.shape[1]
-            counted: list[list[int]] = [[] for _ in range(classes)]  # of each class, places in (b * t)
-            for m, row, end in places:
-                end += row * width + width - len(rows[row])  # padded on the left
-                first, last = (end - len(texts[left[m]]) + edge for edge in spans[left[m]])
-                counted[labels[left[m]]] += range(first, last)
-            index = {c: torch.tensor(own, device=lm.device) for c, own in enumerate(counted) if own}
-            with running.adding(left[m] for m, _, _ in places):
-                tokens += torch.tensor([len(own) for own in counted])
-                _read(lm, block, site, sums, index)
-            bar.advance(len(places))
+        todo = batches(read, shared_prefixes(read, room // 2), room)
+        for _, (own, counts, found) in halving(todo, run, halves, "text"):
+            with running.adding(own):  # a pass that ran out of memory half-way has added nothing
+                tokens += torch.tensor(counts)
+                for (layer, c), (*added, peak) in found.items():
+                    for total, x in zip(sums[layer][:-1, c], added, strict=True):
+                        total += x
+                    sums[layer][-1, c] = torch.maximum(sums[layer][-1, c], peak)
+            found.clear()
+            bar.advance(len(own))
     return Statistics(tokens, *torch.stack([own.cpu() for own in sums], 2).unbind())
 
 
 def _zeros(lm: LM, layer: int, classes: int) -> Tensor:
     """Return room for the sums of one block, where its activations are: (5, C, F) in the order of `Statistics`."""
-    device = lm.device_of(layer)
-    there = "cpu" if device.type == "mps" else device  # which has no float64
+    there = for_sums(lm.device_of(layer))
     return torch.zeros(len(Statistics._fields) - 1, classes, lm.f, dtype=torch.float64, device=there)
 
 
-def _read(lm: LM, block: Block, site: Site, sums: list[Tensor], index: dict[int, Tensor]) -> None:
-    """Run one pass and add the tokens ``index[c]``, places in (b * t), to the sums of class c."""
+def _read(lm: LM, block: Block, site: Site, sums: list[Tensor], index: dict[int, Tensor]) -> Sums:
+    """Run one pass and return what the tokens ``index[c]``, places in (b * t), add to ``sums`` of class c."""
+    found: Sums = {}
 
     def add(_: Site, layer: int, x: Tensor) -> None:
-        active, total, absolute, square, peak = sums[layer].unbind()
         for c, own in index.items():
-            a = x.flatten(0, 1)[own.to(x.device)].to(total.device).double()
+            a = x.flatten(0, 1)[own.to(x.device)].to(sums[layer].device).double()
             size = a.abs()
-            active[c] += (a > 0).sum(0)
-            total[c] += a.sum(0)
-            absolute[c] += size.sum(0)
-            square[c] += a.square().sum(0)
-            peak[c] = torch.maximum(peak[c], size.amax(0))
+            found[layer, c] = ((a > 0).sum(0), a.sum(0), size.sum(0), a.square().sum(0), size.amax(0))
 
     with reading(lm, [(site, layer) for layer in range(lm.n_layers)], add):
         TokenTrees(lm).extend(block)
+    return found

@@ -24,7 +24,7 @@ from the reply: a unit is scored where its reply begins.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -40,6 +40,7 @@ from emo.find.contributions import head_contributions, neuron_contributions
 from emo.find.directions import ATTN, MLP
 from emo.model.capture import activations
 from emo.model.lm import LM
+from emo.model.on_device import for_sums, on_device
 from emo.model.prefixes import Text
 from emo.model.prompts import prompt_ids
 
@@ -95,12 +96,16 @@ def attribute(
     at_mlp = config.attribution.score_at == "mlp_input"
 
     halves, count, layers = 2, len(names), lm.n_layers
-    neurons = torch.zeros(halves, count, layers, lm.f, dtype=torch.float64)
-    heads = torch.zeros(halves, count, layers, lm.h, dtype=torch.float64)
-    delta_mlp = torch.zeros(count, layers, lm.f, dtype=torch.float64)
-    delta_attn = torch.zeros(count, layers, lm.h * lm.p, dtype=torch.float64)
-    neurons_size = torch.zeros(count, layers, lm.f, dtype=torch.float64)
-    heads_size = torch.zeros(count, layers, lm.h, dtype=torch.float64)
+    room: dict[str, Any] = {
+        "dtype": torch.float64,
+        "device": for_sums(lm.device),
+    }  # where activations are: only the sums leave it
+    neurons = torch.zeros(halves, count, layers, lm.f, **room)
+    heads = torch.zeros(halves, count, layers, lm.h, **room)
+    delta_mlp = torch.zeros(count, layers, lm.f, **room)
+    delta_attn = torch.zeros(count, layers, lm.h * lm.p, **room)
+    neurons_size = torch.zeros(count, layers, lm.f, **room)
+    heads_size = torch.zeros(count, layers, lm.h, **room)
     sites = [Site.HEAD, Site.NEURON, *([Site.RESID_MID] if at_mlp else [])]
     sums = {
         "neurons": neurons, "heads": heads, "delta_mlp": delta_mlp, "delta_attn": delta_attn,
@@ -108,21 +113,23 @@ def attribute(
     }  # fmt: skip
     running = Running("attribution", "attribution", "prompts", len(texts), lambda: sums)
     running.restore(sums)
-    for batch in activations(lm, texts, config.batch_size, "attribution", sites, only=running.left()):
-        own, contrast = weights.own[:, :, batch.texts], weights.contrast[:, batch.texts]
-        vectors = v[emotion[batch.texts]]  # (n, l, 2, d)
+    home, directions = neurons.device, v.to(lm.device)
+    for batch in activations(lm, texts, config.batch_size, "attribution", sites, only=running.left(), there=True):
+        own, contrast = weights.own[:, :, batch.texts].to(home), weights.contrast[:, batch.texts].to(home)
+        vectors = directions[on_device(emotion[batch.texts].numpy(), lm.device)]  # (n, l, 2, d)
         with running.adding(batch.texts):
             for layer in range(layers):
                 z, x = batch.at[Site.HEAD][:, layer], batch.at[Site.NEURON][:, layer]
                 mid = batch.at[Site.RESID_MID][:, layer] if at_mlp else None
                 by_neuron = neuron_contributions(lm, layer, x, vectors[:, layer, MLP])
                 by_head = head_contributions(lm, layer, z, vectors[:, layer, ATTN], mid)
-                neurons[:, :, layer] += own @ by_neuron.cpu().double()
-                heads[:, :, layer] += own @ by_head.cpu().double()
-                delta_mlp[:, layer] += contrast @ x.double()
-                delta_attn[:, layer] += contrast @ z.double()
-                neurons_size[:, layer] += own.sum(0) @ x.abs().double()
-                heads_size[:, layer] += own.sum(0) @ z.unflatten(-1, (lm.h, lm.p)).norm(dim=-1).double()
+                neurons[:, :, layer] += own @ by_neuron.to(home).double()
+                heads[:, :, layer] += own @ by_head.to(home).double()
+                delta_mlp[:, layer] += contrast @ x.to(home).double()
+                delta_attn[:, layer] += contrast @ z.to(home).double()
+                neurons_size[:, layer] += own.sum(0) @ x.to(home).abs().double()
+                heads_size[:, layer] += own.sum(0) @ z.to(home).unflatten(-1, (lm.h, lm.p)).norm(dim=-1).double()
+    neurons, heads, delta_mlp, delta_attn, neurons_size, heads_size = (x.cpu() for x in sums.values())
     if baseline == "emotions_mean":
         delta_mlp, delta_attn = (delta - delta.mean(0) for delta in (delta_mlp, delta_attn))
     found = weights.own.sum(-1)[..., None, None]  # (2, e, 1, 1)

@@ -16,6 +16,7 @@ from emo.core.types import Site
 from emo.find.contributions import neuron_contributions
 from emo.model.capture import activations
 from emo.model.lm import LM
+from emo.model.on_device import for_sums, on_device
 from emo.model.prefixes import Text
 
 
@@ -35,26 +36,29 @@ def direct_effects(
         batch_size: prompts in one forward pass.
     """
     read = [Text(list(ids)) for ids in texts]
-    states = torch.zeros(classes, lm.n_layers, lm.d, dtype=torch.float64)
+    home = for_sums(lm.device)
+    states = torch.zeros(classes, lm.n_layers, lm.d, dtype=torch.float64, device=home)
     counts = torch.bincount(torch.tensor(labels), minlength=classes).clamp(min=1)
     own = torch.tensor(labels)
     label, n = "directions of classes", len(read)
     running = Running(label, label, "prompts", n, lambda: {"states": states})
     running.restore({"states": states})
-    for batch in activations(lm, read, batch_size, label, [Site.RESID_POST], only=running.left()):
+    for batch in activations(lm, read, batch_size, label, [Site.RESID_POST], only=running.left(), there=True):
         with running.adding(batch.texts):
-            states.index_add_(0, own[batch.texts], batch.at[Site.RESID_POST].double())
-    mean = states / counts[:, None, None]
+            of = on_device(own[batch.texts].numpy(), home)
+            states.index_add_(0, of, batch.at[Site.RESID_POST].to(home).double())
+    mean = states.cpu() / counts[:, None, None]
     v = mean - mean.mean(0)
     v = (v / v.norm(dim=-1, keepdim=True).clamp(min=1e-30)).float()
-    scores = torch.zeros(classes, lm.n_layers, lm.f, dtype=torch.float64)
+    v = v.to(lm.device)
+    scores = torch.zeros(classes, lm.n_layers, lm.f, dtype=torch.float64, device=home)
     label = "direct effects"
     running = Running(label, label, "prompts", n, lambda: {"scores": scores})
     running.restore({"scores": scores})
-    for batch in activations(lm, read, batch_size, label, [Site.NEURON], only=running.left()):
-        of = own[batch.texts]
+    for batch in activations(lm, read, batch_size, label, [Site.NEURON], only=running.left(), there=True):
+        of = on_device(own[batch.texts].numpy(), lm.device)
         with running.adding(batch.texts):
             for layer in range(lm.n_layers):
                 found = neuron_contributions(lm, layer, batch.at[Site.NEURON][:, layer], v[of, layer])
-                scores[:, layer].index_add_(0, of, found.cpu().double())
-    return scores / counts[:, None, None]
+                scores[:, layer].index_add_(0, of.to(home), found.to(home).double())
+    return scores.cpu() / counts[:, None, None]

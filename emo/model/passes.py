@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -24,6 +24,7 @@ NO_EDIT = -1
 CPU_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")  # a plain RuntimeError there
 
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -37,7 +38,7 @@ class Row(NamedTuple):
     prompt: int
     cond: int = NO_EDIT
     reply: tuple[int, ...] = ()  # teacher forcing: the tokens to score
-    decoding: str = "plain"  # plain | a key of `emo.model.generate.DECODINGS`
+    decoding: str = "plain"  # a key of `emo.model.penalties.DECODINGS`
 
 
 def once(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
@@ -100,7 +101,7 @@ def settled(tree_batch: TreeBatch, finite: bool) -> None:
         raise ExplodedError
 
 
-def in_passes(todo: Sequence[TreeBatch], run: Callable[[TreeBatch], T]) -> Iterator[tuple[TreeBatch, T]]:
+def in_passes(todo: Iterable[TreeBatch], run: Callable[[TreeBatch], T]) -> Iterator[tuple[TreeBatch, T]]:
     """Yield every batch of trees with what ``run`` gives for it; one that does not fit into memory is halved.
 
     One in which numbers explode (`settled`) is run again with a tree for every row. ``run`` may be called again for
@@ -109,26 +110,52 @@ def in_passes(todo: Sequence[TreeBatch], run: Callable[[TreeBatch], T]) -> Itera
     Raises:
         UserError: a single row does not fit.
     """
+    return halving(todo, run, _halves, "row", _apart)
+
+
+def halving(
+    todo: Iterable[P],
+    run: Callable[[P], T],
+    halves: Callable[[P], list[P]],
+    one: str,
+    apart: Callable[[P], list[P]] | None = None,
+) -> Iterator[tuple[P, T]]:
+    """Yield every pass with what ``run`` gives for it; one that does not fit into memory is halved, and run again.
+
+    Args:
+        todo: passes.
+        run: what a pass gives; whatever it adds up elsewhere must be added by the caller, once it is whole.
+        halves: of a pass; fewer than two where it cannot be halved.
+        one: what a pass holds at least, for the error.
+        apart: passes to run in place of one that raises `ExplodedError`.
+
+    Raises:
+        UserError: a pass that cannot be halved does not fit.
+    """
     queue, warned = deque(todo), False
     while queue:
-        tree_batch = queue.popleft()
+        part = queue.popleft()
         try:
-            done = run(tree_batch)
+            done = [run(part)]
         except ExplodedError:
-            queue.extendleft(reversed(_apart(tree_batch)))
+            if apart is None:
+                raise
+            queue.extendleft(reversed(apart(part)))
             continue
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-            parts = _halves(tree_batch)
+            parts = halves(part)
         else:
-            yield tree_batch, done
+            yield part, done.pop()  # held by the caller alone: not while the next one runs
             continue
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(parts) < 2:
-            raise UserError("out of memory with a single row; type a smaller model, dtype=bfloat16 or another device")
+            raise UserError(
+                f"out of memory with a single {one}; type a smaller model, dtype=bfloat16 or another device"
+            )
         if not warned:
             warn("out of memory: passes are halved from here on; a smaller batch_size avoids the detour")
             warned = True

@@ -73,6 +73,15 @@ def batches(texts: Sequence[Text], trees: Sequence[Tree], room: int) -> Iterator
         yield batch
 
 
+def halves(trees: Sequence[Tree]) -> list[list[Tree]]:
+    """Return the two halves of a forward pass; one of a single text cannot be halved, and is returned alone."""
+    if len(trees) > 1:
+        return [list(trees[: len(trees) // 2]), list(trees[len(trees) // 2 :])]
+    prefix, members = trees[0]
+    k = len(members) // 2
+    return [[Tree(prefix, part)] for part in (members[:k], members[k:]) if part]
+
+
 class Layout(NamedTuple):
     """Trees as rows of tokens, and for every text: its index, its row, and the column behind its last token."""
 
