@@ -1,7 +1,7 @@
 # `make` lists the verbs. Every verb sets up what it needs; the second call finds it done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup models run test test-quick test-slow slurm-test lint bench bench-peers mutants clean
+.PHONY: help setup models run test test-quick test-slow slurm-test lint bench bench-peers bench-gpu mutants clean
 
 ARGS ?=
 # The first Python on the PATH that is new enough.
@@ -68,6 +68,9 @@ $(PEERS)/.installed: requirements-bench.txt requirements-bench-alone.txt constra
 	$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -r requirements-bench.txt
 	$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r requirements-bench-alone.txt
 	@touch $@
+
+bench-gpu: setup ## the paper's protocol and tokens per second on a GPU, beside transformers
+	@$(PY) -m bench.gpu $(ARGS)
 
 mutants: setup ## do the tests notice planted errors?
 	@$(PY) tests/mutants/run.py $(ARGS)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench import naive, overhead
+from bench import gpu, naive, overhead
 from bench.cases import CASES
 from bench.compare import TOLERANCE
+from bench.gpu_model import FULL, TINY, build
 from bench.inputs import SIZES, emotion_prompts, typical
 from bench.meters import Product, counted, hook_seconds, peak_mib, reset_peak
 from bench.roofline import Roofline
@@ -170,3 +171,38 @@ def test_the_typical_prompt_is_of_mean_length(llama: LM) -> None:
     lengths = [len(p.ids) for p in prompts]
     assert abs(lengths[typical(prompts)] - sum(lengths) / len(lengths)) < max(lengths) - min(lengths)
     assert [p.emotion for p in prompts] == sorted([*range(6)] * 3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what is said where there is no GPU")
+def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every part, on a tiny shape, and it says so; what both sides write is equal before there is a ratio."""
+    before = published()
+    assert gpu.main(["--out", str(tmp_path)]) == 0
+    assert published() == before and not (ROOT / "bench" / "gpu.json").exists()
+    said = capsys.readouterr().out
+    assert "no GPU here: tiny shape, figures say nothing about a GPU" in said
+    found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert found["note"] == gpu.NO_GPU and found["peak"]["flops"] > 0
+    assert [part["items"] for part in found["parts"]] == [12, 12, 2, 12, 12, 12]
+    assert all(part["seconds"] > 0 and part["tflops"] > 0 for part in found["parts"])
+    assert [row["edits"] for row in found["generation"]] == ["unedited", *(f"K={k}" for k in TINY.edits)]
+    for row in found["generation"][:2]:
+        assert row["same_first"] == row["same"] == 1
+        assert row["ratio"] == pytest.approx(row["tokens_s"] / row["peer_tokens_s"])
+    assert found["generation"][2]["peer_tokens_s"] is None
+
+
+def test_no_ratio_where_replies_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that writes something else, in float32, is no peer."""
+    lm, samples = build(TINY, torch.device("cpu"))
+    peer = gpu.peer
+    monkeypatch.setattr(gpu, "peer", lambda *given: [[*reply[:-1], reply[-1] + 1] for reply in peer(*given)])
+    [row] = gpu.generation(lm, samples, TINY._replace(edits=()), gpu.Peak(1.0, 1.0))
+    assert row.ratio is None and row.same < 1 == row.same_first
+
+
+def test_the_full_shape_is_that_of_the_model() -> None:
+    """Llama-3.2-3B: 3.2 billion weights, the embedding counted once."""
+    attention = FULL.d * FULL.head_dim * (2 * FULL.heads + 2 * FULL.kv_heads)
+    block = attention + 3 * FULL.d * FULL.ffn + 2 * FULL.d
+    assert FULL.blocks * block + FULL.vocabulary * FULL.d + FULL.d == 3_212_749_824
