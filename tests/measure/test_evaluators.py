@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import OrderedDict
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from emo.config.schema import EvaluatorConfig
 from emo.core.types import Site, Tokens
 from emo.data.scenarios import Sample
 from emo.data.texts import held_out_replies, read_jsonl
+from emo.measure import encoder as encoding
 from emo.measure.damage import kl_per_token, reply_nll
 from emo.measure.encoder import PACKAGE, embed, vocabulary
 from emo.measure.fluency import fluency
@@ -86,7 +88,7 @@ def test_the_shipped_replies_are_language() -> None:
 
 
 @encoder
-def test_embeddings_are_unit_vectors_by_meaning() -> None:
+def test_embeddings_are_unit_vectors_by_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unit length, independent of neighbours and padding, and nearer where the meaning is nearer."""
     texts = [SENTENCE, "My bus came too late and I did not reach the meeting in time.", "Whales sing.", ""]
     found = embed(texts)
@@ -94,9 +96,26 @@ def test_embeddings_are_unit_vectors_by_meaning() -> None:
     assert (found.norm(dim=-1) - 1).abs().max() <= 1e-5
     cosine = found @ found.T
     assert cosine[0, 1] > 0.6 > 0.3 > cosine[0, 2]
+    monkeypatch.setattr(encoding, "_known", OrderedDict())  # or they would be those from above
     assert twin.gap(found, torch.cat([embed([text]) for text in texts])) <= 1e-4
     assert embed([]).shape == (0, 384)
     assert {"angry", "meeting"} <= vocabulary() and "##ing" not in vocabulary()
+
+
+@encoder
+def test_equal_texts_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a call, and by whoever asks later; what is kept is bounded."""
+    read, seen = encoding._read, []
+    monkeypatch.setattr(encoding, "_known", OrderedDict())
+    monkeypatch.setattr(encoding, "_read", lambda texts: seen.append(list(texts)) or read(texts))
+    one, two, three = "A plate fell.", "Whales sing.", "My bus came too late."
+    first = embed([one, two, one])
+    again = embed([two, three, one])
+    assert seen == [[one, two], [three]]
+    assert torch.equal(first[0], first[2]) and torch.equal(first[[1, 0]], again[[0, 2]])
+    monkeypatch.setattr(encoding, "KEPT", 2)
+    assert torch.equal(embed(["Rain.", one, "Snow."])[1], first[0])
+    assert list(encoding._known) == ["Rain.", "Snow."]
 
 
 def log_probs(lm: LM, p: int, reply: list[int], edits: list[Edit], cond: int) -> Tensor:

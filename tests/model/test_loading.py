@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import IncompleteSnapshotError
 from support.hub_cache import BLOCKS, COMMIT, HubCache, change_json, change_weights, own_code, read, refusal
@@ -21,6 +22,7 @@ from emo.config.schema import ModelConfig
 from emo.core import console
 from emo.core.errors import UserError
 from emo.model import embedded
+from emo.model import load as loading
 from emo.model.load import describe
 
 EMBEDDED = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -57,6 +59,31 @@ def test_a_local_folder(hub: HubCache, tmp_path: Path, monkeypatch: pytest.Monke
     for name in (str(tmp_path / "owner"), "./owner/shadowed", "~/nowhere", "owner/shadowed"):
         with pytest.raises(UserError, match=r"a local path; local folders are not loaded yet.* OWNER/NAME"):
             describe(ModelConfig(name="hub", id=name), "cpu", "float32")
+
+
+def test_weights_go_straight_to_their_device(hub: HubCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is dispatched or hooked on one device, every weight is there and the same; a map that is typed goes first."""
+    hub.model("straight")
+    spec = describe(ModelConfig(name="hub", id="owner/straight"), "cpu", "float32")
+    read_weights, given = loading.read_weights, []
+
+    def noted(*words: object, **options: object) -> object:
+        given.append(options.get("device_map"))
+        return read_weights(*words, **{**options, **({"device_map": {"": "cpu"}} if given[-1] else {})})
+
+    monkeypatch.setattr(loading, "read_weights", noted)
+    plain, *others = [
+        loading._from_pretrained(spec._replace(device=device, device_map=device_map))[0]
+        for device, device_map in (("cpu", None), ("cuda", None), ("cuda:1", None), ("cuda", "auto"))
+    ]
+    assert given == [None, {"": "cuda"}, {"": "cuda:1"}, "auto"]
+    for model in others:
+        assert not any(hasattr(part, "_hf_hook") for part in model.modules())
+        loading.check_held(spec, model)
+        assert model.state_dict().keys() == plain.state_dict().keys()
+        assert all(torch.equal(x, plain.state_dict()[key]) for key, x in model.state_dict().items())
+    monkeypatch.setattr(loading, "find_spec", lambda _: None)
+    assert loading._straight_to("cuda") is None
 
 
 def test_quantised_is_refused_before_weights_are_read(hub: HubCache) -> None:
