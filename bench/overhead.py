@@ -22,8 +22,8 @@ from bench.cases import BATCH, steered
 from bench.inputs import EMOTIONS, Size
 from bench.meters import hook_seconds, seconds
 from emo.model.generate import generate
-from emo.model.hooks import Op
 from emo.model.lm import LM
+from emo.model.ops import PerToken
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMES = 10  # more samples
@@ -39,17 +39,24 @@ class Overhead(NamedTuple):
     whole_s: float | None = None
 
 
-@dataclass(frozen=True)
-class Timed:
-    """An op that notes how long each call takes."""
+@dataclass(frozen=True, eq=False)
+class Timed(PerToken):
+    """An op that notes how long it takes: to look its parameters up, and to edit."""
 
-    op: Op
+    op: PerToken
     spent: list[float]
 
-    def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
-        """See `emo.model.hooks.Op`."""
+    def rows(self, cond: Tensor) -> tuple[Tensor, ...]:
+        """See `PerToken`."""
         start = time.perf_counter()
-        out = self.op(x, cond, gain)
+        out = self.op.rows(cond)
+        self.spent.append(time.perf_counter() - start)
+        return out
+
+    def apply(self, x: Tensor, gain: Tensor | None, *rows: Tensor) -> Tensor:
+        """See `PerToken`."""
+        start = time.perf_counter()
+        out = self.op.apply(x, gain, *rows)
         self.spent.append(time.perf_counter() - start)
         return out
 
@@ -62,7 +69,7 @@ def hooks(lm: LM, size: Size, rounds: int) -> Overhead:
     """Return the share of a steered generation that is spent in hooks, the edit itself included."""
     prompts, rows, edits, _, layers = steered(lm, size)
     inside: list[float] = []
-    timed = [replace(edit, op=Timed(edit.op, inside)) for edit in edits]
+    timed = [replace(edit, op=Timed(edit.op, inside)) for edit in edits if isinstance(edit.op, PerToken)]
 
     def run() -> None:
         lm.prefixes.clear()

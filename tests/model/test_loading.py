@@ -62,7 +62,7 @@ def test_a_local_folder(hub: HubCache, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_weights_go_straight_to_their_device(hub: HubCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is dispatched or hooked on one device, every weight is there and the same; a map that is typed goes first."""
+    """Nothing is dispatched or hooked on one device, every weight is the same; a map that is typed goes first."""
     hub.model("straight")
     spec = describe(ModelConfig(name="hub", id="owner/straight"), "cpu", "float32")
     read_weights, given = loading.read_weights, []
