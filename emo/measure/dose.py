@@ -17,7 +17,7 @@ from torch import Tensor
 from emo.core.console import progress
 from emo.core.types import Site
 from emo.find.contributions import added
-from emo.model.hooks import Edit, edited, reading
+from emo.model.hooks import Edit, edited, placed, reading
 from emo.model.lm import LM
 from emo.model.passes import Row, TreeBatch, ignore, in_passes, settled
 from emo.model.prompt_cache import PromptCache
@@ -48,7 +48,7 @@ def doses(
     """
     places = sorted({(edit.site, edit.layer) for edit in edits})
     total, count = torch.zeros(len(rows)), torch.zeros(len(rows))
-    prompt_cache = PromptCache(lm, prompts, edits)
+    prompt_cache, edits = PromptCache(lm, prompts, edits), placed(lm, edits)
 
     def run(tree_batch: TreeBatch) -> list[int]:
         block, where, order = prompt_cache.opened(tree_batch, rows)

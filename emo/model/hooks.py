@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -143,6 +143,11 @@ class Cursor:
         return self._gain[decay, device]
 
 
+def placed(lm: LM, edits: Sequence[Edit]) -> list[Edit]:
+    """Return edits whose ops are where they act: to be called once by whoever edits pass after pass."""
+    return [replace(edit, op=edit.op.to(lm.device_of(edit.layer))) for edit in edits]
+
+
 @contextmanager
 def edited(lm: LM, edits: Sequence[Edit]) -> Iterator[Cursor]:
     """Apply ``edits`` to every forward pass inside the context, for the tokens that the cursor places.
@@ -172,7 +177,7 @@ def _apply(cursor: Cursor, edit: Edit, op: Op) -> Callable[[Tensor], Tensor | No
         if chosen is None:
             return None
         gain = None if edit.decay == 1 else cursor.gain(edit.decay, x.device)
-        if not isinstance(op, PerToken):
+        if not isinstance(op, PerToken) or type(op).__call__ is not PerToken.__call__:  # one of a user's own
             new = op(x, chosen.cond, cursor.gain(1.0, x.device) if gain is None else gain)
         elif held is not None and held[0] is chosen:
             new = op.apply(x, gain, *held[1])

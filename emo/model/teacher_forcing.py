@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from emo.core.console import progress
-from emo.model.hooks import Edit, edited
+from emo.model.hooks import Edit, edited, placed
 from emo.model.lm import LM
 from emo.model.on_device import on_device
 from emo.model.passes import Row, TreeBatch, in_passes, settled
@@ -49,7 +49,7 @@ def teacher_forced(
     """
     kept = [i for i, row in enumerate(rows) if row.reply]
     subset = [rows[i] for i in kept]
-    prompt_cache = PromptCache(lm, prompts, edits)
+    prompt_cache, edits = PromptCache(lm, prompts, edits), placed(lm, edits)
     longest = max((len(r.reply) for r in subset), default=1)
     bars = nullcontext() if label is None else progress(label, len(subset), "replies")
     with bars as bar:

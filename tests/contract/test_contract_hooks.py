@@ -194,3 +194,18 @@ def test_sites_may_be_listed_in_any_order(lm: LM, late: Site) -> None:
     there, back = (observe(lm, mid, order)[mid[0]] for order in (edits, edits[::-1]))
     assert back[..., : lm.d // 2].abs().max() <= 1e-5
     assert gap(there, back) <= TOLERANCE
+
+
+def test_a_call_of_a_users_own_goes_first(models: dict[str, LM]) -> None:
+    """A subclass of an op of ours that overrides what it does, and knows nothing of parameters that are kept."""
+
+    class Negative(Add):
+        def __call__(self, x: Tensor, cond: Tensor, gain: Tensor) -> Tensor:
+            assert cond.shape == gain.shape[:-1] == x.shape[:-1]
+            return -gain * x
+
+    lm, where = models["llama"], [(Site.RESID_POST, 1)]
+    op = Negative(unit(1, lm.d), torch.zeros(1, dtype=torch.long), torch.ones(1))
+    [plain] = observe(lm, where).values()
+    [changed] = observe(lm, where, [Edit(Site.RESID_POST, 1, op, Tokens.ALL)]).values()
+    assert torch.equal(changed, -plain)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emo.model import generate as generating
 from emo.model.generate import generate
 from emo.model.lm import LM
 from emo.model.passes import Row
@@ -51,9 +52,11 @@ def test_what_is_left_is_one_turn(pieces: list[str]) -> None:
     assert not kept or pieces[kept[-1]].strip()
 
 
+@pytest.mark.parametrize("every", [1, 4, 100])
 @pytest.mark.parametrize(("family", "kept"), [("gpt2", "Fine."), ("llama", "Fine.\n\nFriend: No")])
-def test_generation(family: str, kept: str, models: dict[str, LM], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a chat template a blank line is part of the reply."""
+def test_generation(family: str, kept: str, every: int, models: dict[str, LM], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a chat template a blank line is part of the reply; a reply that is looked at seldom ends where it should."""
+    monkeypatch.setattr(generating, "CHECKED_EVERY", {"cpu": every})
     lm = models[family]
     script = lm.tokenizer("Fine.\n\nFriend: No", add_special_tokens=False)["input_ids"]
     step = {"n": 0}
