@@ -76,7 +76,8 @@ def head_contributions(
     if norm is not None:
         change = _drop(norm, change.sum(1) + bias, change)
     if mid is not None:
-        change = _drop(lm.module(Site.RESID_MID, layer)[0], mid.to(weight.device), change)
+        before = lm.mlp_input_norm(layer)  # where there is none, the MLP's input is the stream itself
+        change = change if before is None else _drop(before, mid.to(weight.device), change)
     return torch.einsum("nhd,nd->nh", change, v)
 
 

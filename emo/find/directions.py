@@ -8,7 +8,8 @@ emotion over the groups (centroids); subtract the mean of the centroids; normali
                             centroids stays, because subtracting it would give emotions_mean again
 
 v_attn comes from resid_mid, v_mlp from resid_post, at the prompt's last token or as the mean over the reply; v_mlp of
-the last block, with ``directions.last: normed`` (the released code), behind the final norm. Sums stream in float64:
+the last block, with ``directions.last: normed`` (the released code), behind the final norm. Where attention and MLP of
+a block both read its input there is no resid_mid: both come from resid_post, and are the same. Sums stream in float64:
 memory does not grow with the number of groups.
 
 The shuffled control is the same with labels permuted within every group. Permutations are balanced: over the groups,
@@ -31,11 +32,8 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from emo.core.types import Site
-
 State = Float[Tensor, "l s d"]  # last-token states of one prompt; s: sublayer
 ATTN, MLP = 0, 1  # index of the sublayer: resid_mid, resid_post
-SUBLAYERS = {Site.RESID_MID: ATTN, Site.RESID_POST: MLP}
 EMOTIONS = 6  # the paper's: with fewer, a control of permuted labels gets more draws
 NOTHING = 1e-6  # share of its length below which what is left of a shuffled direction is rounding
 

@@ -44,8 +44,7 @@ from emo.model.prefix_tree import SHARED, Block, Places, TokenTrees
 from emo.model.prompt_cache import PromptCache, last_tokens
 
 ADDED = (Site.ATTN_ADD, Site.MLP_ADD)  # in the order of ATTN, MLP
-STATES = (Site.RESID_MID, Site.RESID_POST)
-SIGMAS = {"update": ADDED, "residual": STATES}
+SIGMAS = ("update", "residual")
 FINALS = ("resid", "normed")
 
 
@@ -54,7 +53,7 @@ class Importance(NamedTuple):
 
     values: Tensor  # (a, e, l, 2) float32 importance
     sigma: Tensor  # (l, 2), of the residual (e, l, 2): root mean square that alpha is a share of
-    norm: Tensor  # (l, 2) mean Euclidean norm of resid_mid, resid_post at the last token
+    norm: Tensor  # (l, 2) mean Euclidean norm of the states behind (`LM.behind`) at the last token
 
 
 class Pushes(NamedTuple):
@@ -120,14 +119,16 @@ def _importance(
     label: str,
     asked: Sequence[Sequence[Sequence[int]]] | None,
 ) -> Importance:
-    sites = tuple(dict.fromkeys((*SIGMAS[sigma_of], *STATES)))
+    states = lm.behind
+    own_sites = ADDED if sigma_of == "update" else states
+    sites = tuple(dict.fromkeys((*own_sites, *states)))
     norms = dict(zip(sites, _norms(lm, prompts, sites, batch_size, f"{label}: sigma"), strict=True))
-    norm = torch.stack([norms[site] for site in STATES], -1).float()
+    norm = torch.stack([norms[site] for site in states], -1).float()
     if sigma_of == "residual" and asked is not None:
-        own = [_norms(lm, ids, STATES, batch_size, f"{label}: sigma", k) for k, ids in enumerate(asked)]
+        own = [_norms(lm, ids, states, batch_size, f"{label}: sigma", k) for k, ids in enumerate(asked)]
         sigma = torch.stack(own).permute(0, 2, 1).float() * lm.d**-0.5
     else:
-        sigma = torch.stack([norms[site] for site in SIGMAS[sigma_of]], -1).float() * lm.d**-0.5
+        sigma = torch.stack([norms[site] for site in own_sites], -1).float() * lm.d**-0.5
     sizes = sigma.expand(len(v), lm.n_layers, 2)
 
     shape = (2, len(alphas), len(v))

@@ -22,9 +22,6 @@ from emo.model.lm import LM
 from emo.model.passes import Row, TreeBatch, ignore, in_passes, settled
 from emo.model.prompt_cache import PromptCache
 
-# Where the state stands that a sublayer's output, or the stream itself, is compared with.
-BEHIND = {Site.HEAD: Site.RESID_MID, Site.NEURON: Site.RESID_POST, Site.RESID_POST: Site.RESID_POST}
-
 
 def doses(
     lm: LM,
@@ -47,6 +44,8 @@ def doses(
         done: called with every row and its dose, once that is there.
     """
     places = sorted({(edit.site, edit.layer) for edit in edits})
+    # Where the state stands that a sublayer's output, or the stream itself, is compared with.
+    behind = {Site.HEAD: lm.behind[0], Site.NEURON: lm.behind[1], Site.RESID_POST: Site.RESID_POST}
     total, count = torch.zeros(len(rows)), torch.zeros(len(rows))
     prompt_cache, edits = PromptCache(lm, prompts, edits), placed(lm, edits)
 
@@ -61,19 +60,17 @@ def doses(
 
         def compare(site: Site, layer: int, x: Tensor) -> None:
             state = where.take(x).float()
-            if site in BEHIND and (site, layer) in before:
+            if site in behind and (site, layer) in before:
                 old = before.pop((site, layer))
-                if site is not BEHIND[site]:
+                if site is not behind[site]:
                     old, state = (added(lm, site, layer, part) for part in (old, state))
-                # A row is edited at one of the two places that end in resid_post: the other adds nothing.
-                length = (state - old).norm(dim=-1)
-                change[BEHIND[site], layer] = change.get((BEHIND[site], layer), torch.zeros_like(length)) + length
-            if (site, layer) in change:
-                size = change.pop((site, layer))
+                change[site, layer] = (state - old).norm(dim=-1)
+            for own in (s for s in behind if behind[s] is site and (s, layer) in change):
+                size = change.pop((own, layer))
                 share = size / where.take(x).float().norm(dim=-1)
                 sums.append(torch.stack([share, (size > 0).to(share.dtype)]).to(lm.device))
 
-        wanted = sorted({*places, *((BEHIND[site], layer) for site, layer in places)})
+        wanted = sorted({*places, *((behind[site], layer) for site, layer in places)})
         with edited(lm, edits) as cursor:
             tree_cache = prompt_cache.place(tree_batch, cursor)
         # Hooks run in the order of their registration: one reader in front of the edits, one behind them.

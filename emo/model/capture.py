@@ -21,7 +21,6 @@ from emo.model.passes import TOKENS_PER_PROMPT, halving
 from emo.model.prefix_tree import Block, Places, TokenTrees
 from emo.model.prefixes import Text, Tree, batches, halves, layout, shared_prefixes
 
-SITES = (Site.RESID_MID, Site.RESID_POST)
 
 
 class Batch(NamedTuple):
@@ -36,13 +35,14 @@ def activations(
     texts: Sequence[Text],
     batch_size: int,
     label: str = "captured",
-    sites: Sequence[Site] = SITES,
+    sites: Sequence[Site] | None = None,
     normed: bool = False,
     only: Sequence[int] | None = None,
     there: bool = False,
 ) -> Iterator[Batch]:
     """Yield the activations of every text, in no fixed order; sites may differ in width.
 
+    ``sites``: None are those behind the sublayers, resid_mid and resid_post (`emo.model.lm.LM.behind`).
     ``normed``: resid_post of the last block is taken behind the final norm. ``only``: places of the texts to read.
     ``there``: activations stay on the model's device, else they are brought to the CPU. Memory holds one forward pass,
     whatever the number of texts; a pass that does not fit is halved.
@@ -50,6 +50,7 @@ def activations(
     room = batch_size * TOKENS_PER_PROMPT
     places = range(len(texts)) if only is None else only
     read = [texts[i] for i in places]
+    sites = tuple(dict.fromkeys(lm.behind if sites is None else sites))
 
     def run(trees: list[Tree]) -> Batch:
         return _read(lm, read, trees, sites, normed, there)
@@ -65,10 +66,11 @@ def states(
     texts: Sequence[Text],
     batch_size: int,
     label: str = "captured",
-    sites: Sequence[Site] = SITES,
+    sites: Sequence[Site] | None = None,
     normed: bool = False,
 ) -> Iterator[tuple[int, Float[Tensor, "l sites d"]]]:
     """Yield (index, states (l, sites, d) float32 on the CPU) for every text, in no fixed order; see `activations`."""
+    sites = lm.behind if sites is None else sites
     for batch in activations(lm, texts, batch_size, label, sites, normed):
         yield from zip(batch.texts, torch.stack([batch.at[site] for site in sites], 2), strict=True)
 

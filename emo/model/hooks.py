@@ -191,6 +191,7 @@ def _apply(cursor: Cursor, edit: Edit, op: Op) -> Callable[[Tensor], Tensor | No
 
 
 def _edit_mid(lm: LM, stack: ExitStack, cursor: Cursor, edit: Edit, op: Op) -> None:
+    lm.module(Site.RESID_MID, edit.layer)  # refused where there is none
     change, before = _apply(cursor, edit, op), {}
 
     def keep(x: Tensor) -> None:
@@ -222,9 +223,11 @@ def _hook(lm: LM, stack: ExitStack, site: Site, layer: int, fn: Callable[[Tensor
     """Register ``fn`` at a site; whatever it returns replaces the activation (None: leave it).
 
     ``fn`` is given the activation on the block's own device. Of a model on several, the first block of each is handed
-    its input where the block before lies: accelerate moves it inside ``forward``, behind this hook.
+    its input where the block before lies: accelerate moves it inside ``forward``, behind this hook. What a sublayer
+    adds may be its output times a factor that the block multiplies with behind the module: ``fn`` sees the product.
     """
     (module, side), device = lm.module(site, layer), lm.device_of(layer)
+    factor = lm.factor(site) if side == "out" else 1.0
 
     def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
@@ -235,7 +238,10 @@ def _hook(lm: LM, stack: ExitStack, site: Site, layer: int, fn: Callable[[Tensor
 
     def after(_: Any, __: Any, output: Any) -> Any:
         is_tuple = isinstance(output, tuple)  # attention modules return (output, weights)
-        new = fn(output[0] if is_tuple else output)
+        x = output[0] if is_tuple else output
+        new = fn(x if factor == 1 else x * factor)
+        if new is not None and factor != 1:
+            new = torch.where(new == x * factor, x, new / factor)  # what was not changed stays so to the bit
         return None if new is None else ((new, *output[1:]) if is_tuple else new)
 
     if side == "in":

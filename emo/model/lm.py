@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from emo.core.errors import UserError
 from emo.core.types import Site
-from emo.model.families import Family, Side, family_of
+from emo.model.experts import Experts, open_experts
+from emo.model.families import Family, Side, row_of
 
 
 class ModelSpec(NamedTuple):
@@ -34,6 +35,7 @@ class ModelSpec(NamedTuple):
     n_heads: int = 0  # per block
     n_neurons: int = 0  # per block
     context: int | None = None  # tokens that it can read, prompt and reply together; None: it states no bound
+    parallel: bool = False  # attention and MLP of a block both read its input: there is no resid_mid
 
     @property
     def title(self) -> str:
@@ -47,6 +49,14 @@ class ModelSpec(NamedTuple):
         return {"commit": self.commit, "id": self.id, "dtype": self.dtype, "chat": chat}
 
 
+def no_site(title: str, kind: str, site: Site) -> str:
+    """Return the line that refuses a site that no block of a model type has."""
+    return (
+        f"{title}: model type '{kind}' has no site '{site}': attention and MLP of its blocks both read the block's "
+        "input, so no state stands between them; resid_pre and resid_post are there"
+    )
+
+
 class LM:
     """A decoder-only language model with its sites named by meaning.
 
@@ -55,9 +65,13 @@ class LM:
 
     def __init__(self, model: transformers.PreTrainedModel, tokenizer: Any, spec: ModelSpec) -> None:
         self.model, self.tokenizer, self.spec = model, tokenizer, spec
-        self.config = model.config
-        self.family: Family = family_of(self.config.model_type)
+        self.config = model.config.get_text_config()
+        self.kind: str = model.config.model_type
+        self.family: Family = row_of(model.config)
+        self.decoder: Any = model.base_model.get_submodule(self.family.decoder)  # embedding, blocks, final norm
         self.blocks = self._blocks()
+        if self.family.experts is not None:
+            open_experts(spec.title, self.blocks, self.family.experts)
         self.n_layers, self.d = len(self.blocks), self.config.hidden_size
         self.h = self.config.num_attention_heads
         self.p = getattr(self.config, "head_dim", None) or self.d // self.h
@@ -65,6 +79,7 @@ class LM:
         self.prefixes: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # prompts already read: emo.model.prefix_cache
         self._head = model.get_output_embeddings()
         self._cap = getattr(self.config, "final_logit_softcapping", None)
+        self._over = float(getattr(self.config, self.family.logits_over)) if self.family.logits_over else 1.0
 
     @property
     def parameters(self) -> int:
@@ -73,15 +88,21 @@ class LM:
 
     @property
     def f(self) -> int:
-        """FFN width."""
-        return self.projection(Site.NEURON, 0)[0].shape[1]
+        """FFN width; where there are experts, of all of them together."""
+        experts = self._experts(0)
+        return self.projection(Site.NEURON, 0)[0].shape[1] if experts is None else experts.width
+
+    @property
+    def behind(self) -> tuple[Site, Site]:
+        """Where the state stands behind the attention and behind the MLP; in a parallel block both are its output."""
+        return (Site.RESID_MID if Site.RESID_MID in self.family.sites else Site.RESID_POST), Site.RESID_POST
 
     def _blocks(self) -> nn.ModuleList:
         try:
             return self.model.get_submodule(self.family.blocks)  # type: ignore[return-value]
         except AttributeError:
             raise UserError(
-                f"{self.spec.title}: model type '{self.config.model_type}' has no list of blocks at "
+                f"{self.spec.title}: model type '{self.kind}' has no list of blocks at "
                 f"'{self.family.blocks}'; add a row for it to FAMILIES in emo/model/families.py"
             ) from None
 
@@ -92,19 +113,24 @@ class LM:
     def module(self, site: Site, layer: int) -> tuple[nn.Module, Side]:
         """Return the module that carries ``site`` in block ``layer`` and the side to hook.
 
-        Raises `UserError` where the architecture has no such module, saying which site and what to add.
+        Raises `UserError` where the architecture has no such site, or no such module, saying which and what to type.
         """
+        if site not in self.family.sites:
+            raise UserError(no_site(self.spec.title, self.kind, site))
         path, side = self.family.sites[site]
         try:
             return self.blocks[layer].get_submodule(path), side
         except AttributeError:
             raise UserError(
-                f"{self.spec.title}: model type '{self.config.model_type}': site '{site}' not found at "
+                f"{self.spec.title}: model type '{self.kind}': site '{site}' not found at "
                 f"'{path}' of block {layer}; add a row for it to FAMILIES in emo/model/families.py"
             ) from None
 
     def projection(self, site: Site, layer: int) -> tuple[Tensor, Tensor | None]:
         """Return weight (d, w) and bias (d,) of the output projection whose input is ``site``.
+
+        What they give is what is added to the residual stream: a family's factor is in them, and they are float32 then.
+        With experts the weight is a copy: the projections of all of them beside one another.
 
         Args:
             site: ``Site.HEAD`` (w = h*p) or ``Site.NEURON`` (w = f); `ValueError` for another.
@@ -113,8 +139,33 @@ class LM:
         if site not in (Site.HEAD, Site.NEURON):
             raise ValueError(f"'{site}' is no input of an output projection; use head or neuron")
         module: Any = self.module(site, layer)[0]
+        experts = self._experts(layer)
+        if site is Site.NEURON and experts is not None:
+            return experts.projection(), None
         weight = module.weight if isinstance(module, nn.Linear) else module.weight.T  # GPT-2's Conv1D holds (w, d)
-        return weight, module.bias
+        factor, bias = self.factor(site), module.bias
+        if factor == 1:
+            return weight, bias
+        return weight.float() * factor, None if bias is None else bias.float() * factor
+
+    def factor(self, site: Site) -> float:
+        """Return what the output of the sublayer of ``site`` is multiplied with when it is added; 1 on most."""
+        if self.family.factor is None or site not in (Site.ATTN_ADD, Site.MLP_ADD, Site.HEAD, Site.NEURON):
+            return 1.0
+        return float(getattr(self.config, self.family.factor))
+
+    def mlp_input_norm(self, layer: int) -> nn.Module | None:
+        """Return the norm in front of the MLP; None: the MLP reads the stream itself.
+
+        Raises `UserError` for a parallel block, in which what the MLP reads does not hang on the block's attention.
+        """
+        self.module(Site.RESID_MID, layer)
+        path = self.family.mlp_input_norm
+        return self.blocks[layer].get_submodule(path) if path else None
+
+    def _experts(self, layer: int) -> Experts | None:
+        path = self.family.experts
+        return None if path is None else self.blocks[layer].get_submodule(path)  # type: ignore[return-value]
 
     def post_norm(self, site: Site, layer: int) -> nn.Module | None:
         """Return the norm between the output projection of ``site`` and the residual stream; None: there is none."""
@@ -136,7 +187,7 @@ class LM:
         Returns:
             (b, t, d) final hidden states.
         """
-        out = self.model.base_model(
+        out = self.decoder(
             input_ids=ids,
             attention_mask=self._mask(positions, key_positions, visible),
             position_ids=positions,
@@ -177,6 +228,7 @@ class LM:
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits (..., V) of final hidden states (..., d)."""
         out = self._head(hidden.to(self.head_device)).float()
+        out = out if self._over == 1 else out / self._over
         return self._cap * torch.tanh(out / self._cap) if self._cap else out
 
     def _mask(self, query: Tensor, key: Tensor, visible: Tensor) -> Tensor | dict[str, Tensor]:

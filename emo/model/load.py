@@ -22,7 +22,7 @@ from emo.model import embedded, tiny
 from emo.model.chat import THINKS, opens_thinking
 from emo.model.checkpoint import read_config, read_tokenizer, read_weights
 from emo.model.context import context_of
-from emo.model.families import family_of
+from emo.model.families import experts_of, family_of, is_parallel
 from emo.model.hub import hub_commit
 from emo.model.keep import KeepOne
 from emo.model.lm import LM, ModelSpec
@@ -82,7 +82,7 @@ def _describe(
         resolved = _own_dtype(hf, text) if source == "hub" else "float32"
     return ModelSpec(
         name, source, model_id, commit, folder, text.num_hidden_layers, resolved, where, device_map, chat, local,
-        text.model_type, text.num_attention_heads, _neurons(text), context_of(text),
+        hf.model_type, text.num_attention_heads, _neurons(text), context_of(text), is_parallel(hf),
     )  # fmt: skip
 
 
@@ -93,7 +93,10 @@ def _own_dtype(config: Any, text: Any) -> str:
 
 
 def _neurons(config: Any) -> int:
-    """Return the FFN width; GPT-2 writes null for four times the residual width."""
+    """Return the FFN width, of all experts together; GPT-2 writes null for four times the residual width."""
+    experts = experts_of(config)
+    if experts is not None:
+        return experts[0] * experts[1]
     return int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size)
 
 

@@ -45,7 +45,7 @@ def in_float32(lm: LM) -> Iterator[None]:
 def _parts(lm: LM) -> list[nn.Module]:
     """Return the largest modules that hold weights and lie on the way from token ids to the final state."""
     found: list[nn.Module] = []
-    for child in lm.model.base_model.children():
+    for child in lm.decoder.children():
         if child is lm.blocks:
             found += list(lm.blocks)
         elif any(True for _ in child.parameters()):

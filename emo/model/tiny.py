@@ -32,6 +32,11 @@ class Tiny(NamedTuple):
 # mistake. Mistral has no block without a window: all together must reach from a prompt's end to the emotion at its
 # beginning, or states do not differ.
 _GEMMA = {"head_dim": 12, "sliding_window": 24, "query_pre_attn_scalar": 12}
+_EXPERTS = {"num_experts_per_tok": 2}
+_VISION = {
+    "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16,
+    "patch_size": 8,
+}  # fmt: skip
 TINY: dict[str, Tiny] = {
     "llama": Tiny(),
     "mistral": Tiny({"sliding_window": 112}),
@@ -40,6 +45,19 @@ TINY: dict[str, Tiny] = {
     "gemma2": Tiny(_GEMMA, template=_NO_SYSTEM + _CHAT),
     "gemma3": Tiny(_GEMMA | {"sliding_window_pattern": 2}, "gemma3_text"),
     "gpt2": Tiny({"n_inner": FFN}, template=None),
+    "phi3": Tiny(),
+    "olmo2": Tiny(),
+    "granite": Tiny(
+        {"residual_multiplier": 0.6, "logits_scaling": 1.5, "embedding_multiplier": 1.3, "attention_multiplier": 0.4}
+    ),
+    "smollm3": Tiny({"use_sliding_window": True, "sliding_window": 24}),
+    "ministral": Tiny(
+        {"head_dim": 12, "sliding_window": 24, "layer_types": ["full_attention", "sliding_attention"] * 2}
+    ),
+    "gemma3_images": Tiny({"text_config": _GEMMA | {"sliding_window_pattern": 2}, "vision_config": _VISION}, "gemma3"),
+    "qwen3_moe": Tiny(_EXPERTS | {"head_dim": 12, "num_experts": 4, "moe_intermediate_size": FFN // 4}),
+    "mixtral": Tiny(_EXPERTS | {"num_local_experts": 4, "intermediate_size": FFN // 4}),
+    "gpt_neox": Tiny(template=None),
 }
 FAMILY_NAMES = tuple(TINY)
 
@@ -75,7 +93,12 @@ def tiny_config(family: str) -> Any:
         "eos_token_id": 2,
         "pad_token_id": 0,
     }
-    return transformers.AutoConfig.for_model(own.model_type or family, **shared | own.extra)
+    extra = own.extra
+    if "text_config" in extra:  # beside an image tower: all that is said is said of the text model
+        return transformers.AutoConfig.for_model(
+            own.model_type or family, **extra | {"text_config": shared | extra["text_config"]}
+        )
+    return transformers.AutoConfig.for_model(own.model_type or family, **shared | extra)
 
 
 def tiny_model(family: str, seed: int = 0) -> transformers.PreTrainedModel:

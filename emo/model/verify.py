@@ -1,9 +1,9 @@
 """What is checked when a model is loaded, on a few tokens.
 
-The residual contract of methods 0, ``resid_post == resid_pre + attn_add + mlp_add`` with ``resid_mid``
-in between, the width of the head site, that `LM.logits` of the final hidden states are the
-model's own logits, and that an edit at ``resid_post`` changes them. A family
-whose module paths mean something else fails here rather than in a figure.
+The residual contract of methods 0, ``resid_post == resid_pre + attn_add + mlp_add`` with ``resid_mid`` in between
+where there is one, the width of the head site, that `LM.logits` of the final hidden states are the model's own logits,
+and that an edit at ``resid_post`` changes them. A family whose module paths mean something else fails here rather than
+in a figure.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ def verify(lm: LM) -> None:
     ids = [i % lm.config.vocab_size for i in range(5, 13)]
     seen: dict[tuple[Site, int], Tensor] = {}
     sites = [Site.RESID_PRE, Site.RESID_MID, Site.RESID_POST, Site.ATTN_ADD, Site.MLP_ADD, Site.HEAD, Site.NEURON]
-    wanted = [(site, layer) for site in (*sites, Site.GATE) for layer in range(lm.n_layers)]
+    wanted = [(site, layer) for site in (*sites, Site.GATE) if site in lm.family.sites for layer in range(lm.n_layers)]
     with reading(lm, wanted, lambda site, layer, x: seen.__setitem__((site, layer), x)):
         plain = _logits(lm, ids, None)
     tolerance = TOLERANCE[lm.model.dtype]
     for layer in range(lm.n_layers):
-        pre, mid, post, attn, mlp = (seen[site, layer] for site in sites[:5])
+        pre, post, attn, mlp = (seen[s, layer] for s in (Site.RESID_PRE, Site.RESID_POST, Site.ATTN_ADD, Site.MLP_ADD))
+        mid = seen.get((Site.RESID_MID, layer), pre + attn)  # a parallel block has none to look at
         for name, whole, parts in (("resid_mid", mid, pre + attn), ("resid_post", post, mid + mlp)):
             error = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-6))
             if not error <= tolerance:
                 raise UserError(
-                    f"{lm.spec.title}: model type '{lm.config.model_type}': {name} of block {layer} is not the sum of "
+                    f"{lm.spec.title}: model type '{lm.kind}': {name} of block {layer} is not the sum of "
                     f"its parts (relative error {error:.1e}); its row in emo/model/families.py names other modules"
                 )
         if seen[Site.HEAD, layer].shape[-1] != lm.h * lm.p:
             raise UserError(
-                f"{lm.spec.title}: model type '{lm.config.model_type}': site 'head' of block {layer} is "
+                f"{lm.spec.title}: model type '{lm.kind}': site 'head' of block {layer} is "
                 f"{seen[Site.HEAD, layer].shape[-1]} wide, not heads x head width = {lm.h} x {lm.p}"
             )
     _check_head(lm, ids, plain, tolerance)
@@ -59,8 +60,8 @@ def _check_head(lm: LM, ids: list[int], ours: Tensor, tolerance: float) -> None:
         own = lm.model(input_ids=batch, use_cache=False).logits.float().to(ours.device)
         if _gap(ours, own) <= tolerance:
             return
-        head = lm.logits(lm.model.base_model(input_ids=batch, use_cache=False).last_hidden_state).to(ours.device)
-    who = f"{lm.spec.title}: model type '{lm.config.model_type}'"
+        head = lm.logits(lm.decoder(input_ids=batch, use_cache=False).last_hidden_state).to(ours.device)
+    who = f"{lm.spec.title}: model type '{lm.kind}'"
     if _gap(head, own) <= tolerance:
         raise UserError(
             f"{who}: a pass with keys and values kept gives other logits than the model's own (relative error "

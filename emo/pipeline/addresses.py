@@ -20,6 +20,7 @@ from emo.core.errors import UserError
 from emo.core.sealed import digest
 from emo.core.store import Store, address
 from emo.core.targets import target_digest
+from emo.core.types import Site
 from emo.data.scenarios import Sample, load_splits, spread
 from emo.data.texts import digest_of, words_digest
 from emo.edit.interventions import intervention_of
@@ -29,7 +30,7 @@ from emo.find.directions import shuffled_draws
 from emo.measure.classifier import classifier_address
 from emo.measure.labels import labeller_address
 from emo.measure.reply_metrics import metrics_inputs
-from emo.model.lm import ModelSpec
+from emo.model.lm import ModelSpec, no_site
 from emo.model.load import describe
 from emo.model.machine import made_by
 from emo.pipeline.stage import SCENARIOS, versions
@@ -61,6 +62,10 @@ class Addresses:
         )
         if self.on is not None:
             self._check_k()
+        asks = config.attribution.score_at == "mlp_input" and (self.on is not None or self.has_circuit)
+        if asks and self.spec.parallel:
+            line = no_site(self.spec.title, self.spec.family, Site.RESID_MID)
+            raise UserError(f"attribution.score_at=mlp_input: {line}; type attribution.score_at=residual")
         self.layer_choices = {
             spec: parse_layers(spec, n, key="intervention.select.layers") for spec in given.select.layers
         }
@@ -203,7 +208,7 @@ class Addresses:
     @property
     def bank_site(self) -> str | None:
         """Where projections are read, if not at resid_post."""
-        return "resid_mid" if self.on == "heads" else None
+        return "resid_mid" if self.on == "heads" and not self.spec.parallel else None
 
     @property
     def edited_layers(self) -> tuple[int, ...]:

@@ -130,7 +130,7 @@ class Extracted(Addresses):
         control = self.config.control
         seeds = max(control.seeds, control.score_seeds)
         drawn = random_directions(seeds, v.shape[1], v.shape[2], self.config.seed)
-        return Bank(v, shuffled, drawn, Site.RESID_MID if self.on == "heads" else Site.RESID_POST)
+        return Bank(v, shuffled, drawn, Site(self.bank_site or Site.RESID_POST))
 
     @cached_property
     def units(self) -> UnitBank | None:

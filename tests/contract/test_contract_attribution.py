@@ -10,11 +10,13 @@ import pytest
 import torch
 from support import planted
 from support.jobs import config
-from support.twin import TOLERANCE, gap, unit
+from support.modules import columns
+from support.twin import TOLERANCE, gap, sites, unit
 from support.units import run_plain
 from torch import Tensor, nn
 
 from emo.config.schema import Config
+from emo.core.errors import UserError
 from emo.core.store import Artifact
 from emo.core.types import Site
 from emo.data.scenarios import DatasetConfig, load_splits
@@ -32,11 +34,11 @@ pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.long]  # closed form
 NAMES = ("anger", "fear", "sadness")
 SAMPLES = load_splits(DatasetConfig(name="sev", limit=2, valences=["positive", "negative"]), 0).extract
 ALL = {(sample.id, name) for sample in SAMPLES for name in NAMES}
-READ = (Site.HEAD, Site.NEURON, Site.RESID_MID, Site.ATTN_ADD, Site.MLP_ADD)
 PROJECTIONS = (Site.HEAD, Site.NEURON)
 BEFORE_MLP = {  # the norm in front of the MLP where it is not post_attention_layernorm, written out: not what `LM` says
-    **dict.fromkeys(("gemma2", "gemma3_text"), "pre_feedforward_layernorm"),
+    **dict.fromkeys(("gemma2", "gemma3_text", "gemma3"), "pre_feedforward_layernorm"),
     "gpt2": "ln_2",
+    "olmo2": None,
 }
 
 
@@ -57,10 +59,21 @@ def vectors(lm: LM) -> Tensor:
     return unit(len(NAMES), lm.n_layers, 2, lm.d, seed=4)
 
 
+def read(lm: LM) -> tuple[Site, ...]:
+    """Return the sites that are read; where no state is between attention and MLP, the one behind both."""
+    return Site.HEAD, Site.NEURON, behind(lm), Site.ATTN_ADD, Site.MLP_ADD
+
+
+def behind(lm: LM) -> Site:
+    """Return where the state behind the attention is."""
+    return Site.RESID_MID if Site.RESID_MID in sites(lm) else Site.RESID_POST
+
+
 def scored(lm: LM, layer: int, mid: Tensor, v: Tensor) -> Tensor:
-    """Return the projection of resid_mid and of the MLP's input on ``v``."""
-    norm = lm.blocks[layer].get_submodule(BEFORE_MLP.get(lm.config.model_type, "post_attention_layernorm"))
+    """Return the projection of the state behind the attention and of the MLP's input on ``v``."""
+    path = BEFORE_MLP.get(lm.kind, "post_attention_layernorm")
     with torch.no_grad():
+        norm = nn.Identity() if path is None else lm.blocks[layer].get_submodule(path)
         return torch.stack([mid @ v, norm(mid.clone()) @ v])
 
 
@@ -70,15 +83,15 @@ def naive(lm: LM, folder: Path) -> dict[tuple[str, str | None], Plain]:
     found = {}
     for name in (*NAMES, None):
         for sample, ids in zip(SAMPLES, prompt_ids(lm, asked(folder).elicitation, SAMPLES, name), strict=True):
-            whole = run_plain(lm, ids, READ)
+            whole = run_plain(lm, ids, read(lm))
             dropped = torch.zeros(2, lm.n_layers, lm.h)
             # Brute force, 16 runs a prompt: of one prompt per emotion and scenario, for the time it takes.
             if name is not None and sample.valence == "negative":
                 v = vectors(lm)[NAMES.index(name), :, ATTN]
                 for layer in range(lm.n_layers):
-                    before = scored(lm, layer, whole[Site.RESID_MID][layer], v[layer])
+                    before = scored(lm, layer, whole[behind(lm)][layer], v[layer])
                     for head in range(lm.h):
-                        after = run_plain(lm, ids, [Site.RESID_MID], (layer, head))[Site.RESID_MID][layer]
+                        after = run_plain(lm, ids, [behind(lm)], (layer, head))[behind(lm)][layer]
                         dropped[:, layer, head] = before - scored(lm, layer, after, v[layer])
             found[sample.id, name] = Plain(whole, dropped)
     return found
@@ -92,12 +105,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_module(lm: LM, plain: Plain, layer: int, v: Tensor) -> Tensor:
     """Return the neurons' contributions (f): each neuron alone through the model's own projection and post-norm."""
-    module, x = lm.module(Site.NEURON, layer)[0], plain.at[Site.NEURON][layer]
+    x, (each, bias) = plain.at[Site.NEURON][layer], columns(lm, layer)
     with torch.no_grad():
-        alone = module(torch.diag(x)) - module(torch.zeros(1, len(x)))
+        alone = torch.diag(x) @ each
         if lm.family.mlp_norm is not None:
-            norm, out = lm.blocks[layer].get_submodule(lm.family.mlp_norm), module(x)
-            alone = alone * (1 + norm.weight) / (out.pow(2).mean() + norm.eps).sqrt()
+            norm, out = lm.blocks[layer].get_submodule(lm.family.mlp_norm), x @ each + bias
+            gain, eps = (norm.weight, norm.variance_epsilon) if lm.kind == "olmo2" else (1 + norm.weight, norm.eps)
+            alone = alone * gain / (out.pow(2).mean() + eps).sqrt()
         return alone @ v
 
 
@@ -111,21 +125,28 @@ def test_projections_are_those_of_the_model(lm: LM) -> None:
     """Transposed where the model stores it the other way round; of this block and no other."""
     for site in PROJECTIONS:
         for layer in range(lm.n_layers):
-            module, _ = lm.module(site, layer)
             weight, bias = lm.projection(site, layer)
             x = torch.randn(3, weight.shape[1])
             ours = x @ weight.T + (0 if bias is None else bias)
             assert weight.shape == (lm.d, lm.h * lm.p if site is Site.HEAD else lm.f)
-            assert gap(ours, module(x)) <= TOLERANCE
+            if site is Site.HEAD:
+                theirs = lm.module(site, layer)[0](x) * getattr(lm.config, "residual_multiplier", 1)
+            else:
+                theirs = x @ columns(lm, layer)[0] + columns(lm, layer)[1]
+            assert gap(ours, theirs) <= TOLERANCE
     with pytest.raises(ValueError, match="'gate' is no input of an output projection"):
         lm.projection(Site.GATE, 0)
-    has_norms = lm.config.model_type.startswith("gemma")
+    has_norms = lm.kind.startswith(("gemma", "olmo"))
     assert all(isinstance(lm.post_norm(site, 1), nn.Module) == has_norms for site in PROJECTIONS)
 
 
 @pytest.mark.parametrize("score_at", ["residual", "mlp_input"])
 def test_heads_equal_zero_and_run_again(lm: LM, folder: Path, score_at: str) -> None:
     """In closed form, from batches with left padding and shared prefixes; prompts of an emotion have its own v."""
+    if score_at == "mlp_input" and Site.RESID_MID not in sites(lm):
+        with pytest.raises(UserError, match="has no site 'resid_mid'"):
+            found_by(lm, folder, f"attribution.score_at={score_at}")
+        return
     counted = {(s.id, name) for s in SAMPLES for name in NAMES if s.valence == "negative"}
     negative = [s for s in SAMPLES if s.valence == "negative"]
     heads = found_by(lm, folder, f"attribution.score_at={score_at}", counted=counted).tensors["heads"]
@@ -171,7 +192,7 @@ def test_attribution_is_the_slow_computation(lm: LM, folder: Path, baseline: str
         base = torch.stack([plain[s.id, None].at[site] for s in SAMPLES])[:, None].double()
         slow = (x - (x.mean(1, keepdim=True) if baseline == "emotions_mean" else base)).mean(0)
         # Relative to the activations: four windows of the tiny mistral do not reach back to the emotion's name.
-        assert lm.config.model_type == "mistral" or slow.abs().max() >= 0.01 * x.abs().max()
+        assert lm.kind == "mistral" or slow.abs().max() >= 0.01 * x.abs().max()
         for found in ours:
             assert found[key].shape == slow.shape
             assert (found[key] - slow).abs().max() <= TOLERANCE * x.abs().max(), key
@@ -226,11 +247,11 @@ def test_activations_of_different_widths(lm: LM, folder: Path) -> None:
     """Any sites in one pass, each prompt's own, in the order of the indices."""
     ids = prompt_ids(lm, asked(folder).elicitation, SAMPLES, "sadness")
     seen = []
-    for batch in activations(lm, [Text(x) for x in ids], 8, sites=READ):
+    for batch in activations(lm, [Text(x) for x in ids], 8, sites=read(lm)):
         seen += batch.texts
         for n, i in enumerate(batch.texts):
             plain = naive(lm, folder)[SAMPLES[i].id, "sadness"].at
-            assert all(gap(batch.at[site][n], plain[site]) <= TOLERANCE for site in READ)
+            assert all(gap(batch.at[site][n], plain[site]) <= TOLERANCE for site in read(lm))
     assert sorted(seen) == list(range(len(SAMPLES)))
 
 

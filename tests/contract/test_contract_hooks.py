@@ -51,7 +51,7 @@ def broken(lm: LM, site: Site) -> LM:
 def test_identity_edits_are_bit_equal(lm: LM, kind: str) -> None:
     """Strength 0, factor 1 and no units must give the unedited model, or controls are no controls."""
     plain = scores(lm, IDS, PROMPT)
-    for site in Site:
+    for site in twin.sites(lm):
         same = twin.identity(kind, width(lm, site))
         edits = [Edit(site, layer, same, Tokens.ALL) for layer in range(lm.n_layers)]
         assert torch.equal(scores(lm, IDS, PROMPT, edits), plain), site
@@ -62,7 +62,7 @@ def test_identity_edits_are_bit_equal(lm: LM, kind: str) -> None:
 def test_real_edits_change_the_logits(lm: LM, kind: str) -> None:
     """A hook whose result is dropped; a condition of -1 must leave a row alone."""
     plain = scores(lm, IDS, PROMPT)
-    for site in Site:
+    for site in twin.sites(lm):
         for layer in range(lm.n_layers):
             edits = edits_at(lm, kind, site, Tokens.ALL, [layer])
             assert gap(scores(lm, IDS, PROMPT, edits), plain) > 1e-3, (site, layer)
@@ -72,7 +72,7 @@ def test_real_edits_change_the_logits(lm: LM, kind: str) -> None:
 def test_no_hook_is_left(lm: LM) -> None:
     """A hook that outlives its context edits every later job of a sweep."""
     plain = scores(lm, IDS, PROMPT)
-    edits = [edit for site in Site for edit in edits_at(lm, "add", site, Tokens.ALL)]
+    edits = [edit for site in twin.sites(lm) for edit in edits_at(lm, "add", site, Tokens.ALL)]
     with edited(lm, edits):
         assert hooks_left(lm) >= len(edits)
     assert hooks_left(lm) == 0
@@ -128,7 +128,7 @@ def block_inputs(lm: LM, edits: Sequence[Edit], cond: int) -> list[Tensor]:
 @pytest.mark.parametrize("layer", range(4))
 def test_an_edit_lands_in_its_own_block(lm: LM, layer: int) -> None:
     """A block index off by one: the stream must stay as it was before the block, and move after it."""
-    for site in Site:
+    for site in twin.sites(lm):
         edits = edits_at(lm, "scale", site, Tokens.ALL, [layer])
         before, after = block_inputs(lm, edits, -1), block_inputs(lm, edits, 0)
         same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
@@ -148,8 +148,20 @@ def test_selectors_touch_exactly_their_tokens(lm: LM, site: Site, tokens: Tokens
     assert torch.equal(touched, torch.stack([expected, torch.zeros_like(expected), expected]))
 
 
+def refused(lm: LM, edits: Sequence[Edit]) -> None:
+    """Check that a site which the family does not have is refused by name, to write and to read, and no hook left."""
+    with pytest.raises(UserError, match=f"'{lm.kind}' has no site 'resid_mid': .* resid_pre and resid_post"):
+        observe(lm, [], edits)
+    with pytest.raises(UserError, match=f"'{lm.kind}' has no site 'resid_mid'"):
+        observe(lm, [(Site.RESID_POST, 0), (Site.RESID_MID, 1)])
+    assert hooks_left(lm) == 0
+
+
 def test_resid_mid_moves_the_stream(lm: LM) -> None:
     """Writing the tensor that the norm reads changes the MLP's input only: the stream itself must move."""
+    if Site.RESID_MID not in twin.sites(lm):
+        refused(lm, edits_at(lm, "add", Site.RESID_POST, Tokens.ALL) + edits_at(lm, "add", Site.RESID_MID, Tokens.ALL))
+        return
     sites = [(s, 1) for s in (Site.RESID_MID, Site.RESID_POST, Site.MLP_ADD, Site.ATTN_ADD)]
     v = unit(1, lm.d)
     edits = [Edit(Site.RESID_MID, 1, Add(v, torch.tensor([0]), torch.tensor([3.0]), "raw"), Tokens.ALL)]
@@ -190,6 +202,10 @@ def test_sites_may_be_listed_in_any_order(lm: LM, late: Site) -> None:
     """An edit of resid_mid must see what an edit upstream in its block wrote, whichever is listed first."""
     raw = Add(unit(1, width(lm, late)), torch.tensor([0]), torch.tensor([5.0]), "raw")
     edits = [Edit(Site.RESID_MID, 1, Zero.of([torch.arange(lm.d // 2)]), Tokens.ALL), Edit(late, 1, raw, Tokens.ALL)]
+    if Site.RESID_MID not in twin.sites(lm):
+        refused(lm, edits)
+        refused(lm, edits[::-1])
+        return
     mid = [(Site.RESID_MID, 1)]
     there, back = (observe(lm, mid, order)[mid[0]] for order in (edits, edits[::-1]))
     assert back[..., : lm.d // 2].abs().max() <= 1e-5

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from support.modules import final_norm, gated, norms, parent, queries, ups
-from support.twin import TOLERANCE, gap, prompt, width
+from support.modules import columns, experts, final_norm, gated, norms, parent, query, up_row, ups
+from support.twin import TOLERANCE, gap, prompt, sites, width
 from torch import Tensor, nn
 
 from emo.core.errors import UserError
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.usefixtures("quiet")
 IDS = prompt(40)  # longer than the sliding windows
 
 
-def read(lm: LM, sites: Sequence[Site] = tuple(Site)) -> dict[tuple[Site, int], Tensor]:
+def read(lm: LM, of: Sequence[Site] | None = None) -> dict[tuple[Site, int], Tensor]:
     """Return the activations (t, w) of one plain pass; every site must be met exactly once."""
     seen: dict[tuple[Site, int], Tensor] = {}
     calls: list[tuple[Site, int]] = []
-    wanted = [(site, layer) for site in sites for layer in range(lm.n_layers)]
+    wanted = [(site, layer) for site in of or sites(lm) for layer in range(lm.n_layers)]
 
     def sink(site: Site, layer: int, x: Tensor) -> None:
         calls.append((site, layer))
@@ -64,7 +64,8 @@ def with_row(lm: LM, **changed: tuple[str, str]) -> LM:
 
 def test_sizes_are_those_of_the_weights(lm: LM) -> None:
     """Head width taken as hidden / heads is wrong on Qwen3 and Gemma."""
-    head_dim = TINY[lm.spec.id].extra.get("head_dim", WIDTH // HEADS)
+    extra = TINY[lm.spec.id].extra
+    head_dim = extra.get("text_config", extra).get("head_dim", WIDTH // HEADS)
     assert (lm.n_layers, lm.d, lm.h, lm.p, lm.f) == (BLOCKS, WIDTH, HEADS, head_dim, FFN)
     seen = read(lm)
     widths = {Site.HEAD: HEADS * head_dim, Site.NEURON: FFN, Site.GATE: FFN}
@@ -77,9 +78,12 @@ def test_residual_contract(lm: LM) -> None:
     """A sublayer's raw output on Gemma (before its post-norm) does not sum to the stream."""
     seen = read(lm)
     for layer in range(lm.n_layers):
-        names = (Site.RESID_PRE, Site.RESID_MID, Site.RESID_POST, Site.ATTN_ADD, Site.MLP_ADD)
-        pre, mid, post, attn, mlp = (seen[site, layer] for site in names)
+        pre, post, attn, mlp = (seen[s, layer] for s in (Site.RESID_PRE, Site.RESID_POST, Site.ATTN_ADD, Site.MLP_ADD))
         assert gap(post, pre + attn + mlp) <= TOLERANCE
+        if Site.RESID_MID not in sites(lm):
+            assert min(x.abs().max() for x in (attn, mlp)) > 1e-2
+            continue
+        mid = seen[Site.RESID_MID, layer]
         assert gap(mid, pre + attn) <= TOLERANCE
         assert gap(mid, post - mlp) <= TOLERANCE
         assert min(gap(mid, pre), gap(post, mid)) > 1e-2  # no part is zero: each would be missed
@@ -119,6 +123,7 @@ def test_heads_sum_to_the_attention_output(lm: LM) -> None:
             columns = slice(head * lm.p, (head + 1) * lm.p)
             kept[:, columns] = z[:, columns]
             total = total + project(kept) - bias
+        total = total * getattr(lm.config, "residual_multiplier", 1.0)
         norm = lm.family.attention_norm
         before = seen[Site.ATTN_ADD, layer] if norm is None else submodule_io(lm, layer, norm)[0]
         assert gap(total, before) <= TOLERANCE
@@ -130,16 +135,15 @@ def test_neurons_sum_to_the_mlp_output(lm: LM) -> None:
     """The output of the activation function (not multiplied by the up projection) is no neuron site."""
     seen = read(lm, [Site.NEURON, Site.MLP_ADD, Site.GATE])
     for layer in range(lm.n_layers):
-        down, x = lm.module(Site.NEURON, layer)[0], seen[Site.NEURON, layer]
-        columns = down.weight if down.weight.shape == (lm.f, lm.d) else down.weight.T  # Conv1D : Linear
-        parts = x[:, :, None] * columns  # (t, f, d): what every neuron adds
-        total = parts.sum(1) + (0 if down.bias is None else down.bias)
+        x, (each, bias) = seen[Site.NEURON, layer], columns(lm, layer)
+        parts = x[:, :, None] * each  # (t, f, d): what every neuron adds
+        total = parts.sum(1) + bias
         norm = lm.family.mlp_norm
         before = seen[Site.MLP_ADD, layer] if norm is None else submodule_io(lm, layer, norm)[0]
         assert gap(total, before) <= TOLERANCE
         if norm is not None:
             assert gap(lm.blocks[layer].get_submodule(norm)(total), seen[Site.MLP_ADD, layer]) <= TOLERANCE
-        if gated(lm):
+        if gated(lm) and experts(lm, layer) is None:
             up = submodule_io(lm, layer, ups(lm, layer)[0])[1][:, -lm.f :]
             assert gap(x, seen[Site.GATE, layer] * up) <= TOLERANCE
 
@@ -148,14 +152,13 @@ def test_neurons_sum_to_the_mlp_output(lm: LM) -> None:
 def test_slices_belong_to_their_head_and_neuron(lm: LM, unit: int) -> None:
     """Heads in another order: other query weights of one head must change that head's slice alone."""
     other = LM(copy.deepcopy(lm.model), lm.tokenizer, lm.spec)
-    columns = slice(unit * lm.p, (unit + 1) * lm.p)
-    queries(other, 0)[columns] *= -1
-    ups(other, 0)[1][unit] *= -1
-    sites = [Site.HEAD, Site.NEURON]
-    after, before = read(other, sites), read(lm, sites)
-    moved = {s: (after[s, 0] != before[s, 0]).any(0) for s in sites}
+    query(other, 0, unit)[:] *= -1
+    up_row(other, 0, unit)[:] *= -1
+    both = [Site.HEAD, Site.NEURON]
+    after, before = read(other, both), read(lm, both)
+    moved = {s: (after[s, 0] != before[s, 0]).any(0) for s in both}
     expected = torch.zeros(lm.h * lm.p, dtype=torch.bool)
-    expected[columns] = True
+    expected[unit * lm.p : (unit + 1) * lm.p] = True
     assert torch.equal(moved[Site.HEAD], expected)
     assert moved[Site.NEURON][unit]  # the other neurons move too: they read what attention wrote
 
@@ -179,7 +182,7 @@ def test_verify_names_a_missing_module(lm: LM, site: Site) -> None:
     """A user whose architecture is missing must learn which site fails and what to add."""
     with pytest.raises(UserError) as error:
         verify(with_row(lm, **{site: ("no.such_module", "in")}))
-    for part in (f"site '{site}'", "'no.such_module'", f"'{lm.config.model_type}'", "emo/model/families.py"):
+    for part in (f"site '{site}'", "'no.such_module'", f"'{lm.kind}'", "emo/model/families.py"):
         assert part in str(error.value)
 
 
@@ -204,6 +207,8 @@ def test_verify_refuses_a_wrong_module(lm: LM, site: Site, place: tuple[str, str
     }[place[0]]
     if site is Site.HEAD and lm.h * lm.p == lm.f:
         path = "mlp"  # the two widths happen to be equal
+    if Site.RESID_MID not in sites(lm):
+        named = named.replace("resid_mid", "resid_post")  # nothing to look at before it
     with pytest.raises(UserError) as error:
         verify(with_row(lm, **{site: (path, place[1])}))
     assert named in str(error.value)

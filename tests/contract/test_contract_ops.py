@@ -17,6 +17,7 @@ from support.twin import (
     gap,
     observe,
     scores,
+    sites,
     steps,
     unit,
     width,
@@ -58,7 +59,7 @@ def test_decay_starts_after_the_prompt(lm: LM) -> None:
 @pytest.mark.parametrize("kind", ["zero"])
 def test_removing_twice_is_removing_once(lm: LM, kind: str) -> None:
     """Zero and project out are idempotent, and leave nothing of what they remove."""
-    for site in Site:
+    for site in sites(lm):
         edits = edits_at(lm, kind, site, Tokens.ALL, [2])
         once, twice = (observe(lm, [(site, 2)], edits * n)[site, 2] for n in (1, 2))
         assert gap(twice, once) <= 1e-6
@@ -75,9 +76,9 @@ def test_edits_are_out_of_place(lm: LM, kind: str) -> None:
     out = twin.op(kind, 16)(x, torch.ones(2, 5, dtype=torch.long), torch.ones(2, 5, 1))
     assert torch.equal(x, kept)
     assert out.data_ptr() != x.data_ptr()
-    for site in Site:
+    for site in sites(lm):
         held: list[tuple[Tensor, Tensor]] = []
-        wanted = [(s, layer) for s in Site for layer in (0, 1)]
+        wanted = [(s, layer) for s in sites(lm) for layer in (0, 1)]
         with reading(lm, wanted, lambda _, __, t, held=held: held.append((t, t.clone()))):
             scores(lm, IDS, PROMPT, edits_at(lm, kind, site, Tokens.EVERY_STEP, [1]))
         assert len(held) == len(wanted)

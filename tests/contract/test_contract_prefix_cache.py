@@ -34,14 +34,14 @@ def fresh(lm: LM) -> LM:
 def forced(lm: LM, tokens: Tokens, which: list[int]) -> dict[int, Tensor]:
     """Return the log-probabilities of a fixed reply after some of PROMPTS, by row."""
     rows = [row._replace(reply=(9, 8, 7)) for row in ROWS if row.prompt in which]
-    edits = edits_at(lm, "add", Site.RESID_MID, tokens)
+    edits = edits_at(lm, "add", twin.mid(lm), tokens)
     found = {s.row: s.log_probs for s in scored(lm, PROMPTS, rows, edits, 4)}
     return {ROWS.index(row._replace(reply=())): found[i] for i, row in enumerate(rows)}
 
 
 def check(lm: LM, tokens: Tokens, which: list[int]) -> None:
     """Assert that the forced log-probabilities are the twin's."""
-    edits = edits_at(lm, "add", Site.RESID_MID, tokens)
+    edits = edits_at(lm, "add", twin.mid(lm), tokens)
     for i, found in forced(lm, tokens, which).items():
         ids = PROMPTS[ROWS[i].prompt]
         logits = scores(lm, [*ids, 9, 8, 7], len(ids), edits, ROWS[i].cond)[len(ids) - 1 : -1]

@@ -107,13 +107,21 @@ def test_a_trunk_with_a_shared_prefix(lm: LM) -> None:
         assert gap(logits[-1], scores(lm, [*prefix, *end], 1)[-1]) <= TOLERANCE
 
 
+def alike(lm: LM, a: Tensor, b: Tensor) -> bool:
+    """Return whether two results are equal to the bit.
+
+    With experts up to rounding: tokens of a pass are multiplied in groups, by the experts that all of them choose.
+    """
+    return torch.equal(a, b) if lm.family.experts is None else gap(a, b) <= TOLERANCE
+
+
 def test_branches_do_not_see_each_other(lm: LM) -> None:
     """Other tokens in one branch must not move its neighbours by a bit."""
     prefix, branches = prompt(30), [prompt(6, seed) for seed in (1, 2, 3)]
     [before] = grow(lm, [(prefix, branches)], 2)
     [after] = grow(lm, [(prefix, [branches[0], prompt(6, 9), branches[2]])], 2)
-    assert torch.equal(before[0], after[0])
-    assert torch.equal(before[2], after[2])
+    assert alike(lm, before[0], after[0])
+    assert alike(lm, before[2], after[2])
     assert gap(before[1], after[1]) > 1e-2
 
 
@@ -130,8 +138,8 @@ def test_every_branch_has_its_own_condition(lm: LM, kind: str, site: Site) -> No
         for branch, logits, cond in zip(branches, mixed[i], conds[i], strict=True):
             alone = scores(lm, [*prefix, *branch], len(prefix) + 1, edits, cond)[len(prefix) :]
             assert gap(logits, alone) <= TOLERANCE
-    assert torch.equal(mixed[0][0], other[0][0])
-    assert torch.equal(mixed[0][1], other[0][1])
+    assert alike(lm, mixed[0][0], other[0][0])
+    assert alike(lm, mixed[0][1], other[0][1])
     assert gap(mixed[0][2], other[0][2]) > 1e-3
 
 
@@ -159,7 +167,7 @@ def test_after_rewinding_a_branch_leaves_nothing(lm: LM) -> None:
 @pytest.mark.parametrize("edited_too", [False, True])
 def test_padding_yields_no_nan(lm: LM, edited_too: bool) -> None:
     """A row that sees no key has a softmax of nothing; its nan would spread through sums and edits."""
-    edits = edits_at(lm, "add", Site.RESID_MID, Tokens.ALL) if edited_too else []
+    edits = edits_at(lm, "add", twin.mid(lm), Tokens.ALL) if edited_too else []
     with edited(lm, edits) as cursor:
         tree_cache = TokenTrees(lm, cursor)
         assert torch.isfinite(tree_cache.extend(plain_block([prompt(40), [], prompt(2)], lm.device, cond=0))).all()

@@ -26,7 +26,11 @@ PROMPTS = [prompt(30, 1), prompt(30, 1)[:-3] + prompt(4, 2), prompt(9, 3), promp
 # Larger than the paper's: float32 states are known to about 1e-6 * sigma here, which is divided by alpha on both sides.
 ALPHAS = (1.0, 3.0)
 ADDED = (Site.ATTN_ADD, Site.MLP_ADD)  # written out: not what the code under test says
-STATES = (Site.RESID_MID, Site.RESID_POST)
+
+
+def states(lm: LM) -> tuple[Site, Site]:
+    """Return where the state stands behind each sublayer; one may be both."""
+    return (Site.RESID_MID if Site.RESID_MID in twin.sites(lm) else Site.RESID_POST), Site.RESID_POST
 
 
 class Plain(NamedTuple):
@@ -38,7 +42,7 @@ class Plain(NamedTuple):
 
 def run_plain(lm: LM, ids: Sequence[int], edits: Sequence[Edit] = ()) -> Plain:
     """Run one prompt: no padding, cache or tree."""
-    at = {site: [torch.empty(0)] * lm.n_layers for site in (*ADDED, *STATES)}
+    at = {site: [torch.empty(0)] * lm.n_layers for site in (*ADDED, *states(lm))}
 
     def keep(site: Site, layer: int, x: Tensor) -> None:
         at[site][layer] = x[0, -1].clone()
@@ -56,9 +60,9 @@ def naive(lm: LM, sigma_of: str) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Return importance (a, e, l, 2) for each final state, sigma (l, 2) and norm (l, 2)."""
     v, ref = vectors(lm)
     clean = [run_plain(lm, ids) for ids in PROMPTS]
-    sites = {"update": ADDED, "residual": STATES}[sigma_of]
+    sites = {"update": ADDED, "residual": states(lm)}[sigma_of]
     sigma = torch.stack([torch.stack([c.at[s].pow(2).mean(-1).sqrt() for c in clean]).mean(0) for s in sites], -1)
-    norm = torch.stack([torch.stack([c.at[s].norm(dim=-1) for c in clean]).mean(0) for s in STATES], -1)
+    norm = torch.stack([torch.stack([c.at[s].norm(dim=-1) for c in clean]).mean(0) for s in states(lm)], -1)
     found = {final: torch.zeros(len(ALPHAS), EMOTIONS, lm.n_layers, 2) for final in FINALS}
     for ids, before in zip(PROMPTS, clean, strict=True):
         for a, alpha in enumerate(ALPHAS):
@@ -215,7 +219,7 @@ def test_sigma_of_the_residual_is_each_emotions_own(models: dict[str, LM]) -> No
     found = sublayer_importance(lm, PROMPTS, v, ref, ALPHAS, 16, "residual", asked=asked)
     runs = [[run_plain(lm, ids) for ids in own] for own in asked]
     sigma = [
-        torch.stack([torch.stack([c.at[s].pow(2).mean(-1).sqrt() for c in own]).mean(0) for s in STATES], -1)
+        torch.stack([torch.stack([c.at[s].pow(2).mean(-1).sqrt() for c in own]).mean(0) for s in states(lm)], -1)
         for own in runs
     ]
     assert found.sigma.shape == (EMOTIONS, lm.n_layers, 2) and gap(found.sigma, torch.stack(sigma)) <= TOLERANCE

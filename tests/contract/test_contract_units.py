@@ -27,7 +27,7 @@ def test_tree_rows_score_as_full_forwards(lm: LM, op: str, units: str, batch_siz
     arms, bank = arms_of(lm, op, units, "every_step"), bank_of(lm, units)
     made = plan_units(arms, bank, 0)
     v = twin.unit(EMOTIONS, lm.n_layers, lm.d)
-    site = Site.RESID_MID if units == "heads" else Site.RESID_POST
+    site = lm.behind[0] if units == "heads" else Site.RESID_POST
     rows = [
         Row(p, made.cond.get((arm.name, seed, e), -1))
         for p in range(len(PROMPTS))

@@ -22,6 +22,7 @@ from emo.model.unit_ops import Attenuate, Gain, Replace
 TOLERANCE = 1e-5  # largest difference over largest score
 WINDOW = 24  # sliding window of the tiny mistral and gemma models
 EDITED_SITES = (Site.RESID_POST, Site.RESID_MID, Site.HEAD, Site.NEURON, Site.ATTN_ADD, Site.MLP_ADD)
+PARALLEL = "use_parallel_residual"  # key of GPT-NeoX
 OPS = ("add", "scale", "zero")
 UNIT_OPS = ("replace", "gain", "attenuate")
 
@@ -88,8 +89,21 @@ def observe(
     return seen
 
 
+def sites(lm: LM) -> tuple[Site, ...]:
+    """Return the sites that a family has: resid_mid is between attention and MLP, where they follow one another."""
+    return tuple(site for site in Site if site is not Site.RESID_MID or not getattr(lm.config, PARALLEL, False))
+
+
+def mid(lm: LM) -> Site:
+    """Return resid_mid; attn_add where there is none."""
+    return Site.RESID_MID if Site.RESID_MID in sites(lm) else Site.ATTN_ADD
+
+
 def width(lm: LM, site: Site) -> int:
     """Return a site's width from the model's own weights, not from what `LM` says."""
+    down = getattr(getattr(getattr(lm.blocks[0], "mlp", None), "experts", None), "down_proj", None)
+    if site is Site.NEURON and down is not None:
+        return int(down.shape[0] * down.shape[2])
     if site in (Site.HEAD, Site.NEURON):
         module = lm.blocks[0].get_submodule(lm.family.sites[site][0])
         return int(module.in_features if isinstance(module, nn.Linear) else module.weight.shape[0])
