@@ -126,3 +126,11 @@ def experts_of(config: Any) -> tuple[int, int] | None:
         return None
     count, width = (int(getattr(config, key)) for key in family.expert_keys)
     return count, width
+
+
+def dense_keys(config: Any) -> dict[str, Any]:
+    """Return what in a configuration gives some blocks one MLP where others have experts; empty: blocks are alike."""
+    if family_of(config.model_type).experts is None:
+        return {}
+    told = {key: getattr(config, key, None) for key in ("mlp_only_layers", "decoder_sparse_step")}
+    return {key: value for key, value in told.items() if value not in (None, [], 1)}

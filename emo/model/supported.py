@@ -8,6 +8,7 @@ from typing import Any
 import transformers
 
 from emo.core.errors import UserError
+from emo.model.families import dense_keys
 
 TOKENIZERS = (".model", ".tiktoken", "tekken.json")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -69,7 +70,7 @@ def check_config(name: str, config: Any) -> None:
     """Refuse a model by its configuration.
 
     Raises:
-        UserError: its weights are quantised or pickled, or it is no decoder-only language model.
+        UserError: its weights are quantised or pickled, it is no decoder-only language model, or its blocks differ.
     """
     check_packed(name, config)
     kind = config.model_type
@@ -83,6 +84,13 @@ def check_config(name: str, config: Any) -> None:
     for size in ("num_hidden_layers", "num_attention_heads", "hidden_size"):
         if not isinstance(getattr(config.get_text_config(), size, None), int):
             raise UserError(f"{name}: model type '{kind}' has no one {size}; type a transformer, e.g. of type llama")
+    dense = dense_keys(config)
+    if dense:
+        told = ", ".join(f"{key}={value}" for key, value in dense.items())
+        raise UserError(
+            f"{name}: model type '{kind}': some of its blocks have experts, others one MLP ({told}): their neurons are "
+            "not as many; type a model whose blocks are alike"
+        )
 
 
 def check_tokenizer_files(name: str, files: Collection[str]) -> None:

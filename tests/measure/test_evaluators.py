@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support import twin
-from support.twin import edits_at, prompt, scores
+from support.twin import edits_at, mid, prompt, scores
 from torch import Tensor
 
 from emo.config.schema import EvaluatorConfig
@@ -172,7 +172,7 @@ def test_margins_against_the_twin(lm: LM) -> None:
     assert found[2] in [{n: tuple(reply_ids(lm, texts[t, n])) for n in (*NAMES, "neutral")} for t, _ in texts]
     assert found[2] == found[4] != found[3]
     short = [{name: ids[: 3 + i] for i, (name, ids) in enumerate(reply.items())} for reply in found]
-    edits = edits_at(lm, "add", Site.RESID_MID, Tokens.EVERY_STEP)
+    edits = edits_at(lm, "add", mid(lm), Tokens.EVERY_STEP)
     asked = [
         Question(0, 0, 0, "fear"),
         Question(1, 1, 1, "anger"),

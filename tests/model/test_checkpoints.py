@@ -12,6 +12,7 @@ import transformers
 from support.hub_cache import BLOCKS, HubCache, change_json, change_weights, own_code, read, refusal
 
 from emo.model.prefix_tree import TokenTrees, plain_block
+from emo.model.tiny import tiny_model
 
 pytestmark = [pytest.mark.usefixtures("quiet", "hub"), pytest.mark.long]  # each writes a model and reads it
 IDS = [5 + 7 * i % 250 for i in range(40)]  # longer than the sliding windows
@@ -64,6 +65,12 @@ def no_pad_token(hub: HubCache, name: str) -> None:
     change_json(folder, "tokenizer_config.json", pad_token=None)
 
 
+def with_images(hub: HubCache, name: str) -> None:
+    """Make a checkpoint that reads images too."""
+    hub.model(name)
+    tiny_model("gemma3_images").save_pretrained(hub.repository(name))
+
+
 def several_ends(hub: HubCache, name: str) -> None:
     """Make a checkpoint with three tokens that end a reply."""
     change_json(hub.model(name), "generation_config.json", eos_token_id=[2, 7, 9])
@@ -94,6 +101,24 @@ LOADED: dict[str, Make] = {
     "gpt2": is_like("gpt2"),
     "gpt2-untied": is_like("gpt2", tie_word_embeddings=False),
     "gpt2-earlier": earlier_gpt2,
+    "phi3": is_like("phi3"),
+    "phi3-window": is_like("phi3", **WINDOW),
+    "olmo2": is_like("olmo2"),
+    "granite": is_like("granite", logits_scaling=8.0, residual_multiplier=0.22, embedding_multiplier=12.0),
+    "smollm3": is_like("smollm3"),
+    "smollm3-window": is_like("smollm3", use_sliding_window=True, no_rope_layer_interval=2, **WINDOW),
+    "ministral": is_like(
+        "ministral", head_dim=12, layer_types=["full_attention", *["sliding_attention"] * 2], **WINDOW
+    ),
+    "gemma3-images": with_images,
+    "gpt_neox": is_like("gpt_neox"),
+    "gpt_neox-sequential": is_like("gpt_neox", use_parallel_residual=False),
+    "mixtral": is_like("mixtral", num_local_experts=4),
+    "mixtral-window": is_like("mixtral", num_local_experts=4, **WINDOW),
+    "qwen3_moe": is_like("qwen3_moe", head_dim=12, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12),
+    "qwen3_moe-normed": is_like(
+        "qwen3_moe", head_dim=12, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, norm_topk_prob=True
+    ),
 }
 
 
@@ -244,8 +269,24 @@ REFUSED: dict[str, tuple[Make, tuple[str, ...]]] = {
     "compressed": (packed("compressed-tensors", format="pack-quantized"), ("quantised (compressed-tensors:",)),
     "gptq-beside": (quantised_beside, ("weights are quantised (GPTQ: quantize_config.json)",)),
     "scaled-logits": (
-        is_like("granite", logits_scaling=8.0),
-        ("model type 'granite': its logits are 0.125 times those of its output head", "logits_scaling=8.0"),
+        is_like("hyperclovax", use_post_norm=False, logits_scaling=0.125),
+        ("model type 'hyperclovax': its logits are 0.125 times those of its output head", "logits_scaling=0.125"),
+    ),
+    "scaled-updates": (
+        is_like("hyperclovax", use_post_norm=False, residual_multiplier=0.5),
+        ("model type 'hyperclovax': resid_mid of block 0 is not the sum of its parts",),
+    ),
+    "some-experts": (
+        is_like("qwen3_moe", num_experts=4, moe_intermediate_size=12, mlp_only_layers=[1]),
+        ("model type 'qwen3_moe': some of its blocks have experts, others one MLP (mlp_only_layers=[1])",),
+    ),
+    "every-other-experts": (
+        is_like("qwen3_moe", num_experts=4, moe_intermediate_size=12, decoder_sparse_step=2),
+        ("model type 'qwen3_moe': some of its blocks have experts, others one MLP (decoder_sparse_step=2)",),
+    ),
+    "other-experts": (
+        is_like("olmoe", num_experts=4),
+        ("model type 'olmoe': site 'neuron' not found at 'mlp.down_proj'", "emo/model/families.py"),
     ),
     "lora": (adapter, ("a LoRA adapter (adapter_config.json), not a model", "type the base model's id")),
     "gguf": (gguf, ("holds GGUF files only",)),

@@ -10,7 +10,7 @@ import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from support.forced import scored
 from support.shards import devices, spread
-from support.twin import gap, prompt, unit, width
+from support.twin import gap, prompt, sites, unit, width
 from support.units import vectors
 from torch import Tensor, nn
 
@@ -31,12 +31,12 @@ from emo.model.ops import Add, Zero
 from emo.model.passes import Row
 from emo.model.prefix_tree import TokenTrees, plain_block
 from emo.model.prefixes import Text
+from emo.model.tiny import tiny_model
 from emo.model.verify import verify
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PROMPTS = [prompt(30, 1), prompt(30, 1)[:-3] + prompt(4, 2), prompt(9, 3)]
 ROWS = [Row(p, c) for p in range(len(PROMPTS)) for c in (-1, 0, 1)]
-EVERY = (*(site for site in Site if site is not Site.GATE),)
 
 
 def both(lm: LM, run: Callable[[LM], Tensor]) -> tuple[Tensor, Tensor]:
@@ -50,7 +50,7 @@ def edits(lm: LM, tokens: Tokens) -> list[Edit]:
     """Return an edit at every site of every block: two conditions."""
     out = []
     for layer in range(lm.n_layers):
-        for i, site in enumerate(EVERY):
+        for i, site in enumerate(s for s in Site if s is not Site.GATE and s in sites(lm)):
             w = width(lm, site)
             add = Add(unit(2, w, seed=10 * layer + i), torch.tensor([0, 1]), torch.tensor([0.3, 0.6]))
             out.append(Edit(site, layer, add, tokens, decay=0.9))
@@ -123,11 +123,13 @@ def test_units_over_boundaries(lm: LM) -> None:
     texts = [Text(ids) for ids in PROMPTS]
 
     def contributions(lm: LM) -> Tensor:
-        batch = next(activations(lm, texts, 8, sites=[Site.HEAD, Site.NEURON, Site.RESID_MID]))
+        between = [site for site in sites(lm) if site is Site.RESID_MID]
+        batch = next(activations(lm, texts, 8, sites=[Site.HEAD, Site.NEURON, *between]))
         v = unit(len(batch.texts), lm.d, seed=2)
         out = []
         for layer in range(lm.n_layers):
-            z, x, mid = (batch.at[site][:, layer] for site in (Site.HEAD, Site.NEURON, Site.RESID_MID))
+            z, x, *states = (batch.at[site][:, layer] for site in (Site.HEAD, Site.NEURON, *between))
+            mid = states[0] if states else None
             out += [neuron_contributions(lm, layer, x, v).cpu(), head_contributions(lm, layer, z, v, mid).cpu()]
         return torch.cat(out, -1)
 
@@ -140,6 +142,17 @@ def test_units_over_boundaries(lm: LM) -> None:
 
     for run in (contributions, sums, choices):
         assert gap(*both(lm, run)) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_experts_are_opened_where_they_lie(models: dict[str, LM], family: str) -> None:
+    """A checkpoint is laid over devices first, with hooks of accelerate in it, and opened then."""
+    lm = models[family]
+    with devices():
+        there = spread(lm, model=tiny_model(family))
+        verify(there)
+        found = there.logits(TokenTrees(there).extend(plain_block(PROMPTS, there.device))).cpu()
+    assert gap(found, lm.logits(TokenTrees(lm).extend(plain_block(PROMPTS, lm.device)))) < 1e-6
 
 
 @pytest.mark.parametrize("place", ["disk", "cpu"])

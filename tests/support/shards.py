@@ -127,23 +127,29 @@ def devices() -> Iterator[None]:
         torch._C._set_only_lift_cpu_tensors(before)
 
 
-def spread(lm: LM, count: int = 3) -> LM:
-    """Return a copy of a model over ``count`` devices: the embedding on the first, norm and head on the last."""
-    model = copy.deepcopy(lm.model)
-    base = model.base_model_prefix
+def spread(lm: LM, count: int = 3, model: Any = None) -> LM:
+    """Return a copy of a model over ``count`` devices: the embedding on the first, norm and head on the last.
+
+    ``model``: the same model as transformers has it, before anything of it was put elsewhere.
+    """
+    model = copy.deepcopy(lm.model) if model is None else model
     blocks = lm.family.blocks
     places = {f"{blocks}.{i}": i * count // lm.n_layers for i in range(lm.n_layers)}
-    for name, child in model.named_children():
-        if name != base:
-            places[name] = count - 1
-            continue
-        for part, _ in child.named_children():
-            if f"{base}.{part}" != blocks:
-                places[f"{base}.{part}"] = 0 if "emb" in part or part in ("wte", "wpe", "drop") else count - 1
+    places |= {path: 0 if first else count - 1 for path, first in _beside(model, blocks)}
     device_map = {name: torch.device(KIND, index) for name, index in places.items()}
     for name, device in device_map.items():
         _place(model.get_submodule(name), device)
     return LM(dispatch_model(model, device_map), lm.tokenizer, lm.spec)
+
+
+def _beside(module: nn.Module, blocks: str, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Yield the paths of all that lies beside the blocks, and whether it stands before them."""
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        if blocks.startswith(f"{path}."):
+            yield from _beside(child, blocks, f"{path}.")
+        elif path != blocks:
+            yield path, "emb" in name or name in ("wte", "wpe", "drop")
 
 
 def _place(module: nn.Module, device: torch.device) -> None:
