@@ -55,7 +55,9 @@ TINY: dict[str, Tiny] = {
         {"head_dim": 12, "sliding_window": 24, "layer_types": ["full_attention", "sliding_attention"] * 2}
     ),
     "gemma3_images": Tiny({"text_config": _GEMMA | {"sliding_window_pattern": 2}, "vision_config": _VISION}, "gemma3"),
-    "qwen3_moe": Tiny(_EXPERTS | {"head_dim": 12, "num_experts": 4, "moe_intermediate_size": FFN // 4}),
+    "qwen3_moe": Tiny(
+        _EXPERTS | {"head_dim": 12, "num_experts": 6, "moe_intermediate_size": FFN // 6, "norm_topk_prob": True}
+    ),
     "mixtral": Tiny(_EXPERTS | {"num_local_experts": 4, "intermediate_size": FFN // 4}),
     "gpt_neox": Tiny(template=None),
 }
