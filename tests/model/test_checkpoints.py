@@ -45,6 +45,13 @@ def earlier_gpt2(hub: HubCache, name: str) -> None:
     change_weights(hub.model(name, "gpt2"), lambda w: {k.removeprefix("transformer."): v for k, v in w.items()} | masks)
 
 
+def earlier_neox(hub: HubCache, name: str) -> None:
+    """Make a checkpoint as EleutherAI's: masks and rotary frequencies among the weights."""
+    parts = {"bias": torch.ones(1, 1, 8, 8), "masked_bias": torch.tensor(-1e9), "rotary_emb.inv_freq": torch.ones(4)}
+    more = {f"gpt_neox.layers.{i}.attention.{key}": x.clone() for i in range(BLOCKS) for key, x in parts.items()}
+    change_weights(hub.model(name, "gpt_neox"), lambda weights: weights | more)
+
+
 def earlier_llama(hub: HubCache, name: str) -> None:
     """Make a checkpoint with the rotary frequencies of earlier versions and a value head beside the model."""
     frequencies = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(4) for i in range(BLOCKS)}
@@ -112,6 +119,7 @@ LOADED: dict[str, Make] = {
     ),
     "gemma3-images": with_images,
     "gpt_neox": is_like("gpt_neox"),
+    "gpt_neox-earlier": earlier_neox,
     "gpt_neox-sequential": is_like("gpt_neox", use_parallel_residual=False),
     "mixtral": is_like("mixtral", num_local_experts=4),
     "mixtral-window": is_like("mixtral", num_local_experts=4, **WINDOW),
