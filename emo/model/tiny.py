@@ -56,7 +56,7 @@ TINY: dict[str, Tiny] = {
     ),
     "gemma3_images": Tiny({"text_config": _GEMMA | {"sliding_window_pattern": 2}, "vision_config": _VISION}, "gemma3"),
     "qwen3_moe": Tiny(
-        _EXPERTS | {"head_dim": 12, "num_experts": 6, "moe_intermediate_size": FFN // 6, "norm_topk_prob": True}
+        _EXPERTS | {"head_dim": 12, "num_experts": 3, "moe_intermediate_size": FFN // 3, "norm_topk_prob": True}
     ),
     "mixtral": Tiny(_EXPERTS | {"num_local_experts": 4, "intermediate_size": FFN // 4}),
     "gpt_neox": Tiny(template=None),
