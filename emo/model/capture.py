@@ -22,7 +22,6 @@ from emo.model.prefix_tree import Block, Places, TokenTrees
 from emo.model.prefixes import Text, Tree, batches, halves, layout, shared_prefixes
 
 
-
 class Batch(NamedTuple):
     """What one forward pass gave: indices of n texts, and per site (n, l, w) float32."""
 
