@@ -95,8 +95,26 @@ def load_evaluator(
     return load_classifier(Store(store or home.folder() / "outputs" / "store"), EKMAN6)
 
 
-def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LM:
-    """Return a model by its option of ``model=``, or as OWNER/NAME on the hub: `emo.model.named.load_named`."""
+def load_model(
+    name: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    *,
+    revision: str | None = None,
+    adapter: str | Path | None = None,
+) -> LM:
+    """Return a model as a job on it has it, loaded and verified.
+
+    Args:
+        name: an option of ``model=`` (``smollm2_135m``), a folder with a model of your own, or OWNER/NAME on the hub.
+        device: auto | cpu | cuda | cuda:0 ... | mps.
+        dtype: auto (the checkpoint's own) | float32 | bfloat16 | float16.
+        revision: of a hub repository: a branch, tag or commit, e.g. ``step1000``; None: its default branch.
+        adapter: LoRA adapter that is merged into the weights: a folder, or OWNER/NAME (needs peft); None: none.
+
+    Raises:
+        UserError: there is no such model, or it cannot be loaded; one line that says why.
+    """
     from emo.model.named import load_named  # torch only where it is needed
 
-    return load_named(name, device, dtype)
+    return load_named(str(name), device, dtype, revision=revision, adapter=adapter)

@@ -206,10 +206,10 @@ def prefetch(configs: Sequence[Config]) -> None:
     seen: set[str] = set()
     for config in configs:
         spec = describe(config.model, config.device, config.dtype)
-        model = f"{spec.id} {spec.commit}"  # not the option's name: model=hub stands for many
+        model = f"{spec.id} {spec.weights}"  # not the option's name: model=hub stands for many
         if model not in seen:
             fetch(spec)
-            console.say(f"model {config.model.name}: {spec.id} at commit {spec.commit[:12]} is on this machine")
+            console.say(f"model {config.model.name}: {spec.id} at {spec.version} is on this machine")
         data = f"{config.dataset.name} {config.dataset.path} {config.dataset.test_path}"
         if data not in seen:
             console.say(f"dataset {config.dataset.name}: {_size(config)}")

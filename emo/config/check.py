@@ -24,6 +24,7 @@ from emo.config.error_text import SECRET, explain
 from emo.config.interventions import KINDS, on_circuit
 from emo.config.kinds import check_classes, check_selector
 from emo.config.layers import check_layers
+from emo.config.model_source import check_model, folder_name
 from emo.config.own_evaluator import check_evaluator
 from emo.config.renamed import moved
 from emo.config.schema import Config
@@ -41,7 +42,7 @@ CHOICES = {
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "size": ("small", "full"),
-    "model.source": ("hub", "embedded", "tiny"),
+    "model.source": ("hub", "local", "embedded", "tiny"),
     "model.chat": ("auto", "plain"),
     "dataset.kind": ("scenarios", "labelled"),
     "dataset.task": ("emotion", "rhetoric"),
@@ -112,6 +113,7 @@ def _of_size(small: Any, full: Any, *, _root_: DictConfig) -> Any:
 OmegaConf.register_new_resolver("program", lambda: " ".join(home.PROGRAM), replace=True)  # as it is typed, in the help
 OmegaConf.register_new_resolver("repository", lambda: str(home.folder()), replace=True)
 OmegaConf.register_new_resolver("size", _of_size, replace=True)
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 def to_config(cfg: DictConfig, typed: Sequence[str] = ()) -> Config:
@@ -188,6 +190,7 @@ def _check(config: Config) -> None:
     if config.dataset.themes is not None:
         check_subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
     check_files(config.dataset)
+    check_model(config.model)
     if config.elicitation.accept == "judged" and config.elicitation.judge == "none":
         raise UserError("elicitation.accept=judged: nothing judges; type elicitation.judge=classifier")
     alpha = config.intervention.alpha

@@ -134,6 +134,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("runs",), lambda c: c.task != "run", "task=status, summarize, judge, compare, gc, verify", "task"),
     Rule(("gc.delete", "gc.hours"), lambda c: c.task == "gc", "task=gc", "task"),
     Rule(("model.revision",), lambda c: c.model.source == "hub", "models of the hub", "model"),
+    Rule(("model.path",), lambda c: c.model.source == "local", "model=local", "model"),
+    Rule(("model.id",), lambda c: c.model.source != "local", "models of the hub", "model", ANY),
     # data
     Rule(("dataset.themes", "dataset.valences", "dataset.leave_out", "dataset.test_path"), scenarios, "scenarios",
          "dataset"),

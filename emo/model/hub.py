@@ -48,9 +48,10 @@ def _no_folder(name: str, model_id: str) -> None:
     """Refuse a path: transformers would read a folder of that name before the hub's repository."""
     path = Path(model_id).expanduser()
     if path.exists() or model_id.startswith((".", "~")) or path.is_absolute():
+        own = f"; a model in a folder is model=local model.path={model_id}" if name.startswith("model.id=") else ""
         raise UserError(
-            f"{name}: a local path; local folders are not loaded yet, only repositories of the hub, "
-            "whose id reads OWNER/NAME (if that was meant: start where no folder has this name)"
+            f"{name}: a local path, and a repository of the hub reads OWNER/NAME{own} (if the repository was meant: "
+            "start where no folder has this name)"
         )
 
 

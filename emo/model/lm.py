@@ -36,17 +36,42 @@ class ModelSpec(NamedTuple):
     n_neurons: int = 0  # per block
     context: int | None = None  # tokens that it can read, prompt and reply together; None: it states no bound
     parallel: bool = False  # attention and MLP of a block both read its input: there is no resid_mid
+    adapter: str = ""  # folder of the LoRA adapter that is merged into the weights; empty: none
+    adapter_commit: str = ""  # of its hub repository, or the sha256 of its files
+
+    @property
+    def weights(self) -> str:
+        """Which weights these are: of a model without an adapter the commit alone."""
+        return f"{self.commit}+{self.adapter_commit}" if self.adapter_commit else self.commit
 
     @property
     def title(self) -> str:
-        """What an error names: the repository, or the option where there is none."""
-        return f"model.id={self.id}" if self.source == "hub" else self.name
+        """What an error names: the repository or folder, or the option where there is none."""
+        named = {"hub": f"model.id={self.id}", "local": f"model.path={self.folder}"}
+        return named.get(self.source, self.name)
+
+    @property
+    def version(self) -> str:
+        """Commit or digest, and those of the adapter, short enough to read."""
+        what = "sha256" if self.source == "local" else "commit"
+        merged = f", with the adapter {self.adapter_commit[:12]} merged" if self.adapter_commit else ""
+        return f"{what} {self.commit[:12]}{merged}"
+
+    @property
+    def told(self) -> str:
+        """Origin, depth, precision and version in words."""
+        return f"{self.id}, {self.n_layers} blocks, {self.dtype}, {self.version}"
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """What transformers is told beside ``folder``: of a hub repository which files."""
+        return {"revision": self.commit, "local_files_only": self.local} if self.source == "hub" else {}
 
     @property
     def identity(self) -> dict[str, str]:
         """What of a model belongs into an address; the plain template's since replies end with their turn."""
         chat = "plain, one turn" if self.chat == "plain" else self.chat
-        return {"commit": self.commit, "id": self.id, "dtype": self.dtype, "chat": chat}
+        return {"commit": self.weights, "id": self.id, "dtype": self.dtype, "chat": chat}
 
 
 def no_site(title: str, kind: str, site: Site) -> str:

@@ -7,8 +7,10 @@ weights; `load` reads them and verifies the sites.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from emo.config.schema import ModelConfig
 from emo.core.console import note
 from emo.core.errors import UserError
 from emo.model import embedded, tiny
+from emo.model.adapter import Adapter, adapter_config, check_fits, find_adapter, own_tokenizer
 from emo.model.chat import THINKS, opens_thinking
 from emo.model.checkpoint import read_config, read_tokenizer, read_weights
 from emo.model.context import context_of
@@ -27,6 +30,8 @@ from emo.model.hub import hub_commit
 from emo.model.keep import KeepOne
 from emo.model.lm import LM, ModelSpec
 from emo.model.load_errors import load_errors
+from emo.model.local import Local, local_model
+from emo.model.merging import merge
 from emo.model.supported import check_config, check_files
 from emo.model.verify import verify
 
@@ -45,10 +50,16 @@ def _device(requested: str) -> str:
 
 
 def describe(config: ModelConfig, device: str = "auto", dtype: str = "auto") -> ModelSpec:
-    """Resolve commit, sizes, device and dtype without reading weights; raises `UserError`."""
+    """Resolve commit, sizes, device and dtype without loading weights; raises `UserError`.
+
+    What a folder holds is looked at every time: it may have been trained on since.
+    """
+    own = local_model(config.path or "") if config.source == "local" else None
+    adapter = find_adapter(config.adapter) if config.adapter else None
     return _describe(
-        config.name, config.source, config.id, config.revision, config.chat, config.device_map, device, dtype
-    )
+        config.name, config.source, config.id, config.revision, config.chat, config.device_map, device, dtype, own,
+        adapter,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=32)
@@ -61,6 +72,8 @@ def _describe(
     device_map: str | None,
     device: str,
     dtype: str,
+    own: Local | None,
+    adapter: Adapter | None,
 ) -> ModelSpec:
     where, local = _device(device), True
     if source == "tiny":
@@ -69,6 +82,11 @@ def _describe(
     elif source == "embedded":
         path, commit = embedded.embedded_folder(model_id)
         hf, folder = read_config(str(path)), str(path)
+    elif own is not None:
+        (folder, commit), title = own, f"model.path={own.folder}"
+        with load_errors(folder, local=True, folder=folder, key="model.path"):
+            hf = read_config(folder)
+            check_config(title, hf)
     else:
         found = hub_commit(model_id, revision)
         commit, local, folder = found.commit, found.local, model_id
@@ -79,11 +97,15 @@ def _describe(
     text = hf.get_text_config()
     resolved = dtype
     if dtype == "auto":  # the same on every machine: it is part of every address
-        resolved = _own_dtype(hf, text) if source == "hub" else "float32"
-    return ModelSpec(
+        resolved = _own_dtype(hf, text) if source in ("hub", "local") else "float32"
+    spec = ModelSpec(
         name, source, model_id, commit, folder, text.num_hidden_layers, resolved, where, device_map, chat, local,
         hf.model_type, text.num_attention_heads, _neurons(text), context_of(text), is_parallel(hf),
     )  # fmt: skip
+    if adapter is None:
+        return spec
+    check_fits(adapter, spec.title, hf)
+    return spec._replace(adapter=adapter.folder, adapter_commit=adapter.commit)
 
 
 def _own_dtype(config: Any, text: Any) -> str:
@@ -107,7 +129,7 @@ def load(spec: ModelSpec) -> LM:
     Raises `UserError` where the checkpoint cannot be had, its files do not fill it, or a site cannot be found.
     """
     start = time.perf_counter()
-    with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
+    with _errors(spec):
         lm = _load(spec)
         thinks = opens_thinking(lm)  # refuses a template that cannot be used
     seconds = time.perf_counter() - start
@@ -129,16 +151,46 @@ def load(spec: ModelSpec) -> LM:
 
 def _load(spec: ModelSpec) -> LM:
     if spec.source == "tiny":
-        model: Any = tiny.tiny_model(spec.id).to(dtype=DTYPES[spec.dtype])  # type: ignore[call-arg]
-        tokenizer = tiny.tiny_tokenizer(spec.id)
+        model: Any = tiny.tiny_model(spec.id)
+        model = model if spec.adapter else model.to(dtype=DTYPES[spec.dtype])
     else:
-        model, tokenizer = _from_pretrained(spec)
+        model = _from_pretrained(spec)
         check_held(spec, model)
+    tokenizer = _tokenizer(spec)
+    if spec.adapter:
+        model = merge(model, spec.adapter, DTYPES[spec.dtype])
+        trained = adapter_config(Path(spec.adapter)).get("base_model_name_or_path")
+        note(f"{spec.name}: the adapter {spec.adapter} (trained on {trained}) is merged into the weights")
+    if spec.source == "local":
+        _check_unchanged(spec)
     if spec.device_map is None:
         model = model.to(spec.device)
     lm = LM(model.eval().requires_grad_(False), tokenizer, spec)
     verify(lm)
     return lm
+
+
+def _errors(spec: ModelSpec) -> AbstractContextManager[None]:
+    """Turn what goes wrong while a model's files are read into a line that names what the user typed."""
+    if spec.source == "local":
+        return load_errors(spec.folder, local=True, folder=spec.folder, key="model.path")
+    return load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None)
+
+
+def _tokenizer(spec: ModelSpec) -> Any:
+    """Return the tokenizer that a model was trained with last: of its adapter, if that brings one."""
+    own = own_tokenizer(Path(spec.adapter)) if spec.adapter else None
+    if own is not None:
+        return own
+    if spec.source == "tiny":
+        return tiny.tiny_tokenizer(spec.id)
+    return read_tokenizer(spec.title, spec.folder, **spec.where)
+
+
+def _check_unchanged(spec: ModelSpec) -> None:
+    """Refuse weights that were written while they were read: they are not those that the address names."""
+    if local_model(spec.folder).digest != spec.commit:
+        raise UserError(f"{spec.title}: was changed while it was read; type the same line again")
 
 
 def check_held(spec: ModelSpec, model: Any) -> None:
@@ -162,11 +214,8 @@ def check_held(spec: ModelSpec, model: Any) -> None:
 @lru_cache(maxsize=4)
 def read_vocabulary(spec: ModelSpec) -> Any:
     """Return the tokenizer of ``spec`` without reading the weights; raises `UserError` where it cannot be had."""
-    if spec.source == "tiny":
-        return tiny.tiny_tokenizer(spec.id)
-    files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
-    with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
-        return read_tokenizer(f"model.id={spec.id}", spec.folder, **files)
+    with _errors(spec):
+        return _tokenizer(spec)
 
 
 def bfloat16_units() -> set[str]:
@@ -190,14 +239,14 @@ def _straight_to(device: str) -> dict[str, str] | None:
     return None if device == "cpu" or find_spec("accelerate") is None else {"": device}
 
 
-def _from_pretrained(spec: ModelSpec) -> tuple[transformers.PreTrainedModel, Any]:
-    files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
-    options: dict[str, Any] = {"dtype": DTYPES[spec.dtype]}
-    config = read_config(spec.folder, **files)
+def _from_pretrained(spec: ModelSpec) -> transformers.PreTrainedModel:
+    options: dict[str, Any] = {"dtype": torch.float32 if spec.adapter else DTYPES[spec.dtype]}
+    config = read_config(spec.folder, **spec.where)
     if family_of(config.model_type).eager:
         options["attn_implementation"] = "eager"
-    if (where := spec.device_map or _straight_to(spec.device)) is not None:
+    straight = None if spec.adapter else _straight_to(spec.device)  # an adapter is merged on the CPU
+    if (where := spec.device_map or straight) is not None:
         options["device_map"] = where
-    name = f"model.id={spec.id}"
-    tokenizer = read_tokenizer(name, spec.folder, **files)
-    return read_weights(transformers.AutoModelForCausalLM, name, spec.folder, **files, **options), tokenizer
+    kind, name = transformers.AutoModelForCausalLM, spec.title
+    made: transformers.PreTrainedModel = read_weights(kind, name, spec.folder, **spec.where, **options)
+    return made

@@ -36,6 +36,7 @@ UNKNOWN_TYPE = re.compile(r"model type `([^`]+)`")
 NETWORK = re.compile(r"(httpx|httpcore|requests|urllib3|ssl|socket)\d*\b")  # whose exceptions tell of a connection
 RETRIED = (408, 429)  # statuses of the client's kind that pass
 WEIGHTS = "model.safetensors"
+OWN = ("model.path", "model.adapter")  # keys that name files of the user's own
 SHOWN = 300  # characters of a library's own words
 
 
@@ -77,8 +78,8 @@ def load_errors(
         known = next((line for link in links if (line := _known(link))), None)
         known = known or next((line for link in links if (line := _of_hub(link, revision))), None)
         if known is None and any(isinstance(link, SafetensorError) for link in links):
-            known = _damaged(_where(model_id, revision, folder))
-        if known is None and local and any(_is_absent(link) for link in links):
+            known = _damaged(_where(model_id, revision, folder), own=key in OWN)
+        if known is None and local and key not in OWN and any(_is_absent(link) for link in links):
             known = _not_whole(_where(model_id, revision, folder))
         if known is None and (match := next((m for link in links if (m := NO_FILE.search(str(link)))), None)):
             known = f"there is no {match.group(1)} in its repository"
@@ -183,8 +184,8 @@ def missing_files(folder: Path) -> list[str]:
     return [name for name in ("config.json", *sorted(set(weights))) if not (folder / name).is_file()]
 
 
-def _damaged(folder: Path | None) -> str | None:
-    """Name the file of weights that cannot be read."""
+def _damaged(folder: Path | None, own: bool) -> str | None:
+    """Name the file of weights that cannot be read; ``own``: the user's, that nothing brings back."""
     for path in sorted(folder.glob("*.safetensors")) if folder else []:
         try:
             with safe_open(path, "pt"):
@@ -192,5 +193,6 @@ def _damaged(folder: Path | None) -> str | None:
         except SafetensorError as error:
             file = path.resolve()  # the cache links to it, and would link to it again
             how = f"delete {file} and type the same line again, where it can be downloaded"
+            how = "copy it again, or save the model again" if own else how
             return f"{path.name} is truncated or damaged ({words(error)}); {how}"
     return None

@@ -12,7 +12,7 @@ from emo.model.lm import ModelSpec
 
 def made_by(spec: ModelSpec) -> dict[str, Any]:
     """Return model, commit, dtype and kind of machine, as manifests keep them beside the seconds."""
-    return {"model": spec.id, "commit": spec.commit, "dtype": spec.dtype, "machine": machine(spec)}
+    return {"model": spec.id, "commit": spec.weights, "dtype": spec.dtype, "machine": machine(spec)}
 
 
 def machine(spec: ModelSpec) -> str:

@@ -31,6 +31,5 @@ def shape_config(spec: ModelSpec) -> Any:
     """Return the configuration of a model's shape, as transformers has it; raises `UserError` where there is none."""
     if spec.source == "tiny":
         return tiny.tiny_config(spec.id)
-    files = {"revision": spec.commit, "local_files_only": spec.local} if spec.source == "hub" else {}
     with load_errors(spec.id, spec.commit, spec.local, None if spec.source == "hub" else spec.folder or None):
-        return read_config(spec.folder, **files)
+        return read_config(spec.folder, **spec.where)

@@ -31,10 +31,9 @@ def check_files(name: str, files: Collection[str], whole: bool) -> None:
     safe = any(file in SAFE for file in top)
     holds = f"{name}: holds" if whole else f"{name}: the local cache holds"
     if "adapter_config.json" in top:
-        raise UserError(
-            f"{name}: a LoRA adapter (adapter_config.json), not a model; adapters are not loaded: "
-            "merge it into its base model, or type the base model's id"
-        )
+        key, _, given = name.partition("=")
+        how = f"type its base model, and model.adapter={given}" if key == "model.id" else "type its base model"
+        raise UserError(f"{name}: a LoRA adapter (adapter_config.json), not a model; {how}")
     if not safe and any(file.lower().endswith(".gguf") for file in files):
         raise UserError(
             f"{holds} GGUF files only, whose weights are quantised; type the repository that they "
@@ -51,7 +50,7 @@ def check_files(name: str, files: Collection[str], whole: bool) -> None:
         raise UserError(f"{name}: no {lacking} in its repository; type another id")
     for file in top:
         if file in QUANTISED:
-            raise _quantised(name, QUANTISED[file], file)
+            raise quantised(name, QUANTISED[file], file)
 
 
 def check_packed(name: str, config: Any) -> None:
@@ -60,7 +59,7 @@ def check_packed(name: str, config: Any) -> None:
         for key in ("quantization_config", "compression_config"):
             if packed := getattr(part, key, None):
                 how = packed.get("quant_method") if isinstance(packed, dict) else getattr(packed, "quant_method", None)
-                raise _quantised(name, str(getattr(how, "value", how) or "unnamed method"), f"{key} in config.json")
+                raise quantised(name, str(getattr(how, "value", how) or "unnamed method"), f"{key} in config.json")
     weights = getattr(config, "transformers_weights", None)
     if weights is not None and not str(weights).endswith((".safetensors", ".safetensors.index.json")):
         raise UserError(f"{name}: names pickled weights ({weights}); only safetensors are read")
@@ -103,11 +102,12 @@ def check_tokenizer_files(name: str, files: Collection[str]) -> None:
     if not (known or "vocab.txt" in files or {"vocab.json", "merges.txt"} <= set(files)):
         raise UserError(
             f"{name}: no tokenizer (tokenizer.json, tokenizer.model or vocab.json with merges.txt) "
-            "beside the weights; type a repository that holds one"
+            "beside the weights; add one, or type a model that has it"
         )
 
 
-def _quantised(name: str, how: str, where: str) -> UserError:
+def quantised(name: str, how: str, where: str) -> UserError:
+    """Return the refusal of quantised weights: by which method, and which file says so."""
     return UserError(
         f"{name}: its weights are quantised ({how}: {where}); heads, neurons and projections are read "
         "from the weights themselves, so type the unquantised model"

@@ -268,7 +268,7 @@ class Addresses:
         labelled = () if self.config.dataset.kind == "labelled" else LABELLED_KEYS
         config["directions"] = _directions(self.config)
         for section, keys in {
-            "model": ("name", "revision", "device_map"),
+            "model": ("name", "path", "revision", "adapter", "device_map"),  # their content is in the commit
             "dataset": ("name", "path", "test_path", "_target_", *labelled),  # the data's digest holds the files
             "evaluator": ("base_url", "metrics", *ASKING_KEYS),  # the address is in the labeller's
         }.items():

@@ -102,7 +102,7 @@ class Extracted(Addresses):
             given = self.lm, self.config, self.splits.extract, self.label
             if missing == ["probe_states"]:
                 return {"probe_states": probe_states(*given)}
-            found = extract(*given, draws, f"{self.spec.id}@{self.spec.commit}")
+            found = extract(*given, draws, f"{self.spec.id}@{self.spec.weights}")
             return {"directions": found.directions, "shuffled": found.shuffled, "probe_states": found.probes}
 
         return self.store.get_or_compute_stages(keys, configs, compute)
@@ -182,7 +182,7 @@ class Extracted(Addresses):
         how = {key: value for key, value in asdict(c.circuit).items() if key in (*ASSEMBLY_KEYS, *IMPORTANCE_KEYS)}
         values = self.importance.tensors["values"].mean(0)
         provenance: dict[str, Any] = {
-            "model": {"id": self.spec.id, "commit": self.spec.commit, "dtype": self.spec.dtype},
+            "model": {"id": self.spec.id, "commit": self.spec.weights, "dtype": self.spec.dtype},
             "circuit": how | {"delta_baseline": c.circuit.delta_baseline, "layers": list(self.circuit_layers)},
             "directions": asdict(c.directions), "elicitation": c.elicitation.template, "dataset": c.dataset.name,
             "groups": len(self.splits.extract), "data": self.splits.digest, "address": self.circuit_address,

@@ -23,7 +23,7 @@ from emo.pipeline import ranking_check
 from emo.pipeline.scenario import Job
 from emo.pipeline.stage import SCENARIOS
 
-OF_MACHINE = ("folder", "device", "device_map", "local")  # of a ModelSpec: where it was read
+OF_MACHINE = ("folder", "device", "device_map", "local", "adapter")  # of a ModelSpec: where it was read
 SAMPLES = "samples.jsonl"
 FROM_WEIGHTS = "from_weights"  # of result.json: what a job with a circuit reads from the weights, beside its stages
 KEYS = ("sample", "emotion", "seed")

@@ -39,7 +39,7 @@ def facts(job: ClassJob) -> dict[str, str]:
     where = "" if not by_statistics(how.name) else f", active at {how.site}, {how.tokens} tokens"
     score = f", {c.evaluator.score}" if c.evaluator.answer == "choice" else ""
     found = {
-        "model": f"{c.model.name} ({s.id}, {s.n_layers} blocks, {s.dtype}, commit {s.commit[:12]})",
+        "model": f"{c.model.name} ({s.told})",
         "dataset": f"{c.dataset.name}: {len(parts.train)} train, {len(parts.dev)} dev, {len(parts.test)} test texts",
         "question": f"which of {', '.join(job.names)}; answer: {c.evaluator.answer}{score}",
         "selector": f"{told}{where}, {how.ratio:.1%} of {s.n_layers * job.lm.f} neurons",

@@ -100,7 +100,7 @@ def facts(job: Job) -> dict[str, str]:
     """Return what was run, on what and how much of it, in words."""
     c, spec, (extract, dev, test) = job.config, job.spec, job.splits.scenarios()
     found = {
-        "model": f"{c.model.name} ({spec.id}, {spec.n_layers} blocks, {spec.dtype}, commit {spec.commit[:12]})",
+        "model": f"{c.model.name} ({spec.told})",
         "dataset": f"{c.dataset.name}: {extract} scenarios for directions, {dev} for strengths, {test} for all numbers",
         "n": f"{len(job.splits.test)} test prompts for each of {len(job.names)} emotions",
         "elicitation": f"{c.elicitation.template}; directions: {c.directions.baseline}, {c.directions.tokens}",

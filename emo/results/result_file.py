@@ -111,7 +111,7 @@ def header(status: str, job: AnyJob, start: float) -> dict[str, Any]:
         "address": job.result_address,
         "config": asdict(job.config),
         "model_family": job.spec.family,
-        "model_commit": job.spec.commit,
+        "model_commit": job.spec.weights,
         "directions": None if isinstance(job, ClassJob) else job.directions_address,
         "dtype": job.spec.dtype,  # what dtype=auto came to
         "model": described(job.spec),

@@ -72,7 +72,8 @@ def test_what_a_kind_reads_on_scenarios(kind: str, made: dict[str, Config]) -> N
     told = {*ALWAYS.split(), *REPLIES.split(), *SCENARIOS[kind].split(), "tracker.name"}
     assert {key for key in read if key.partition(".")[0] not in FIXED} == told
     assert {"elicitation.template", "directions.last", "dataset.themes", "dataset.dev_fraction"} <= read
-    assert not {"dataset.text", "dataset.task", "model.revision"} & read
+    assert not {"dataset.text", "dataset.task", "model.revision", "model.path"} & read
+    assert {"model.id", "model.chat", "model.adapter"} <= read
 
 
 @pytest.mark.parametrize("line", CLASSES)
@@ -117,6 +118,8 @@ def test_what_no_address_holds_is_read_by_nothing(key: str, made: dict[str, Conf
         ("steer", "runs=outputs/run", "not read by task=run"),
         ("steer", "gc.delete=true", "not read by task=run, only by task=gc"),
         ("steer", "gc.hours=1", "not read by task=run, only by task=gc"),
+        ("steer", "model.path=somewhere", "not read by model=tiny_llama, only by model=local"),
+        ("steer", "model.revision=step1000", "not read by model=tiny_llama, only by models of the hub"),
         ("ablate_heads", "intervention.scale=2", "only by what is added to units"),
         ("ablate_circuit", "intervention.alpha=2", "only by steering"),
         ("circuit", "intervention.k=2", "not read by intervention=circuit"),

@@ -57,7 +57,7 @@ def test_a_local_folder(hub: HubCache, tmp_path: Path, monkeypatch: pytest.Monke
     shutil.copytree(hub.model("elsewhere"), tmp_path / "owner" / "shadowed")
     monkeypatch.chdir(tmp_path)
     for name in (str(tmp_path / "owner"), "./owner/shadowed", "~/nowhere", "owner/shadowed"):
-        with pytest.raises(UserError, match=r"a local path; local folders are not loaded yet.* OWNER/NAME"):
+        with pytest.raises(UserError, match=r"a local path, and .* OWNER/NAME; a model in a folder is model=local"):
             describe(ModelConfig(name="hub", id=name), "cpu", "float32")
 
 
@@ -122,8 +122,8 @@ def test_load_model_of_scripts(hub: HubCache, tmp_path: Path) -> None:
     """`emo.load_model` goes the same way as a job."""
     assert emo.load_model(f"owner/{hub.model('scripted').parents[1].name[15:]}", "cpu").n_layers == BLOCKS
     change_weights(hub.model("holed"), lambda w: {key: x for key, x in w.items() if key != "model.norm.weight"})
-    for name, said in (("owner/holed", "they lack model.norm.weight"), (str(tmp_path), "a local path")):
-        with pytest.raises(UserError, match=f"^model.id={name}: .*{said}"):
+    for key, name, said in (("id", "owner/holed", "they lack model.norm"), ("path", str(tmp_path), "no config.json")):
+        with pytest.raises(UserError, match=f"^model.{key}={name}: .*{said}"):
             emo.load_model(name, "cpu")
 
 

@@ -23,6 +23,8 @@ OTHER: dict[str, Any] = {  # a second valid value of every key that is not a num
     "model.chat": "plain",
     "model.name": "other",
     "model.revision": "main",
+    "model.path": "elsewhere",
+    "model.adapter": "owner/adapter",
     "model.device_map": "auto",
     "dataset.themes": ["Work/Job"],
     "dataset.valences": ["positive"],
@@ -100,6 +102,8 @@ CIRCUIT_KEYS += "sigma importance_at"
 UNCHANGED = {  # keys that change no number; written out: one that the code forgets must not leave this list with it
     "model.name": "a label; the address holds source, id and commit",
     "model.revision": "resolved to a commit, which the address holds; tiny models have none",
+    "model.path": "of model=local; the address holds the sha256 of the content: test_local_models",
+    "model.adapter": "needs one on the disk; the address holds its sha256 or commit: test_adapters",
     "model.device_map": "where weights lie in memory",
     "model.source": "has one value for a tiny model; another source is another commit",
     "dataset.name": "a label of the option; the address holds the sha256 of the files",
