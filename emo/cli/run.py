@@ -34,6 +34,7 @@ from emo.report.class_page import write_result as write_classes
 from emo.report.job_page import write_result
 from emo.report.remarks import language_line, stand_in_line
 from emo.report.sweep_files import track_point
+from emo.report.titles import model_title
 from emo.report.unit_page import ratio_text
 from emo.results.arm_order import base_name
 from emo.results.exploded import lines as exploded_lines
@@ -119,7 +120,7 @@ def _introduce(job: AnyJob) -> None:
     if isinstance(job, ClassJob):
         train, dev, test = map(len, job.splits[:3])
         console.say(
-            f"{c.model.name} x {c.dataset.name} ({train} texts for neurons, {dev} dev, {test} test; "
+            f"{model_title(c.model)} x {c.dataset.name} ({train} texts for neurons, {dev} dev, {test} test; "
             f"{', '.join(job.names)}) x {c.intervention.kind} x {c.evaluator.name}"
         )
         for line in remarks(job.splits):
@@ -127,7 +128,7 @@ def _introduce(job: AnyJob) -> None:
         return
     extract, dev, test = job.splits.scenarios()
     console.say(
-        f"{c.model.name} x {c.dataset.name} ({extract} scenarios for directions, {dev} dev, {test} test) "
+        f"{model_title(c.model)} x {c.dataset.name} ({extract} scenarios for directions, {dev} dev, {test} test) "
         f"x {c.intervention.kind} x {c.evaluator.name}"
     )
     if line := joined_line(job.splits):

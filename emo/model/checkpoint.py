@@ -64,6 +64,7 @@ def read_weights(kind: Any, name: str, source: str, **options: Any) -> Any:
         use_safetensors=True,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # to be refused below, by name
+        adapter_kwargs={"local_files_only": True},  # where peft is installed a model's own adapter is looked for
         **options,
     )
     check_keys(name, model, told)

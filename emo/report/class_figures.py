@@ -19,6 +19,7 @@ from emo.report.plots import (
     overlap_grid,
     strength_figure,
 )
+from emo.report.titles import model_title
 from emo.results import class_results as results
 from emo.results.arm_order import base_name
 
@@ -40,7 +41,7 @@ CAPTIONS = {
 
 def draw(job: ClassJob, found: dict[str, dict[str, Estimate]], folder: Path) -> list[Figure]:
     """Write the figures of a job into ``folder``; returns (path, caption), the most telling first."""
-    where, n = f"{job.config.model.name}, {job.config.dataset.name}", len(job.splits.test)
+    where, n = f"{model_title(job.config.model)}, {job.config.dataset.name}", len(job.splits.test)
     title = f"{where}, {job.config.selector.name}, n = {n} texts"
     panels = [m for m in PANELS if any(m in metrics for metrics in found.values())]
     told = {arm.name: dict(arm.settings) for arm in job.arms}

@@ -20,6 +20,7 @@ from emo.report import class_notes as notes
 from emo.report import elements as page
 from emo.report.class_figures import draw
 from emo.report.html import write_report
+from emo.report.titles import model_title
 from emo.results import class_results as results
 from emo.results.evidence import Evidence
 from emo.results.exploded import exploded_classes
@@ -65,7 +66,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
         c = job.config
         write_report(
             scratch,
-            title=f"{c.intervention.kind} ({c.selector.name}) on {c.model.name}, {c.dataset.name}",
+            title=f"{c.intervention.kind} ({c.selector.name}) on {model_title(c.model)}, {c.dataset.name}",
             command=command,
             config_yaml=OmegaConf.to_yaml(OmegaConf.structured(c)),
             summary_rows=[{"arm": arm, **{m: ms.get(m) for m in columns}} for arm, ms in found.items()],

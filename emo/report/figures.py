@@ -29,6 +29,7 @@ from emo.report.plots import (
     probe_figure,
     selection_figure,
 )
+from emo.report.titles import model_title
 from emo.results.estimates import layer_bands
 
 CAPTIONS = {
@@ -77,7 +78,7 @@ def draw(
     folder: Path,
 ) -> list[Figure]:
     """Write the figures of a run into ``folder``; returns (path, caption), the most telling first."""
-    where = f"{job.config.model.name}, {job.config.dataset.name}"
+    where = f"{model_title(job.config.model)}, {job.config.dataset.name}"
     n = len(job.splits.test)
     figures: list[Figure] = []
     panels = [m for m in (*PANELS, *own_metrics()) if any(m in metrics for metrics in found.values())]

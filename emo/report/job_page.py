@@ -27,6 +27,7 @@ from emo.report import circuit_results, remarks, unit_page, unit_results
 from emo.report.accuracy_page import accuracy_section
 from emo.report.figures import draw
 from emo.report.html import write_report
+from emo.report.titles import model_title
 from emo.results.arm_order import base_name
 from emo.results.estimates import comparisons, estimates, long_table, own_values
 from emo.results.evidence import Evidence
@@ -102,7 +103,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         c, told = job.config, list(dict.fromkeys(sample.valence for sample in job.splits.test))
         write_report(
             scratch,
-            title=f"{c.intervention.kind} on {c.model.name}, {c.dataset.name}",
+            title=f"{c.intervention.kind} on {model_title(c.model)}, {c.dataset.name}",
             command=command,
             config_yaml=OmegaConf.to_yaml(OmegaConf.structured(c)),
             summary_rows=[{"arm": arm, **{m: ms.get(m) for m in columns}} for arm, ms in found.items()],

@@ -16,6 +16,7 @@ from typing import Any
 from emo.config.interventions import kinds
 from emo.core.frames import pd
 from emo.core.metrics import headline
+from emo.report.titles import model_title
 from emo.results.curves import Curve
 
 SAMPLE_ROWS = 300  # rows of a job's table of replies, drawn evenly from all arms
@@ -79,13 +80,14 @@ def point_run(folder: Path, result: Mapping[str, Any], directions: Path | None, 
     """
     config = run_config(result)
     model, given = config["model"]["name"], config["intervention"]
+    called = model if label else model_title(config["model"])  # in a sweep the label tells them apart
     if not label and given["kind"] not in ("none", "prompt"):
         strength = "k" if given["kind"] in kinds("neurons", "heads") else "alpha"
         label = f"{strength}={given[strength]} layers={given['layers']}"
     samples = _samples(folder / "samples.jsonl")
     return Run(
         job_type="point",
-        name=f"{model} {given['kind']} {label}".strip(),
+        name=f"{called} {given['kind']} {label}".strip(),
         config=config | {"job": folder.name},
         summary=_scalars(result["arms"]),
         tables={"samples": samples} if samples.rows else {},

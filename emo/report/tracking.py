@@ -33,6 +33,7 @@ from emo.core.frames import pd
 from emo.core.sealed import DamagedError, read_sealed, seal
 from emo.report.runs import Configs, Run, compare_run, curve_run, point_run
 from emo.results.curves import curves
+from emo.results.training_steps import with_steps
 
 MARKER = "wandb.json"  # what was logged, so that it is logged once; delete it to log again
 INIT_TIMEOUT = 30.0  # seconds that an online run may wait for the server
@@ -113,7 +114,7 @@ def log_curves(
     """
     if tracker.name == "none":
         return 0
-    runs = {f"curve {curve.key}": curve_run(curve) for curve in curves(frame, axes, configs)}
+    runs = {f"curve {curve.key}": curve_run(curve) for curve in curves(with_steps(frame, axes), axes, configs)}
     return _log_changed("curve", runs, tracker, group, root)
 
 

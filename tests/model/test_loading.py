@@ -7,6 +7,7 @@ import importlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import IncompleteSnapshotError
 from support.hub_cache import BLOCKS, COMMIT, HubCache, change_json, change_weights, own_code, read, refusal
 from support.jobs import config
+from transformers.utils import peft_utils
 
 import emo
 from emo.cli.run import run_job
@@ -73,7 +75,7 @@ def test_weights_go_straight_to_their_device(hub: HubCache, monkeypatch: pytest.
 
     monkeypatch.setattr(loading, "read_weights", noted)
     plain, *others = [
-        loading._from_pretrained(spec._replace(device=device, device_map=device_map))[0]
+        loading._from_pretrained(spec._replace(device=device, device_map=device_map))
         for device, device_map in (("cpu", None), ("cuda", None), ("cuda:1", None), ("cuda", "auto"))
     ]
     assert given == [None, {"": "cuda"}, {"": "cuda:1"}, "auto"]
@@ -84,6 +86,20 @@ def test_weights_go_straight_to_their_device(hub: HubCache, monkeypatch: pytest.
         assert all(torch.equal(x, plain.state_dict()[key]) for key, x in model.state_dict().items())
     monkeypatch.setattr(loading, "find_spec", lambda _: None)
     assert loading._straight_to("cuda") is None
+
+
+def test_no_adapter_is_looked_for_on_the_hub(hub: HubCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where peft is installed transformers asks the hub for one, half a minute long without a network."""
+    asked: list[bool] = []
+    find = peft_utils.cached_file
+
+    def counted(*given: Any, **how: Any) -> str | None:
+        asked.append(how["local_files_only"])
+        return find(*given, **how)
+
+    monkeypatch.setattr(peft_utils, "cached_file", counted)
+    hub.model("plain")
+    assert read("plain").n_layers == BLOCKS and asked == [True, True]
 
 
 def test_quantised_is_refused_before_weights_are_read(hub: HubCache) -> None:

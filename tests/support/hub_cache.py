@@ -57,6 +57,15 @@ class HubCache:
         (repo / "refs" / "main").write_text(COMMIT)
         return snapshot
 
+    def revision(self, name: str, ref: str, commit: str, change: Callable[[Tensors], Tensors]) -> Path:
+        """Write another revision of a checkpoint, with its weights changed; returns the folder of its snapshot."""
+        main = self.repository(name)
+        folder = main.parent / commit
+        shutil.copytree(main, folder)
+        (main.parents[1] / "refs" / ref).write_text(commit)
+        change_weights(folder, change)
+        return folder
+
     def model(self, name: str, kind: str = "llama", dtype: torch.dtype = torch.float32, **config: Any) -> Path:
         """Write a checkpoint with random weights and a tokenizer; ``config`` goes over the tiny sizes."""
         folder, tokens = self.repository(name), {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}

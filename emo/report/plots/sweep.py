@@ -9,6 +9,7 @@ from emo.core.frames import pd
 from emo.report.plots.sweep_cells import sweep_dots, sweep_heat
 from emo.report.plots.sweep_curves import SIDE_BY_SIDE, clean, sweep_curves
 from emo.report.sweep_table import SweepTable, read_table, short_names
+from emo.results.training_steps import with_steps
 
 __all__ = ["draw_sweep", "sweep_curves", "sweep_dots", "sweep_heat"]
 
@@ -28,6 +29,7 @@ def draw_sweep(frame: pd.DataFrame, axes: Sequence[str], title: str, folder: Pat
         title: what was swept, on what; begins every figure's title.
         folder: where the PNG files go; made if it is not there.
     """
+    frame = with_steps(frame, axes)
     table = read_table(frame, axes)
     varying = table.varying()
     if not varying or not table.metrics:

@@ -38,6 +38,7 @@ BOUND = "#A84A00"  # colour of a damage bound
 DIGIT = 0.085  # inches that a character of a tick label takes
 # Swept key -> what it is, with its unit; other keys are their own label.
 UNITS = {
+    "model.revision": "training step",
     "intervention.alpha": "strength alpha (units of the dose)",
     "intervention.layers": "layers edited",
     "intervention.k": "k (units edited)",
