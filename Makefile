@@ -1,7 +1,7 @@
 # `make` lists the verbs. Every verb sets up what it needs; the second call finds it done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup models run test test-quick test-slow slurm-test lint bench bench-peers bench-gpu mutants clean
+.PHONY: help setup models run test test-quick test-slow slurm-test lint bench bench-peers bench-gpu finetune mutants clean
 
 ARGS ?=
 # The first Python on the PATH that is new enough.
@@ -71,6 +71,9 @@ $(PEERS)/.installed: requirements-bench.txt requirements-bench-alone.txt constra
 
 bench-gpu: setup ## the paper's protocol and tokens per second on a GPU, beside transformers
 	@$(PY) -m bench.gpu $(ARGS)
+
+finetune: setup ## a LoRA adapter for the demo's model, minutes: outputs/finetuned
+	@$(PY) -m bench.finetune $(ARGS)
 
 mutants: setup ## do the tests notice planted errors?
 	@$(PY) tests/mutants/run.py $(ARGS)
