@@ -24,7 +24,7 @@ from emo.config.error_text import SECRET, explain
 from emo.config.interventions import KINDS, on_circuit
 from emo.config.kinds import check_classes, check_selector
 from emo.config.layers import check_layers
-from emo.config.model_source import check_model, folder_name
+from emo.config.model_source import check_against, check_model, folder_name
 from emo.config.own_evaluator import check_evaluator
 from emo.config.renamed import moved
 from emo.config.schema import Config
@@ -191,6 +191,7 @@ def _check(config: Config) -> None:
         check_subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
     check_files(config.dataset)
     check_model(config.model)
+    config.against = check_against(config.against)
     if config.elicitation.accept == "judged" and config.elicitation.judge == "none":
         raise UserError("elicitation.accept=judged: nothing judges; type elicitation.judge=classifier")
     alpha = config.intervention.alpha

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from emo.config.schema import ModelConfig
 from emo.config.store_paths import absolute
-from emo.core.errors import UserError
+from emo.core import home
+from emo.core.errors import UserError, nearest
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # OWNER/NAME
 
@@ -31,6 +32,21 @@ def check_model(given: ModelConfig) -> None:
         if HUB_ID.fullmatch(given.adapter) and not Path(given.adapter).exists():
             return
         given.adapter = _folder("model.adapter", given.adapter, ", and no OWNER/NAME of the hub")
+
+
+def check_against(given: str | None) -> str | None:
+    """Return the second model as it is named from everywhere: a folder absolute.
+
+    Raises:
+        UserError: it is neither a folder, nor OWNER/NAME, nor an option of ``model=``.
+    """
+    if given == "":
+        raise UserError("against: which model? type against=FOLDER (of a model or an adapter), OWNER/NAME or an option")
+    if given is None or given in (options := [path.stem for path in (home.CONF / "model").glob("*.yaml")]):
+        return given
+    if HUB_ID.fullmatch(given) and not Path(given).exists():
+        return given
+    return _folder("against", given, f", no OWNER/NAME of the hub, no option of model={nearest(given, options)}")
 
 
 def _folder(key: str, given: str, neither: str = "") -> str:

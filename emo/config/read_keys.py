@@ -160,6 +160,7 @@ RULES: tuple[Rule, ...] = (
          "interventions on heads, and circuits found by the job", kept=lambda c: _unit(c) or _circuit(c)),
     Rule(("attribution.check",), _unit, "interventions on neurons or heads"),
     # circuits
+    Rule(("against",), assembled, "circuits found by the job"),
     Rule(("circuit.path", "circuit.allow_other_weights"), lambda c: _circuit(c) or on_classes(c),
          "circuits, and masks that are compared with one"),
     Rule(("circuit.allow_other_weights",), lambda c: c.circuit.path is not None, "circuit.path=FOLDER"),

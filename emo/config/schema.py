@@ -277,6 +277,7 @@ class Config:
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
     dtype: str = "auto"  # auto: the checkpoint's own, on every machine | float32 | bfloat16 | float16
     name: str = "run"  # folder of the results under paths.outputs
+    against: str | None = None  # second model that a found circuit is compared with: option, folder, OWNER/NAME
     size: str = "small"  # small | full: what an experiment with ${size:SMALL,FULL} in its file takes
     model: ModelConfig = field(default_factory=ModelConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)

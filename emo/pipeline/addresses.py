@@ -13,7 +13,7 @@ from typing import Any
 from emo.config.choices import total_budget
 from emo.config.interventions import kind_of, on_circuit, on_units, scale_tuned, steers
 from emo.config.layers import parse_layers
-from emo.config.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, without_effect
+from emo.config.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, assembled, without_effect
 from emo.config.renamed import in_addresses
 from emo.config.schema import RUNTIME_KEYS, Config
 from emo.core.errors import UserError
@@ -33,6 +33,7 @@ from emo.measure.reply_metrics import metrics_inputs
 from emo.model.lm import ModelSpec, no_site
 from emo.model.load import describe
 from emo.model.machine import made_by
+from emo.pipeline.second_model import second_spec
 from emo.pipeline.stage import SCENARIOS, versions
 
 UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
@@ -48,6 +49,7 @@ class Addresses:
         self.store = Store(config.paths.store)
         self.spec = spec or describe(config.model, config.device, config.dtype)
         self.store.made_by = made_by(self.spec)
+        self.second = None if config.against is None or not assembled(config) else second_spec(config, self.spec)
         self.splits = load_splits(config.dataset, config.seed)
         self.names = list(config.emotions.names)
         given = config.intervention
@@ -263,7 +265,7 @@ class Addresses:
     def result_address(self) -> str:
         """The address of the job's result: what decides whether it is already done."""
         config = asdict(self.config)
-        for key in (*RUNTIME_KEYS, "dtype"):
+        for key in (*RUNTIME_KEYS, "dtype", "against"):
             config.pop(key)
         labelled = () if self.config.dataset.kind == "labelled" else LABELLED_KEYS
         config["directions"] = _directions(self.config)
@@ -292,9 +294,15 @@ class Addresses:
         return self.address(
             "result",
             config=config, data=self.splits.digest, versions=versions(SCENARIOS.values()),
-            texts=texts, labels=labels, circuit=circuit, **code,
+            texts=texts, labels=labels, circuit=circuit, **code, **self._against,
             **metrics_inputs(self.config),
         )  # fmt: skip
+
+    @property
+    def _against(self) -> dict[str, Any]:
+        """What a result's address holds of the second model; of most jobs nothing."""
+        s = self.second
+        return {} if s is None else {"against": s.identity}
 
     @cached_property
     def dev_samples(self) -> list[Sample]:

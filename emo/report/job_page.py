@@ -21,9 +21,9 @@ from emo.measure import reply_metrics, unjudged
 from emo.measure.accuracy import label_classes, off_target
 from emo.measure.strength_tuning import Choice
 from emo.pipeline import ranking_check
-from emo.pipeline.finished import FROM_WEIGHTS, from_weights
+from emo.pipeline.finished import FROM_WEIGHTS, FinishedJob, from_weights
 from emo.pipeline.scenario import Job
-from emo.report import circuit_results, remarks, unit_page, unit_results
+from emo.report import circuit_results, remarks, stability_page, unit_page, unit_results
 from emo.report.accuracy_page import accuracy_section
 from emo.report.figures import draw
 from emo.report.html import write_report
@@ -35,6 +35,7 @@ from emo.results.exploded import exploded
 from emo.results.geometry import geometry
 from emo.results.job_findings import job_findings
 from emo.results.result_file import comparison_line, finish, header, metric_row, write_rows
+from emo.results.stability import stability
 from emo.results.table import OWN_METRICS
 from emo.results.terms import terms, verdict
 from emo.results.values import write_values
@@ -66,6 +67,10 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         (scratch / "geometry.json").write_text(json.dumps(shape, allow_nan=False), encoding="utf-8")
         figures = draw(job, found, shape, tests, scratch)
         result = header("done", job, start)
+        alike = _alike(job)
+        if alike:
+            result["stability"] = alike
+            figures += stability_page.figures(alike, model_title(job.config.model), scratch)
         if own := reply_metrics.load_metrics(job.config):
             result[OWN_METRICS] = reply_metrics.described(own)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}
@@ -117,7 +122,8 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             facts=facts,
             findings=verdicts,
             found=job_findings(result),
-            tables=unit_page.section(rows)
+            tables=(stability_page.section(alike) if alike else "")
+            + unit_page.section(rows)
             + (_published_curves(job, found) if job.on is not None else "")
             + accuracy_section(
                 found, list(found), job.names, told, job.spec.id, _published_set(job), left_out, len(classes)
@@ -127,6 +133,13 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
+
+
+def _alike(job: Job) -> dict[str, Any] | None:
+    """Return the comparison with a second model; one that is judged again has it from the run that it repeats."""
+    if job.second is None:
+        return None
+    return job.result.get("stability") if isinstance(job, FinishedJob) else stability(job)
 
 
 def _sample_rows(job: Job) -> list[dict[str, Any]]:

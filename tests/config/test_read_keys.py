@@ -21,7 +21,9 @@ REPLIES += "evaluator.min_distinct4 evaluator.max_nonwords evaluator.metrics emo
 EDIT = "intervention.tokens intervention.decay control.seeds control.score_seeds"
 STEER = "intervention.alpha intervention.dose intervention.layers"
 UNITS = "intervention.k intervention.pool intervention.layers control.units attribution.check"
-CIRCUIT = "circuit.path circuit.budget circuit.split circuit.floor circuit.cap circuit.allocation circuit.layers "
+CIRCUIT = (
+    "against circuit.path circuit.budget circuit.split circuit.floor circuit.cap circuit.allocation circuit.layers "
+)
 CIRCUIT += "circuit.head_tokens circuit.reference_layers circuit.push_sizes circuit.sigma circuit.importance_at "
 CIRCUIT += "attribution.score_at control.circuits"
 ADDED = "intervention.scale circuit.delta_baseline"

@@ -229,11 +229,14 @@ def refuse(composers: Composers, line: str) -> None:
 def test_every_command_line_of_a_page_is_accepted(
     composers: Composers, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every line of every page may be typed today; files of texts that it names are taken to be there."""
+    """Every line of every page may be typed today; files and folders that it names are taken to be there."""
     monkeypatch.chdir(tmp_path)
     for line in typed(page):
         for file in re.findall(r"dataset\.path=(\S+)", line):
             (tmp_path / file).touch()
+        for folders in re.findall(r"(?:model\.path|model\.adapter|against)=(\S+)", line):
+            for folder in folders.split(","):
+                (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         try:
             refuse(composers, line)
         except Exception as error:
