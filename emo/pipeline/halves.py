@@ -49,6 +49,8 @@ def two_models(job: Job) -> TwoModels:
     moved.__dict__["saved_circuit"] = job.circuit  # in the place of the property's own value
     first, second = ((half(Job(c), 0), half(Job(c), 1)) for c in (config, other))
     made = TwoModels(first, second, own, moved)
+    for one in (*first, *second, own, moved):
+        one.store.used = job.store.used  # one list of what the result is made of: task=gc keeps it
     for one in (*made.first, *made.second):  # one model after the other: each is read once
         _ = one.directions, one.attribution, one.circuit
     return made

@@ -104,6 +104,9 @@ def test_it_is_in_the_address_and_on_the_page(home: Path) -> None:
     folder = home / "run" / other.result_address[:16]
     result = json.loads((folder / "result.json").read_text())
     assert "lora" not in result["stability"]["against"] and "with the adapter" in result["stability"]["against"]
+    made = two_models(other)
+    behind = {f"directions/{one.directions_address[:16]}" for one in (*made.first, *made.second, made.own)}
+    assert behind <= set(result["artifacts"])  # task=gc keeps them
     page = (folder / "report.html").read_text()
     assert "ceiling, first" in page and "second, circuit of the first" in page and (folder / "stability.png").is_file()
     assert "stability" not in json.loads((folder / "result.json").read_text())["arms"]
