@@ -39,15 +39,15 @@ def neuron_contributions(lm: LM, layer: int, x: Float[Tensor, "n f"], v: Float[T
     Returns:
         (n, f) float32, on the block's device.
     """
-    weight, bias = _projection(lm, Site.NEURON, layer)
+    weight, bias = projection(lm, Site.NEURON, layer)
     x, v = x.to(weight.device), v.to(weight.device)
     norm = lm.post_norm(Site.NEURON, layer)
     if norm is None:
         return x * (v @ weight)
     out = x @ weight.T + bias
     # N(1) is w_N however the module stores it, and |N(out)| / |w_N out| is 1 / rms(out) with the module's own epsilon.
-    gain = _normed(norm, torch.ones_like(out[0]))
-    scale = _normed(norm, out).norm(dim=-1, keepdim=True) / (out * gain).norm(dim=-1, keepdim=True)
+    gain = normed(norm, torch.ones_like(out[0]))
+    scale = normed(norm, out).norm(dim=-1, keepdim=True) / (out * gain).norm(dim=-1, keepdim=True)
     return x * ((v * gain) @ weight) * scale
 
 
@@ -67,7 +67,7 @@ def head_contributions(
     Returns:
         (n, h) float32, on the block's device.
     """
-    weight, bias = _projection(lm, Site.HEAD, layer)
+    weight, bias = projection(lm, Site.HEAD, layer)
     z, v = z.to(weight.device), v.to(weight.device)
     norm, split = lm.post_norm(Site.HEAD, layer), (lm.h, lm.p)
     if norm is None and mid is None:  # linear: no vector per head is needed
@@ -84,22 +84,23 @@ def head_contributions(
 @torch.no_grad()
 def added(lm: LM, site: Site, layer: int, x: Float[Tensor, "n w"]) -> Float[Tensor, "n d"]:
     """Return what a sublayer adds to the residual stream, (n, d), given the input (n, w) of its output projection."""
-    weight, bias = _projection(lm, site, layer)
+    weight, bias = projection(lm, site, layer)
     norm, out = lm.post_norm(site, layer), x.to(weight.device) @ weight.T + bias
-    return out if norm is None else _normed(norm, out)
+    return out if norm is None else normed(norm, out)
 
 
 def _drop(norm: nn.Module, whole: Tensor, parts: Tensor) -> Tensor:
     """Return norm(whole) - norm(whole - part) for ``whole`` (n, d) and each of its ``parts`` (n, h, d)."""
     whole = whole[:, None]
-    return _normed(norm, whole) - _normed(norm, whole - parts)
+    return normed(norm, whole) - normed(norm, whole - parts)
 
 
-def _normed(norm: nn.Module, x: Tensor) -> Tensor:
+def normed(norm: nn.Module, x: Tensor) -> Tensor:
     """Apply a norm in float32: differences of half-precision states would be mostly rounding."""
     return functional_call(norm, {name: weight.float() for name, weight in norm.named_parameters()}, (x,))
 
 
-def _projection(lm: LM, site: Site, layer: int) -> tuple[Tensor, Tensor]:
+def projection(lm: LM, site: Site, layer: int) -> tuple[Tensor, Tensor]:
+    """Return weight (d, w) and bias (d,) of the output projection behind ``site`` in float32; no bias is zeros."""
     weight, bias = lm.projection(site, layer)
     return weight.float(), weight.new_zeros(len(weight)).float() if bias is None else bias.float()

@@ -30,6 +30,7 @@ from emo.find.directions import shuffled_draws
 from emo.measure.classifier import classifier_address
 from emo.measure.labels import labeller_address
 from emo.measure.reply_metrics import metrics_inputs
+from emo.model.families import family_of
 from emo.model.lm import ModelSpec, no_site
 from emo.model.load import describe
 from emo.model.machine import made_by
@@ -188,6 +189,11 @@ class Addresses:
         return total_budget(self.config.circuit.budget, len(self.circuit_layers))
 
     @property
+    def behind_norms(self) -> bool:
+        """Whether norms stand behind the sublayers: doses of circuits count what arrives (`emo.find.update_gain`)."""
+        return family_of(self.spec.family).attention_norm is not None
+
+    @property
     def has_circuit(self) -> bool:
         """Whether the intervention edits a whole circuit."""
         return on_circuit(self.config)
@@ -295,6 +301,7 @@ class Addresses:
             "result",
             config=config, data=self.splits.digest, versions=versions(SCENARIOS.values()),
             texts=texts, labels=labels, circuit=circuit, **code, **self._against,
+            **({"pushes": "behind norms"} if self.has_circuit and self.behind_norms else {}),
             **metrics_inputs(self.config),
         )  # fmt: skip
 

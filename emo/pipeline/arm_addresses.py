@@ -35,7 +35,9 @@ class ArmAddresses(Extracted):
         if not isinstance(arm, CircuitArm):
             return None
         others = self.attribution_address if arm.variant == "random" else None
-        return [self.circuit_address, others, self.importance_address if arm.dose == "rel" else None]
+        known = [self.circuit_address, others, self.importance_address if arm.dose == "rel" else None]
+        counted = self.behind_norms and (others is not None or arm.dose == "rel")
+        return [*known, *(["pushes behind norms"] if counted else [])]
 
     @cached_property
     def prompted_address(self) -> str:

@@ -14,7 +14,8 @@ from torch import Tensor
 from emo.config.read_keys import ASSEMBLY_KEYS, IMPORTANCE_KEYS
 from emo.core.store import Artifact
 from emo.core.types import Site
-from emo.edit.banks import Bank, CircuitBank, Found, UnitBank
+from emo.data.scenarios import spread
+from emo.edit.banks import SUBLAYER, Bank, CircuitBank, Found, UnitBank
 from emo.edit.base import random_directions
 from emo.find.assembly import DELTAS, assemble
 from emo.find.attribution import attribute
@@ -23,6 +24,7 @@ from emo.find.directions import ATTN, MLP, Shuffled
 from emo.find.extraction import accepted, extract, probe_states
 from emo.find.reference import Reference, reference
 from emo.find.sublayer_importance import sublayer_importance
+from emo.find.update_gain import update_gains
 from emo.measure.classifier import label_rows
 from emo.measure.encoder import encoder_folder, run_on
 from emo.measure.labels import check_labels
@@ -32,6 +34,8 @@ from emo.model.load import load
 from emo.model.prompts import prompt_ids
 from emo.model.size import count_parameters
 from emo.pipeline.addresses import Addresses
+
+GAIN_PROMPTS = 16  # extraction prompts on which it is read what norms make of a push: they hardly differ
 
 
 class Extracted(Addresses):
@@ -201,8 +205,22 @@ class Extracted(Addresses):
             self.circuit,
             lambda kind: self.attribution.tensors[DELTAS[kind]],
             lambda: self.importance.tensors["norm"],
-            lambda kind, layer: self.lm.projection(SITES[kind], layer)[0],
+            self._weight,
         )
+
+    @cached_property
+    def update_gains(self) -> Tensor | None:
+        """What norms behind sublayers make of a push, (l, 2, d); None where there are none."""
+        some = [self.splits.extract[i] for i in spread(self.splits.extract, GAIN_PROMPTS)]
+        prompts = prompt_ids(self.lm, self.config.elicitation, some, None)
+        return update_gains(self.lm, prompts, self.config.batch_size)
+
+    def _weight(self, kind: str, layer: int) -> Tensor:
+        """Return what turns a change of a kind's units into a change of what is added, (d, w)."""
+        weight, gains = self.lm.projection(SITES[kind], layer)[0], self.update_gains
+        if gains is None:
+            return weight
+        return weight.float() * gains[layer, SUBLAYER[kind]].to(weight.device)[:, None]
 
     @cached_property
     def found(self) -> Found:
