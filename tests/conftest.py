@@ -27,6 +27,10 @@ from emo.model.tiny import FAMILY_NAMES  # noqa: E402
 PIXEL = base64.b64decode(  # the smallest PNG
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
+# Families whose blocks are put together as another one's: the contract of their sites is tested with every run, what
+# follows from it by make test-slow.
+ALIKE = ("phi3", "smollm3", "ministral", "gemma3_images", "qwen3_moe")
+MODELS = "test_contract_models"
 torch.set_num_threads(1)  # tiny products: a second thread costs more than it brings
 
 
@@ -41,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         family = given[id(item)].get("lm", FAMILY_NAMES[0])
         if is_long(item.path) or family != FAMILY_NAMES[0]:
             item.add_marker("long")
+        if family in ALIKE and item.path.parent.name == "contract" and item.path.stem != MODELS:
+            item.add_marker("slow")
 
 
 def _without_site(params: dict[str, Any]) -> bool:
