@@ -103,7 +103,7 @@ def test_every_option_is_of_one_family() -> None:
     named = [option for options in HUB.values() for option in options]
     options = [path.stem for path in OPTIONS.glob("*.yaml")]
     tiny = {option for option in options if read(option).get("source") == "tiny"}
-    assert sorted(named) == sorted(set(options) - tiny - {"hub"})
+    assert sorted(named) == sorted(set(options) - tiny - {"hub", "local"})
     assert tiny == {f"tiny_{name}" for name in FAMILY_NAMES}
     assert all(tiny_config(name).model_type == (TINY[name].model_type or name) for name in FAMILY_NAMES)
     assert set(HUB) <= set(FAMILIES)

@@ -296,7 +296,10 @@ REFUSED: dict[str, tuple[Make, tuple[str, ...]]] = {
         is_like("olmoe", num_experts=4),
         ("model type 'olmoe': site 'neuron' not found at 'mlp.down_proj'", "emo/model/families.py"),
     ),
-    "lora": (adapter, ("a LoRA adapter (adapter_config.json), not a model", "type the base model's id")),
+    "lora": (
+        adapter,
+        ("a LoRA adapter (adapter_config.json), not a model", "type its base model, and model.adapter=owner/lora"),
+    ),
     "gguf": (gguf, ("holds GGUF files only",)),
     "cut": (cut, ("model.safetensors is truncated or damaged", "delete /", "and type the same line again")),
     "shard-missing": (shard_missing, ("not whole in the local cache (model-00002-of-", "task=prefetch")),

@@ -14,6 +14,14 @@ from safetensors.torch import load_file, save_file
 from emo.config.schema import ModelConfig
 from emo.model.tiny import tiny_model, tiny_tokenizer
 
+# Modules of families that do not have LLaMA's; experts' projections are one parameter, which no LoRA of modules reaches.
+TARGETS = {
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
+    "gpt_neox": ["query_key_value", "dense_4h_to_h"],
+    "qwen3_moe": ["q_proj", "v_proj"],
+    "mixtral": ["q_proj", "v_proj"],
+}
+
 
 def save_model(folder: Path, family: str = "llama", seed: int = 0) -> Path:
     """Write a tiny model and its tokenizer, as ``save_pretrained`` does."""
@@ -25,7 +33,7 @@ def save_model(folder: Path, family: str = "llama", seed: int = 0) -> Path:
 
 def save_adapter(folder: Path, family: str = "llama", scale: float = 0.3, **settings: Any) -> Path:
     """Write a LoRA adapter with random weights for the tiny model of a family; ``settings`` of `peft.LoraConfig`."""
-    targets = {"gpt2": ["c_attn", "c_proj", "c_fc"]}.get(family, ["q_proj", "v_proj", "down_proj"])
+    targets = TARGETS.get(family, ["q_proj", "v_proj", "down_proj"])
     how = {"r": 4, "lora_alpha": 8, "target_modules": targets, "task_type": "CAUSAL_LM", **settings}
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
