@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from emo.config.schema import ModelConfig
 from emo.model.tiny import tiny_model, tiny_tokenizer
 
-# Modules of families that do not have LLaMA's; experts' projections are one parameter, which no LoRA of modules reaches.
+# Of families without LLaMA's modules; experts' projections are one parameter, which no LoRA of modules reaches.
 TARGETS = {
     "gpt2": ["c_attn", "c_proj", "c_fc"],
     "gpt_neox": ["query_key_value", "dense_4h_to_h"],
