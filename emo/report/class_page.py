@@ -25,6 +25,7 @@ from emo.results import class_results as results
 from emo.results.evidence import Evidence
 from emo.results.exploded import exploded_classes
 from emo.results.result_file import comparison_line, finish, header, metric_row, write_rows
+from emo.results.values import write_values
 
 SHOWN = 10  # replies of an induction on the page
 
@@ -45,6 +46,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
     try:
         write_rows(scratch / "metrics.jsonl", [metric_row(a, m, x) for a, ms in found.items() for m, x in ms.items()])
         write_rows(scratch / "predictions.jsonl", list(_rows(job)))
+        write_values(frame, scratch)
         figures = draw(job, found, scratch)
         result = header("done", job, start)
         result |= {"arms": {arm: {m: x.to_dict() for m, x in ms.items()} for arm, ms in found.items()}}

@@ -48,8 +48,7 @@ def compare_sweep(
     """
     jobs = values_of_jobs(results, axes)
     done = [result for result in results.values() if result and result["status"] == "done"]
-    scenario_jobs = [result for result in done if result.get("directions") is not None]
-    notes = [OLD.format(n=len(scenario_jobs) - len(jobs))] if len(jobs) < len(scenario_jobs) else []
+    notes = [OLD.format(n=len(done) - len(jobs))] if len(jobs) < len(done) else []
     if len(jobs) < 2:
         return Compared([], "", [], notes) if notes else None
     config = done[0]["config"]

@@ -100,7 +100,7 @@ def compare_folder(folder: str | Path) -> pd.DataFrame:
     axes = sweep["axes"] if sweep is not None else axes_of(result["config"] for result in done.values())
     jobs = values_of_jobs(done, axes)
     if not jobs:
-        raise UserError(f"{root}: its results keep no values ({VALUES}): of an earlier version, or of labelled texts")
+        raise UserError(f"{root}: its results keep no values ({VALUES}): of an earlier version")
     config = next(iter(done.values()))["config"]
     return compare_jobs(jobs, int(config["evaluator"]["bootstrap"]), int(config["seed"]))
 
@@ -118,7 +118,7 @@ def _rows(pair: Pair, draws: int, seed: int) -> Iterator[pd.DataFrame]:
     emotion = np.array([name for _, name in shared], dtype=object)
     cuts = [("", "", np.ones(len(shared), dtype=bool))]
     cuts += [(name, "", emotion == name) for name in dict.fromkeys(emotion)]
-    cuts += [("", name, valence == name) for name in dict.fromkeys(valence)]
+    cuts += [("", name, valence == name) for name in dict.fromkeys(valence) if name]
     for in_emotion, in_valence, rows in cuts:
         x, y = own[rows].to_numpy(), other[rows].to_numpy()
         both = ~np.isnan(x) & ~np.isnan(y)

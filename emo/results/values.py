@@ -1,4 +1,4 @@
-"""The values behind a job's estimates, per sample: what comparisons of jobs are made of.
+"""The values behind a job's estimates, per sample or text: what comparisons of jobs are made of.
 
 ``values.parquet`` beside result.json: one row per arm, metric, sample, target emotion and draw. delta_s_rel is divided
 by the mean gap of its job, perplexity ratios are logarithms (nats per token), so that a mean of differences means
@@ -23,10 +23,15 @@ LOGARITHMS = {"ppl_ratio": "log_ppl_ratio", "ppl_ratio_prompt": "log_ppl_ratio_p
 
 
 def write_values(frame: pd.DataFrame, folder: Path) -> None:
-    """Write the values of a long table (`emo.results.estimates.long_table`); nothing without a writer of parquet."""
+    """Write the values of a long table (`long_table` of scenario or class results); nothing without a parquet writer.
+
+    Texts of classes have no valence.
+    """
     if not has_parquet():
         return
     kept = frame[frame["value"].notna()].copy()
+    if "valence" not in kept:
+        kept["valence"] = ""
     if "base" in kept:
         relative = kept["metric"] == "delta_s_rel"
         gaps = kept[relative].groupby("arm")["base"].mean()

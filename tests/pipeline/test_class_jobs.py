@@ -18,6 +18,8 @@ from emo.core.errors import UserError
 from emo.pipeline.jobs import make_job
 from emo.pipeline.labelled import ClassJob
 from emo.results import class_results as results
+from emo.results.job_comparisons import compare_jobs
+from emo.results.values import read_values
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -55,6 +57,12 @@ def test_numbers_are_those_of_the_predictions(tmp_path: Path) -> None:
         return row["scores"][row["label"]] - sum(others) / len(others)
 
     assert arms["logprob_margin"]["value"] == pytest.approx(np.mean(list(map(margin, own))), abs=1e-4)
+    kept = read_values(where, result, {})
+    assert kept is not None and kept.arms == ("mask",)
+    for metric in ("accuracy", "off_accuracy", "logprob_margin", "induced"):
+        assert kept.table["mask", metric].mean() == pytest.approx(arms[metric]["value"], abs=1e-5)
+    again = compare_jobs([kept._replace(settings={"seed": name}) for name in "ab"], draws=50)
+    assert set(again["arm"]) == {"mask", "none"} and (again["difference"] == 0).all()
     plain = {r["sample"]: margin(r) for r in rows if r["arm"] == "none"}
     matrix = result["change"]["mask"]["margin"]
     for i, edited in enumerate(job.names):
