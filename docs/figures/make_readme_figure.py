@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
-from emo.report.plots.theme import FAINT, INK, arm_colours, drawing, footnote, metric_label
+from emo.core.stats import Estimate
+from emo.report.first_look import Example, example
+from emo.report.plots.first_look import first_look_figure
 
-SHOWN = {"none": "unedited", "prompt": "asked", "steer": "steered", "random": "random", "shuffled": "shuffled"}
-ABOVE = {"none": 12, "random": 2}  # points between a dot and its name, where two dots are near each other
-REPLIES = ("none", "prompt", "steer", "random")
-LINE = 94  # characters of a line of a reply
+SHOWN = ("none", "prompt", "steer", "random", "shuffled")
+REPLIES = SHOWN[:4]
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -31,72 +30,39 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [row for row in map(json.loads, filter(None, lines)) if "reply" in row]
 
 
-def clean(row: dict[str, Any], emotion: str) -> bool:
-    """Return whether a reply is labelled with the emotion and is not broken."""
-    return row["label"] == emotion and not row["degenerate"]
-
-
-def choose(rows: list[dict[str, Any]], given: list[str]) -> tuple[str, str, dict[str, dict[str, Any]], str]:
-    """Return prompt, emotion, the reply of each arm, and how the example was found.
+def choose(rows: list[dict[str, Any]], given: list[str]) -> Example:
+    """Return the prompt that is shown.
 
     Raises:
         SystemExit: the job has no such prompt.
     """
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for row in rows:
-        found.setdefault((row["arm"], row["sample"], row["emotion"] or ""), row)
-    steered = [key[1:] for key in found if key[0] == "steer"]
-    good = [key for key in steered if clean(found["steer", *key], key[1])]
-    plain = [key for key in good if not any(clean(reply, key[1]) for reply in _others(found, *key))]
-    wanted = [tuple(given)] if given else plain
-    for sample, emotion in wanted:
-        replies = {arm: found.get((arm, sample, emotion)) or found.get((arm, sample, "")) for arm in REPLIES}
-        if all(replies.values()):
-            how = f"Chosen among the {len(good)} of {len(steered)} replies that steering got right and unbroken."
-            return sample, emotion, {arm: row for arm, row in replies.items() if row}, how
-    raise SystemExit("no prompt has a reply under all of " + ", ".join(REPLIES))
-
-
-def _others(found: dict[tuple[str, str, str], dict[str, Any]], sample: str, emotion: str) -> list[dict[str, Any]]:
-    keys = [("none", sample, ""), ("random", sample, emotion)]
-    return [found[key] for key in keys if key in found]
+    found = example(rows, REPLIES, given)
+    if found is None or not (given or found.right):
+        raise SystemExit("no prompt has a reply under all of " + ", ".join(REPLIES) + " that steering got right")
+    return found
 
 
 def draw(folder: Path, path: Path, given: list[str]) -> None:
     """Read a job's folder and write the figure."""
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    arms: dict[str, dict[str, Any]] = {name: result["arms"][name] for name in SHOWN if name in result["arms"]}
-    _, emotion, replies, how = choose(rows_of(folder), given)
-    first = next(iter(replies.values()))
-    colours = arm_colours(arms)
-    with drawing(path, f"One prompt, four replies: asked or steered to answer with {emotion}", 6.6) as figure:
-        above, below = figure.subplots(2, 1, height_ratios=(1.25, 1))
-        above.set_axis_off()
-        above.set(xlim=(0, 1), ylim=(0, 1))
-        said = textwrap.fill(f"“{first['scenario']} {first['event']}”", LINE + 6)
-        above.text(0, 1.0, said, va="top", fontsize=10, color=FAINT, style="italic")
-        for i, (arm, row) in enumerate(replies.items()):
-            y = 0.78 - 0.215 * i
-            above.text(0, y, SHOWN[arm], va="top", fontweight="bold", color=colours[arm])
-            reply = " ".join(row["reply"].split())
-            cut = "" if reply.endswith((".", "!", "?")) else " ..."  # at the longest reply that was allowed
-            above.text(0.14, y, textwrap.fill(reply + cut, LINE - 13), va="top", color=INK)
-        for arm, metrics in arms.items():
-            x, y = metrics["ppl_ratio"], metrics["clean_accuracy"]
-            bars = [[[m["value"] - m["ci"][0]], [m["ci"][1] - m["value"]]] if m["ci"] else None for m in (x, y)]
-            below.errorbar(
-                x["value"], y["value"], xerr=bars[0], yerr=bars[1], fmt="o", markersize=8, color=colours[arm]
-            )
-            at = (x["value"], y["value"])
-            beside = {"xytext": (9, ABOVE.get(arm, 7)), "textcoords": "offset points", "fontweight": "bold"}
-            below.annotate(SHOWN[arm], at, color=colours[arm], **beside)
-        below.set_ylim(bottom=0)
-        below.margins(x=0.15, y=0.2)
-        below.set_xlabel("damage: " + metric_label("ppl_ratio")[0])
-        below.set_ylabel(metric_label("clean_accuracy")[0].replace(" (", "\n("))
-        n = arms["prompt"]["clean_accuracy"]["n"]
-        model = result["config"]["model"]["id"].rpartition("/")[2]
-        footnote(figure, f"{model}, {n} replies per arm (test prompts x emotions). Bars: 95 % interval.\n{how}")
+    arms = {name: result["arms"][name] for name in SHOWN if name in result["arms"]}
+    shown = choose(rows_of(folder), given)
+    first = shown.replies["none"]
+    n = arms["prompt"]["clean_accuracy"]["n"]
+    model = result["config"]["model"]["id"].rpartition("/")[2]
+    first_look_figure(
+        f"One prompt, four replies: asked or steered to answer with {shown.emotion}",
+        f"{first['scenario']} {first['event']}",
+        {arm: row["reply"] for arm, row in shown.replies.items()},
+        {arm: {key: _estimate(x[key]) for key in ("ppl_ratio", "clean_accuracy")} for arm, x in arms.items()},
+        f"{model}, {n} replies per arm (test prompts x emotions). Bars: 95 % interval.\n{shown.how}",
+        path,
+    )
+
+
+def _estimate(x: dict[str, Any]) -> Estimate:
+    lo, hi = x["ci"] or (None, None)
+    return Estimate(x["value"], lo, hi, x.get("n", 0))
 
 
 def main(words: list[str]) -> int:

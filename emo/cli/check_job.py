@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emo.pipeline.jobs import AnyJob
-from emo.report import tracking
+from emo.report import tracking_access
 from emo.results.places import check_places
 
 
@@ -14,5 +14,5 @@ def check_job(job: AnyJob) -> None:
         UserError: something is not there, cannot be written, or cannot be used.
     """
     check_places(job.config, job.result_address)
-    tracking.check(job.config.tracker)
+    tracking_access.check(job.config.tracker)
     job.check()

@@ -62,6 +62,9 @@ def launch() -> int:
             reason = said.getvalue().strip().rpartition("error: ")[2]
             raise UserError(f"{reason}; flags such as -m go before all KEY=VALUE, see --help") from None
         raise
+    if typed.help:
+        sys.argv[1:] = help_words(sys.argv[1:])
+    completing = typed.shell_completion and "query=" in "".join(typed.overrides)
     sys.argv[1:] = renamed.typed(sys.argv[1:], quiet="console=quiet" in sys.argv)
     os.environ.pop(cli.CONFIG_DIR, None)
     if typed.config_dir is not None:
@@ -73,10 +76,24 @@ def launch() -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
+        if completing:  # a half-typed line is no error, and a line of text would land in the middle of it
+            return 0
         if cli.is_refusal(error):
             raise cli.explain(error) from error
         raise
     return cli.combine(codes)
+
+
+def help_words(words: list[str]) -> list[str]:
+    """Return command-line arguments with the word behind ``--help`` as Hydra chooses a help: ``--help groups``.
+
+    Raises:
+        UserError: there is no such help.
+    """
+    plain = [word for word in get_args_parser().parse_args(words).overrides if "=" not in word]
+    if plain not in ([], ["groups"]):
+        raise UserError(f"--help {' '.join(plain)}: type --help (one screen) or --help groups (all options)")
+    return ["hydra/help=groups" if word in plain else word for word in words]
 
 
 def main() -> int:

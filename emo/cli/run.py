@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emo.cli.check_job import check_job
+from emo.cli.job_clock import JobClock
 from emo.cli.plan import place
 from emo.config.interventions import kind_of
 from emo.config.kinds import on_classes
@@ -31,9 +32,10 @@ from emo.pipeline.context_length import check_length
 from emo.pipeline.jobs import AnyJob, make_job
 from emo.pipeline.labelled import ClassJob
 from emo.report.class_page import write_result as write_classes
+from emo.report.first_look import FILE as PICTURE
 from emo.report.job_page import write_result
 from emo.report.remarks import language_line, stand_in_line
-from emo.report.sweep_files import track_point
+from emo.report.sweep_tracking import track_point
 from emo.report.titles import model_title
 from emo.report.unit_page import ratio_text
 from emo.results.arm_order import base_name
@@ -80,7 +82,7 @@ def run_job(
         if unanswered:
             console.say(f"done but for {unanswered} unjudged replies: only these are asked for again")
         try:
-            with writing(folder, "its result"):
+            with writing(folder, "its result"), console.timed(JobClock(config)):
                 if isinstance(job, ClassJob):
                     result = write_classes(job, folder, command, start)
                 else:
@@ -181,6 +183,8 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     for what, chosen in (("alpha", result["chosen"]), ("scale", result.get("chosen_scale"))):
         if chosen:
             console.say(f"{what} chosen on dev ({chosen['metric']}): {_chosen_line(chosen, config.emotions.names)}")
+    if (folder / PICTURE).is_file():
+        console.say(f"see first: {folder / PICTURE}")
     console.say(f"report: {folder / 'report.html'}")
     console.say(f"took {result['wall_s']:.0f} s")
     console.say(f"next, try: {next_command(command, config, result)}")

@@ -97,8 +97,8 @@ def sweep(
     if task == "status":
         tasks.show_status(made.root, made.listing())
         return []
-    if task == "summarize":
-        tasks.summarize([home(made.root, made.id) or made.root], configs[0][1])
+    if task in ("summarize", "report"):
+        getattr(tasks, task)([home(made.root, made.id) or made.root], configs[0][1])
         return []
     waiting = plan.announce(made)
     if waiting and not start.run_jobs(made, waiting, master.hydra.launcher, launcher):

@@ -1,13 +1,13 @@
 """Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads and fits (`prefetch`).
 
-`judge` labels finished runs with another evaluator; `compare` says how alike two circuits are; `gc` frees what no
-result needs; `verify` recomputes results.
+`report` makes a workspace and a report in W&B; `judge` labels finished runs with another evaluator; `compare` says how
+alike two circuits are; `gc` frees what no result needs; `verify` recomputes results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from emo.measure.encoder import encoder_folder
 from emo.measure.labels import EVALUATORS, evaluator_of
 from emo.model.load import describe, fetch
 from emo.pipeline.finished import FinishedJob
+from emo.report import sweep_tracking, tracking_access
 from emo.report.sweep_files import summarize_sweep
 from emo.results.result_file import find_result
 from emo.results.sweep_folder import alone, lists
@@ -69,6 +70,8 @@ def run_task(config: Config, typed: Sequence[str] = ()) -> int:
         if config.runs is None:
             raise UserError("task=verify: which results? type runs=FOLDER of a job or a sweep, e.g. runs=outputs/run")
         return verify(roots(config), config)
+    elif config.task == "report":
+        report(roots(config), config)
     elif config.task == "status":
         for root in with_earlier(roots(config)):
             show_status(root, read_sweep(root))
@@ -136,9 +139,24 @@ def show_status(root: Path, sweep: dict[str, Any] | None) -> None:
 
 def summarize(folders: Sequence[Path], config: Config) -> None:
     """Write the tables of ``folders`` anew from the results on disk, and their W&B runs with ``tracker=wandb``."""
+    tracking_access.check(config.tracker)
     for root in folders:
         with alone(root):
             summarize_sweep(root, config.tracker, anew=True)
+
+
+def report(folders: Sequence[Path], config: Config) -> None:
+    """Log the sweeps of ``folders`` to W&B, make a workspace and a report of each; offline, write what they would hold.
+
+    Raises:
+        UserError: a package, the key or the server is missing; nothing was logged.
+    """
+    tracker = replace(config.tracker, name="wandb")  # what else would a report be of
+    sweep_tracking.check(tracker)
+    for root in folders:
+        with alone(root):
+            summarize_sweep(root, tracker)
+            sweep_tracking.report(root, tracker)
 
 
 def compare(config: Config) -> None:

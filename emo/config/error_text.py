@@ -21,7 +21,7 @@ from emo.core.disk import DiskFullError
 from emo.core.errors import UserError, nearest
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130  # exit codes; 0: done
-GROUPS = tuple(sorted(path.name for path in home.CONF.glob("*") if path.is_dir()))
+GROUPS = tuple(sorted(path.name for path in home.CONF.glob("*") if path.is_dir() and path.name != "hydra"))
 TYPES = {
     "Integer": "a whole number",
     "Float": "a number",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +33,20 @@ from emo.core.stats import Estimate
 
 MODES = ("rich", "quiet")
 EVERY = 30.0  # seconds between progress lines in a log
+TOLD_AFTER = 10.0  # seconds of a job before it is told how long all of it takes: to know that takes a moment itself
 LOG_WIDTH = 160  # columns of a table in a log, where there is no terminal to ask (COLUMNS overrides)
 _logger = logging.getLogger("emo.core.console")
 _doing: list[str] = []  # descriptions of the work that is shown now, the innermost last
+# What is shown of it, how many units are done, of how many, in how many seconds -> words about the whole job's time.
+Clock = Callable[[str, int, int, float], str]
 
 
 @dataclass
 class _State:
     mode: str
     console: Console
+    clock: Clock | None = None  # of the job that runs
+    began: float = 0.0  # it, on `monotonic`
 
 
 def _make() -> Console:
@@ -122,28 +127,37 @@ class Counter:
         self.done = 0
         self._start = self._last = monotonic()
         self._bar = bar
-        self._task = None if bar is None else bar.add_task(description, total=total, unit=unit)
+        self._task = None if bar is None else bar.add_task(description, total=total, unit=unit, job="")
 
     def advance(self, n: int = 1) -> None:
         """Count ``n`` more units as done; in a log, write a line where the last one is 30 s old."""
         self.done += n
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, n)
+            if _state.clock is not None and monotonic() - self._last >= 1:
+                self._last = monotonic()
+                self._bar.update(self._task, job=self._job(self._last))
             return
         now = monotonic()
         if now - self._last >= EVERY and 0 < self.done < self.total:
             self._last = now
             left = (self.total - self.done) * (now - self._start) / max(self.done, 1)
-            _line(f"{self.description}: {self._count()}, {self._rate(now)}, {_seconds(left)} left")
+            _line(f"{self.description}: {self._count()}, {self._rate(now)}, {_seconds(left)} left{self._job(now)}")
 
     def close(self, complete: bool) -> None:
         """Write the one line that stays: units, seconds, rate; or where the work stopped."""
         now = monotonic()
         spent = _seconds(now - self._start)
         if complete:
-            _line(f"{self.description}: {self._count()} in {spent} ({self._rate(now)})")
+            _line(f"{self.description}: {self._count()} in {spent} ({self._rate(now)}){self._job(now)}")
         else:
             _line(f"{self.description}: stopped at {self._count()} after {spent}")
+
+    def _job(self, now: float) -> str:
+        if _state.mode == "quiet" or _state.clock is None or now - _state.began < TOLD_AFTER:
+            return ""
+        told = _state.clock(self.description, self.done, self.total, now - self._start)
+        return f"; {told}" if told else ""
 
     def _count(self) -> str:
         share = "" if self.done == self.total else f" of {self.total}"
@@ -188,6 +202,16 @@ def progress(description: str, total: int, unit: str) -> Iterator[Counter]:
         counter.close(complete)
 
 
+@contextmanager
+def timed(clock: Clock) -> Iterator[None]:
+    """Let lines of progress say how long the whole job takes that runs inside, as ``clock`` knows it."""
+    _state.clock, _state.began = clock, monotonic()
+    try:
+        yield
+    finally:
+        _state.clock = None
+
+
 def doing() -> str | None:
     """Return what this process is doing, for whoever looks from outside; None: nothing that takes long."""
     return _doing[-1] if _doing else None
@@ -201,7 +225,7 @@ def _bar() -> Progress:
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        TextColumn("left", style="dim"),
+        TextColumn("left{task.fields[job]}", style="dim", markup=False),
         console=_state.console,
         transient=True,
     )

@@ -15,7 +15,7 @@ from emo.find.directions import MLP
 from emo.measure.accuracy import label_classes, off_target
 from emo.measure.classifier import load_classifier
 from emo.pipeline.scenario import Job
-from emo.report import circuit_results, unit_results
+from emo.report import circuit_results, first_look, unit_results
 from emo.report.plots import (
     accuracy_figure,
     accuracy_metrics,
@@ -80,7 +80,7 @@ def draw(
     """Write the figures of a run into ``folder``; returns (path, caption), the most telling first."""
     where = f"{model_title(job.config.model)}, {job.config.dataset.name}"
     n = len(job.splits.test)
-    figures: list[Figure] = []
+    figures: list[Figure] = first_look.figures(job, found, where, folder)
     panels = [m for m in (*PANELS, *own_metrics()) if any(m in metrics for metrics in found.values())]
     listed = job.on is None or len(found) <= unit_results.LISTED_ARMS  # more are drawn as curves
     if job.on is not None:

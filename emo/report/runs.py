@@ -16,9 +16,12 @@ from typing import Any
 from emo.config.interventions import kinds
 from emo.core.frames import pd
 from emo.core.metrics import headline
+from emo.report import panels
 from emo.report.titles import model_title
+from emo.results.arm_order import base_name
 from emo.results.curves import Curve
 
+SHOWN = ("comparisons.csv", "main_effects.csv")  # files of a sweep that are tables to read there
 SAMPLE_ROWS = 300  # rows of a job's table of replies, drawn evenly from all arms
 PARTS = (("value", ""), ("ci_lo", " lo"), ("ci_hi", " hi"))  # column of a results table -> suffix of a shown one
 
@@ -38,7 +41,7 @@ class Attachment:
     """Files that belong to a run."""
 
     name: str
-    kind: str  # directions | results
+    kind: str  # directions | samples | circuit | results
     files: list[Path]
     in_place: bool  # the files never change, so that no copy is needed
 
@@ -55,7 +58,7 @@ class Run:
     step: str | None = None  # key of the history that is its x axis
     tables: dict[str, Table] = field(default_factory=dict)
     figures: list[Path] = field(default_factory=list)  # PNG
-    attachment: Attachment | None = None
+    attachments: list[Attachment] = field(default_factory=list)
 
 
 def run_config(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,37 +72,102 @@ def run_config(result: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def point_run(folder: Path, result: Mapping[str, Any], directions: Path | None, label: str) -> Run:
+def point_run(
+    folder: Path,
+    result: Mapping[str, Any],
+    directions: Path | None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    charts: bool = True,
+) -> Run:
     """Return the run of one finished job.
 
     Args:
-        folder: the job's results: figures and, where there are replies, samples.jsonl.
+        folder: the job's results: figures, circuit and, where there are replies, samples.jsonl.
         result: content of its result.json.
         directions: file with its directions, or None.
-        label: what tells it from the other jobs; empty: strength and layers.
+        settings: swept values that tell it from the other jobs; None or empty: strength and layers.
+        charts: it has headline charts: there are no curves that would have them.
     """
     config = run_config(result)
-    model, given = config["model"]["name"], config["intervention"]
-    called = model if label else model_title(config["model"])  # in a sweep the label tells them apart
-    if not label and given["kind"] not in ("none", "prompt"):
-        strength = "k" if given["kind"] in kinds("neurons", "heads") else "alpha"
-        label = f"{strength}={given[strength]} layers={given['layers']}"
+    kind = config["intervention"]["kind"]
+    title = config["model"]["name"] if settings else model_title(config["model"])  # swept values tell them apart
     samples = _samples(folder / "samples.jsonl")
     return Run(
         job_type="point",
-        name=f"{called} {given['kind']} {label}".strip(),
+        name=f"{title} {kind} {_told(config['intervention'], settings)}".strip(),
         config=config | {"job": folder.name},
         summary=_scalars(result["arms"]),
-        tables={"samples": samples} if samples.rows else {},
+        history=[headline_of(result)] if charts else [],
+        tables={"tables/samples": samples} if samples.rows else {},
         figures=sorted(folder.glob("*.png")),
-        # Where it lies: the store keeps files under the address of their content, and jobs share them.
-        attachment=Attachment(f"directions-{model}", "directions", [directions], True) if directions else None,
+        attachments=_attachments(folder, config["model"]["name"], directions),
     )
 
 
-def curve_run(curve: Curve) -> Run:
-    """Return the run of one curve."""
-    return Run("curve", curve.name, curve.config, history=curve.history, step=curve.step)
+def _told(given: Mapping[str, Any], settings: Mapping[str, Any] | None) -> str:
+    """Return ``alpha=2 layers=11-20``: what was swept, beside model and kind, or what says most of a job alone."""
+    if settings:
+        return short(settings)
+    if given["kind"] in ("none", "prompt"):
+        return ""
+    strength = "k" if given["kind"] in kinds("neurons", "heads") else "alpha"
+    return f"{strength}={given[strength]} layers={given['layers']}"
+
+
+def short(settings: Mapping[str, Any]) -> str:
+    """Return swept values in words, keys by their last part where that is clear; model and kind stand before them."""
+    own = {key: value for key, value in settings.items() if key not in ("model", "intervention")}
+    last = [key.rpartition(".")[2] for key in own]
+    names = [name if last.count(name) == 1 else key for key, name in zip(own, last, strict=True)]
+    values = (f"{value:g}" if isinstance(value, int | float) else str(value) for value in own.values())
+    return " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+
+
+def headline_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the headline values of a job from its result.json; of an arm with several strengths the first."""
+    arms, kind = result["arms"], result["config"]["intervention"]["kind"]
+    values: dict[tuple[str, str], float] = {}
+    for arm, metrics in arms.items():
+        for metric, x in metrics.items():
+            if x["value"] is not None:
+                values.setdefault((base_name(arm), metric), x["value"])
+    return {panels.headline_key(shown): values[shown.arm, shown.metric] for shown in panels.headline(kind, values)}
+
+
+def _attachments(folder: Path, model: str, directions: Path | None) -> list[Attachment]:
+    """Return what a job leaves for others: read where it lies, since a finished job's files stay as they are."""
+    found = {
+        "directions": [directions] if directions else [],  # in the store, under an address that jobs share
+        "samples": [path for path in [folder / "samples.jsonl"] if path.is_file()],
+        "circuit": sorted(path for path in (folder / "circuit").glob("*") if path.is_file()),
+    }
+    return [Attachment(f"{kind}-{model}", kind, files, True) for kind, files in found.items() if files]
+
+
+def curve_run(curve: Curve, share: int = panels.MOST) -> Run:
+    """Return the run of one curve; ``share``: headline charts that are left to its swept number."""
+    named = [(row[curve.step], _parts(row)) for row in curve.history]
+    measured = {(arm, metric) for _, values in named for arm, metric, _ in values}
+    first = panels.headline(curve.config["intervention"]["kind"], measured, share)
+    history = []
+    for x, values in named:
+        row = {curve.step: x}
+        for (arm, metric, bound), value in values.items():
+            keys = [panels.headline_key(shown, curve.step) for shown in first if shown[1:] == (arm, metric)]
+            row |= {key + bound: value for key in (*keys, panels.arm_key(arm, metric, curve.step))}
+        history.append(row)
+    return Run("curve", curve.name, curve.config, history=history, step=curve.step)
+
+
+def _parts(row: Mapping[str, float]) -> dict[tuple[str, str, str], float]:
+    """Return the values of a curve's row by arm, metric and end of the interval (nothing: the value itself)."""
+    found = {}
+    for key, value in row.items():
+        if key.startswith("curve/"):
+            _, arm, metric, *bound = key.split("/")
+            found[arm, metric, f"_{bound[0]}" if bound else ""] = value
+    return found
 
 
 def compare_run(frame: pd.DataFrame, axes: Sequence[str], configs: Configs, name: str, files: Sequence[Path]) -> Run:
@@ -110,7 +178,7 @@ def compare_run(frame: pd.DataFrame, axes: Sequence[str], configs: Configs, name
         axes: swept keys, columns of ``frame``.
         configs: `run_config` of every job in ``frame``.
         name: of the sweep.
-        files: results.csv and figures.
+        files: results.csv, those of `SHOWN`, and figures.
     """
     models = [configs[job]["model"] for job in dict.fromkeys(frame["job"])]
     config = {
@@ -118,14 +186,23 @@ def compare_run(frame: pd.DataFrame, axes: Sequence[str], configs: Configs, name
         "models": sorted({model["name"] for model in models}),
         "families": sorted({model["family"] for model in models}),
     }
+    tables = {f"tables/{path.stem}": _read(path) for path in files if path.name in SHOWN}
     return Run(
         job_type="compare",
         name=f"compare {name}",
         config=config,
-        tables={"points": _points(frame, axes, configs)},
+        tables={"tables/points": _points(frame, axes, configs)} | tables,
         figures=[path for path in files if path.suffix == ".png"],
-        attachment=Attachment(f"results-{name}", "results", list(files), False) if files else None,
+        attachments=[Attachment(f"results-{name}", "results", list(files), False)] if files else [],
     )
+
+
+def _read(path: Path) -> Table:
+    """Return a table of a sweep's folder, of all prompts: parts of the data are in the file, thousands of rows."""
+    frame = pd.read_csv(path)
+    for part in {"emotion", "valence"} & {*frame}:
+        frame = frame[frame[part].isna()]
+    return _table([str(column) for column in frame], [dict(row) for row in frame.to_dict("records")])
 
 
 def _scalars(arms: Mapping[str, Any]) -> dict[str, float]:

@@ -14,7 +14,8 @@ from emo.report import elements as page
 from emo.report.plots.comparisons import claims
 from emo.report.plots.main_effects import main_effects_figure
 from emo.results.job_comparisons import compare_jobs
-from emo.results.main_effects import main_effects
+from emo.results.main_effects import FILE as EFFECTS
+from emo.results.main_effects import effects_table, main_effects
 from emo.results.sweep_findings import findings, lead
 from emo.results.values import values_of_jobs
 
@@ -60,6 +61,7 @@ def compare_sweep(
     effects = main_effects(jobs, draws=draws, seed=seed)
     figures = []
     if effects is not None:
+        effects_table(effects).to_csv(folder / EFFECTS, index=False, encoding="utf-8")
         path = main_effects_figure(effects, f"{title}: what matters", folder / "sweep_effects.png")
         figures.append((path, "What matters: the effect of every value of every swept key, averaged over the others."))
     rows = lead(compared)

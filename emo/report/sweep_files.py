@@ -10,25 +10,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emo.config.schema import Config, TrackerConfig
+from emo.config.schema import TrackerConfig
 from emo.core import console
 from emo.core.disk import writing
 from emo.core.frames import pd
 from emo.core.sealed import changed, file_digests, seal
-from emo.core.store import Store
 from emo.measure import unjudged
-from emo.report import min_budget, tracking
+from emo.report import min_budget
 from emo.report.class_summary import class_summary
 from emo.report.job_sections import job_sections, linked, read_figures
 from emo.report.plots.min_budget import min_budget_figure
 from emo.report.plots.sweep import draw_sweep
-from emo.report.runs import run_config
+from emo.report.sweep_comparisons import FILE as COMPARISONS
 from emo.report.sweep_comparisons import compare_sweep
 from emo.report.sweep_page import Row, write_sweep_report
 from emo.report.sweep_table import console_rows
 from emo.report.sweep_table import read_table as read_axes
-from emo.results.sweep_folder import sweep_of
-from emo.results.table import job_folders, label, name_folder, read_any, read_result, read_sweep, table_of
+from emo.report.sweep_tracking import track
+from emo.results.main_effects import FILE as EFFECTS
+from emo.results.table import job_folders, label, name_folder, read_any, read_sweep, table_of
 from emo.results.table_files import JSONL, PARQUET, STATES, described, digests, read_table, write_table
 
 CONSOLE_ROWS = 30  # the report and results.csv have all
@@ -91,49 +91,6 @@ def summarize_sweep(
         track(root, frame, tracker)
 
 
-def group_of(root: Path, tracker: TrackerConfig, job: str | None = None) -> str:
-    """Return the W&B group of a sweep, its name and the eight digits of its set of jobs; of a single job, its name."""
-    sweep = read_sweep(root) if job is None else sweep_of(root, job)
-    name = name_folder(root).name
-    return tracker.group or (f"{name}-{sweep['id']}" if sweep else name)
-
-
-def track_point(folder: Path, config: Config) -> None:
-    """Log the finished job in ``folder`` to W&B, once per group."""
-    _point(folder, config.tracker, group_of(folder.parent, config.tracker, folder.name), config.paths.store)
-
-
-def track(root: Path, frame: pd.DataFrame, tracker: TrackerConfig) -> None:
-    """Log a sweep to W&B: points that are not there yet, its curves and its table."""
-    group = group_of(root, tracker)
-    configs = {}
-    for folder in job_folders(root, read_sweep(root)):
-        result = read_result(folder, whole=True)
-        if result is not None:
-            _point(folder, tracker, group, result["config"]["paths"]["store"])
-            configs[folder.name] = run_config(result)
-    axes = frame.attrs["axes"]
-    tracking.log_curves(frame, axes, configs, tracker, group, root)
-    files = [root / "results.csv", *sorted(root.glob("*.png"))]
-    tracking.log_compare(frame, axes, configs, tracker, group, root, files)
-    console.say(f"W&B ({tracker.mode}): group {group} in {root / 'wandb'}")
-
-
-def _point(folder: Path, tracker: TrackerConfig, group: str, store: str | list[str]) -> None:
-    result = read_any(folder) or {}
-    directions = Store(store).find("directions", str(result.get("directions"))) / "tensors.safetensors"
-    kept = directions if directions.is_file() else None
-    name = " ".join(word for word in _settings_of(folder).split() if not word.startswith("model="))
-    tracking.log_point(folder, tracker, group, folder.parent, kept, name)
-
-
-def _settings_of(folder: Path) -> str:
-    """Return the swept values of a job, where its folder's sweep has it in its list."""
-    sweep = sweep_of(folder.parent, folder.name) or {"jobs": []}
-    found = [job["settings"] for job in sweep["jobs"] if job["address"][:16] == folder.name]
-    return label(found[0]) if found else ""
-
-
 def _write(
     root: Path, frame: pd.DataFrame, title: str, command: str, rows: list[Row],
     results: Mapping[str, dict[str, Any] | None], unfolded: bool, states: dict[str, Any],
@@ -181,7 +138,7 @@ def _write(
             linked=link, findings=told, verdicts=doubtful, differences=compared.findings if compared else (),
         )  # fmt: skip
         (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")
-        for name in {JSONL, PARQUET} - {path.name for path in scratch.iterdir()}:
+        for name in {JSONL, PARQUET, COMPARISONS, EFFECTS} - {path.name for path in scratch.iterdir()}:
             (root / name).unlink(missing_ok=True)  # of an earlier table
         for path in scratch.iterdir():
             os.replace(path, root / path.name)

@@ -1,12 +1,12 @@
-"""Weights & Biases: finished jobs, curves and comparisons as runs of one group. The only file that uses it.
+"""Weights & Biases: finished jobs, curves and comparisons as runs of one group.
 
-Everything is read from local result files, which are the truth: a run is written once, when its numbers are
-complete, and what W&B cannot take is a warning, never a failure. Three kinds of runs, so that models overlay
-in its own charts (group them by ``config.model.family``):
+Only the modules ``tracking*`` use it. Everything is read from local result files, which are the truth: a
+run is written once, when its numbers are complete, and what W&B cannot take is a warning, never a failure. Three kinds
+of runs, whose charts are called so that models overlay in the first ones (`emo.report.panels`):
 
-* ``point``: one job; its configuration, headline numbers, replies, figures and directions.
+* ``point``: one job; its configuration, headline numbers, replies, figures, directions and circuit.
 * ``curve``: one line over a swept number, whose history has that number as step.
-* ``compare``: one sweep; the table of all points, and its files.
+* ``compare``: one sweep; the table of all points, comparisons, main effects, and its files.
 
 All of a sweep lies in ``<root>/wandb``: ``wandb leet <root>/wandb`` shows it, ``wandb sync`` uploads it.
 """
@@ -14,7 +14,6 @@ All of a sweep lies in ``<root>/wandb``: ``wandb leet <root>/wandb`` shows it, `
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -28,9 +27,10 @@ from typing import Any, NamedTuple
 
 from emo.config.schema import TrackerConfig
 from emo.core import console
-from emo.core.errors import UserError
 from emo.core.frames import pd
 from emo.core.sealed import DamagedError, read_sealed, seal
+from emo.report import tracking_access
+from emo.report.panels import is_bound, share_of
 from emo.report.runs import Configs, Run, compare_run, curve_run, point_run
 from emo.results.curves import curves
 from emo.results.training_steps import with_steps
@@ -46,29 +46,15 @@ class Logged(NamedTuple):
     run: str  # folder under <root>/wandb
 
 
-def check(tracker: TrackerConfig) -> None:
-    """Refuse a tracker that cannot work, before anything runs; needs no network.
-
-    Raises:
-        UserError: W&B is not installed, or its online mode has no key.
-    """
-    if tracker.name == "none":
-        return
-    spec = importlib.util.find_spec("wandb")
-    if spec is None or spec.origin is None:  # no origin: a folder of runs named wandb/, which Python would import
-        raise UserError(
-            "tracker=wandb: the package wandb is not installed; type pip install -c constraints.txt wandb, "
-            "or tracker=none"
-        )
-    if tracker.mode == "online" and not _has_key():
-        raise UserError(
-            "tracker.mode=online: no key of Weights & Biases in WANDB_API_KEY or ~/.netrc; type "
-            "export WANDB_API_KEY=... or wandb login, or tracker.mode=offline"
-        )
-
-
 def log_point(
-    folder: Path, tracker: TrackerConfig, group: str, root: Path, directions: Path | None = None, label: str = ""
+    folder: Path,
+    tracker: TrackerConfig,
+    group: str,
+    root: Path,
+    directions: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    charts: bool = True,
 ) -> int:
     """Log one finished job from its result folder; does nothing where this group has it already.
 
@@ -78,7 +64,8 @@ def log_point(
         group: name under which runs are compared.
         root: folder of the sweep.
         directions: file with the job's directions, referred to where it lies; None: no artifact.
-        label: what tells this job from the others, e.g. ``alpha=0.5``; empty: strength and layers.
+        settings: swept values that tell this job from the others; None or empty: strength and layers.
+        charts: the job has the headline charts; False where curves have them.
 
     Returns:
         How many runs were written: 1 or 0.
@@ -87,11 +74,13 @@ def log_point(
         return 0
     marker, group = folder / MARKER, tracker.group or group
     logged, result = _read(marker), _read(folder / "result.json")
-    if group in logged or result.get("status") != "done":
+    if result.get("status") != "done" or (group in logged and _is_there(root, logged[group], tracker)):
         return 0
-    written = _write(point_run(folder, result, directions, label), tracker, group, root)
+    written = _write(point_run(folder, result, directions, settings, charts=charts), tracker, group, root)
     if written is None:
         return 0
+    if group in logged:
+        _remove(root, logged[group])
     _save(marker, logged | {group: written})
     return 1
 
@@ -114,8 +103,20 @@ def log_curves(
     """
     if tracker.name == "none":
         return 0
-    runs = {f"curve {curve.key}": curve_run(curve) for curve in curves(with_steps(frame, axes), axes, configs)}
-    return _log_changed("curve", runs, tracker, group, root)
+    return _log_changed("curve", curve_runs(frame, axes, configs), tracker, group, root)
+
+
+def curve_runs(frame: pd.DataFrame, axes: Sequence[str], configs: Configs) -> dict[str, Run]:
+    """Return the curves of a sweep as runs, by a key that tells them apart; arguments as for `log_curves`."""
+    found = curves(with_steps(frame, axes), axes, configs)
+    share = share_of(len({curve.step for curve in found}))
+    return {f"curve {curve.key}": curve_run(curve, share) for curve in found}
+
+
+def run_ids(root: Path, tracker: TrackerConfig, group: str, kind: str) -> list[str]:
+    """Return the ids of a sweep's logged runs of a kind, ``curve`` or ``compare``."""
+    logged = _read(root / MARKER).get(tracker.group or group, {})
+    return [entry["run"].rpartition("-")[2] for key, entry in logged.items() if key.split()[0] == kind]
 
 
 def log_compare(
@@ -136,7 +137,7 @@ def log_compare(
         tracker: project, entity, mode and tags; its ``group`` wins over ``group``.
         group: name under which runs are compared.
         root: folder of the sweep; gets the marker.
-        files: results.csv and figures: copied into an artifact of type ``results``, figures also shown.
+        files: tables and figures: copied into an artifact of type ``results``, and shown.
 
     Returns:
         How many runs were written: 1 or 0.
@@ -156,7 +157,11 @@ def _log_changed(kind: str, runs: Mapping[str, Run], tracker: TrackerConfig, gro
     groups = _read(marker)
     logged = {key: Logged(**entry) for key, entry in groups.get(group, {}).items()}
     digests = {key: _digest(run) for key, run in runs.items()}
-    stale = [k for k in logged if k.split()[0] == kind and logged[k].digest != digests.get(k)]
+    stale = [
+        key
+        for key, one in logged.items()
+        if key.split()[0] == kind and (one.digest != digests.get(key) or not _is_there(root, one.run, tracker))
+    ]
     for key in stale:
         _remove(root, logged.pop(key).run)
     count = 0
@@ -171,17 +176,26 @@ def _log_changed(kind: str, runs: Mapping[str, Run], tracker: TrackerConfig, gro
     return count
 
 
+def _is_there(root: Path, name: str, tracker: TrackerConfig) -> bool:
+    """Return whether a logged run is where the tracker looks: one that lies offline is on no server."""
+    return tracker.mode == "offline" or _uploaded(root, name)
+
+
+def _uploaded(root: Path, name: str) -> bool:
+    synced = (root / "wandb" / name).glob("*.synced")  # left there by `wandb sync`
+    return not name.startswith("offline-") or any(synced)
+
+
 def _remove(root: Path, name: str) -> None:
     """Remove the folder of a run that is out of date, unless it was uploaded: then only its owner can."""
-    folder = root / "wandb" / name
-    if name.startswith("offline-") and not list(folder.glob("*.synced")):  # left there by `wandb sync`
-        shutil.rmtree(folder, ignore_errors=True)
+    if not _uploaded(root, name):
+        shutil.rmtree(root / "wandb" / name, ignore_errors=True)
     else:
         console.note(f"wandb: {name} was uploaded and is out of date; its successor is in the same group")
 
 
 def _digest(run: Run) -> str:
-    files = [*run.figures, *(run.attachment.files if run.attachment else ())]
+    files = [*run.figures, *(path for one in run.attachments for path in one.files)]
     content = [asdict(run), [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]]
     text = json.dumps(content, sort_keys=True, default=lambda path: path.name)  # folders may be moved
     return hashlib.sha256(text.encode()).hexdigest()
@@ -211,7 +225,7 @@ def _write(run: Run, tracker: TrackerConfig, group: str, root: Path) -> str | No
     run_id = secrets.token_hex(8)  # our own: WANDB_RUN_ID would make all jobs of this process one run
     try:
         root.mkdir(parents=True, exist_ok=True)
-        wandb = _wandb()
+        wandb = tracking_access.module()
         with wandb.init(
             project=tracker.project, entity=tracker.entity, mode=tracker.mode, group=group, tags=list(tracker.tags),
             job_type=run.job_type, name=run.name, id=run_id, config=run.config, dir=str(root),
@@ -228,14 +242,6 @@ def _write(run: Run, tracker: TrackerConfig, group: str, root: Path) -> str | No
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         console.warn(f"wandb: {run.job_type} run {run.name} was not logged ({reason}); the local results are complete")
         return None
-
-
-def _wandb() -> Any:
-    """Return the module, which is imported here only: it takes a second and starts a process."""
-    import wandb
-
-    wandb.setup(wandb.Settings(silent=True))  # for all runs, and for lines from outside one, e.g. about keys
-    return wandb
 
 
 def _settings(wandb: Any) -> Any:
@@ -256,7 +262,9 @@ def _settings(wandb: Any) -> Any:
 def _fill(wandb: Any, opened: Any, run: Run) -> None:
     if run.step is not None:
         opened.define_metric(run.step, hidden=True)  # else it gets a chart of its own
-        opened.define_metric("curve/*", step_metric=run.step)
+        keys = dict.fromkeys(key for row in run.history for key in row if key != run.step)
+        for key in keys:
+            opened.define_metric(key, step_metric=run.step, hidden=is_bound(key))
     for row in run.history:
         opened.log(row)
     opened.summary.update(run.summary)
@@ -265,11 +273,11 @@ def _fill(wandb: Any, opened: Any, run: Run) -> None:
         shown[key] = wandb.Table(columns=table.columns, data=table.rows, allow_mixed_types=True)
     if shown:
         opened.log(shown)
-    if run.attachment is not None:
-        name = re.sub(r"[^A-Za-z0-9_.-]", "-", run.attachment.name)[:128]  # what W&B allows
-        artifact = wandb.Artifact(name, type=run.attachment.kind)
-        policy = {"policy": "immutable", "skip_cache": True} if run.attachment.in_place else {}
-        for path in run.attachment.files:
+    for one in run.attachments:
+        name = re.sub(r"[^A-Za-z0-9_.-]", "-", one.name)[:128]  # what W&B allows
+        artifact = wandb.Artifact(name, type=one.kind)
+        policy = {"policy": "immutable", "skip_cache": True} if one.in_place else {}
+        for path in one.files:
             artifact.add_file(str(path), **policy)
         opened.log_artifact(artifact)
 
@@ -295,12 +303,3 @@ def _give_up(root: Path, run_id: str) -> None:
         wandb.teardown()
     for folder in (root / "wandb").glob(f"*-{run_id}"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    from wandb.sdk.lib.wbauth import read_netrc_auth  # what init reads; the public wandb.login asks the server
-
-    settings = _wandb().setup().settings
-    return bool(settings.api_key or read_netrc_auth(host=settings.base_url))

@@ -20,7 +20,7 @@ class Curve(NamedTuple):
     """All arms and metrics over one swept number, everything else fixed."""
 
     key: str  # tells it from the other curves of its sweep
-    name: str  # the same, short
+    name: str  # for people: ``llama32_3b steer over alpha layers=11-20``
     step: str  # last part of the swept key, e.g. alpha
     config: dict[str, Any]  # of its jobs, without the swept key
     history: list[dict[str, float]]  # one entry per number, rising: {step, curve/ARM/METRIC[/lo|/hi]}
@@ -86,13 +86,14 @@ def _curve(axis: str, fixed: Row, rows: list[Row], config: Mapping[str, Any]) ->
         if row[axis] is None or _is_number(row[axis]):
             for x in steps if row[axis] is None else [row[axis]]:
                 points[x].update(_values(row))
-    parts = [str(config["model"]["name"])] if "model" not in fixed else []
     given = {key: value for key, value in fixed.items() if value is not None}
     shown = {key: f"{value:g}" if _is_number(value) else str(value) for key, value in given.items()}
-    parts += [text if key == "model" else f"{key.rpartition('.')[2]}={text}" for key, text in shown.items()]
+    kind = shown.get("intervention", str(config["intervention"]["kind"]))
+    parts = [shown.get("model", str(config["model"]["name"])), kind, "over", step]
+    parts += [f"{key.rpartition('.')[2]}={x}" for key, x in shown.items() if key not in ("model", "intervention")]
     return Curve(
         key=" ".join([axis, *(f"{key}={text}" for key, text in shown.items())]),
-        name=f"{step}: {', '.join(parts)}",
+        name=" ".join(parts),
         step=step,
         config=_config(config, axis, fixed),
         history=[points[x] for x in steps],

@@ -22,6 +22,7 @@ from emo.core.paired_stats import Spread, paired_many, spread_of
 from emo.core.stats import Array, holm
 from emo.results.values import JobValues
 
+FILE = "main_effects.csv"
 METRICS = ("clean_accuracy", "match", "logprob_margin", "accuracy", "delta_s_rel")  # the first that was measured
 
 
@@ -93,6 +94,28 @@ def main_effects(
     if len(jobs) > design.shape[1] and means.var() > 0:
         left = float((means - design @ fitted.mean(1)).var() / means.var())
     return MainEffects(known[0], arm, beyond, tuple(factors), left, len(jobs), values.shape[1])
+
+
+def effects_table(found: MainEffects) -> pd.DataFrame:
+    """Return one row per swept key and value, the key that matters most first.
+
+    Columns: ``axis``, ``range`` (largest effect less the smallest, in the metric's unit), ``by_chance`` (the range that
+    random signs give on average), ``p_holm`` (both empty below five scenarios), ``value``, ``effect`` (beside the mean
+    over the key's values), ``ci_lo``, ``ci_hi``, ``mean``, ``jobs``, ``metric``, ``arm``.
+    """
+    rows = []
+    for factor in found.factors:
+        effects = [level.effect for level in factor.levels]
+        of_key = {
+            "axis": factor.axis,
+            "range": float(np.ptp(effects)),
+            "by_chance": None if factor.spread is None else factor.spread.by_chance,
+            "p_holm": factor.p_holm,
+        }
+        for x in factor.levels:
+            own = {"value": x.value, "effect": x.effect, "ci_lo": x.lo, "ci_hi": x.hi, "mean": x.mean, "jobs": x.jobs}
+            rows.append(of_key | own | {"metric": found.metric, "arm": found.arm})
+    return pd.DataFrame(rows)
 
 
 def _by_scenario(job: JobValues, arm: str, beyond: str, metric: str) -> pd.Series:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from docs.figures import make_readme_figure as first
+from emo.report.first_look import example
 
 ARMS = {"none": 0.0, "prompt": 0.3, "steer": 0.5, "random": 0.0, "shuffled": 0.1}
 
@@ -44,12 +45,20 @@ def rows(sample: str, **labels: str) -> list[dict[str, Any]]:
 def test_the_example_is_one_that_steering_alone_gets_right(tmp_path: Path) -> None:
     broken = [reply("steer", "c", "anger", degenerate=True)]
     given = [*broken, *rows("a", steer="anger", random="anger"), *rows("b", steer="anger", prompt="anger"), *rows("d")]
-    sample, emotion, replies, how = first.choose(first.rows_of(job(tmp_path, given)), [])
-    assert (sample, emotion) == ("b", "anger") and "2 of 4" in how
-    assert {arm: row["reply"] for arm, row in replies.items()} == {
+    found = first.choose(first.rows_of(job(tmp_path, given)), [])
+    assert (found.sample, found.emotion) == ("b", "anger") and "2 of 4" in found.how and found.right
+    assert {arm: row["reply"] for arm, row in found.replies.items()} == {
         "none": "none says neutral", "prompt": "prompt says anger", "steer": "steer says anger",
         "random": "random says neutral",
     }  # fmt: skip
+
+
+def test_a_job_shows_a_prompt_also_where_the_edit_did_nothing(tmp_path: Path) -> None:
+    """And says so: the page of a job that failed begins with its failure, not with nothing."""
+    found = example(first.rows_of(job(tmp_path, [*rows("a"), *rows("b")])), first.REPLIES)
+    assert found is not None and (found.sample, found.right) == ("a", False)
+    assert found.how == "Not among the 0 of 2 replies that the edit got right and unbroken."
+    assert example([reply("steer", "a", "anger")], first.REPLIES) is None
 
 
 def test_it_is_drawn(tmp_path: Path) -> None:

@@ -138,4 +138,12 @@ def test_two_models_are_one_group_with_a_curve_each(tmp_path: Path, monkeypatch:
     drawn = [one for one in runs if one.run["job_type"] == "curve"]
     assert {one.config["model"]["name"] for one in drawn} == {"tiny_llama", "tiny_qwen2"}
     for one in drawn:
-        assert [x["scale"] for x in one.history if "curve/circuit/delta_s_rel" in x] == [0.02, 0.04]
+        assert [x["scale"] for x in one.history if "a_headline/1_delta_s_rel_over_scale" in x] == [0.02, 0.04]
+    assert "offline: what a workspace" in run(tmp_path, "task=report", f"runs={tmp_path / 'llama_vs_qwen'}")
+    planned = json.loads((tmp_path / "llama_vs_qwen" / "wandb_report.json").read_text(encoding="utf-8"))
+    assert planned["urls"] == {} and sorted(planned["curve_runs"]) == sorted(one.run["run_id"] for one in drawn)
+    [first, *rest] = planned["workspace"]["sections"]
+    assert first["charts"][0]["keys"][0] == "a_headline/1_delta_s_rel_over_scale" and len(first["charts"]) <= 8
+    assert {section["name"] for section in rest} > {"arm01_none", "tables", "figures"}
+    assert any("| model | " in block.get("markdown", "") for block in planned["report"]["blocks"])
+    assert {one.run["display_name"] for one in drawn} == {f"tiny_{x} circuit over scale" for x in ("llama", "qwen2")}

@@ -25,7 +25,8 @@ from emo.config.check import REPOSITORY
 from emo.config.schema import TrackerConfig
 from emo.core.errors import UserError
 from emo.core.sealed import read_sealed, seal
-from emo.report import tracking
+from emo.report import tracking, tracking_access
+from emo.report.panels import HEADLINE, MOST
 
 SECRETS = {name: f"s3cret-{name}" * 4 for name in ("WANDB_API_KEY", "OPENAI_API_KEY", "HF_TOKEN")}
 TRACKER = TrackerConfig(name="wandb", project="tests", tags=["one", "two"])
@@ -79,18 +80,21 @@ def job(root: Path, name: str, model: str = "tiny_llama", alpha: float = 0.5, st
     return folder
 
 
-def test_only_this_file_imports_wandb_and_only_when_used() -> None:
+def test_only_these_files_import_wandb_and_only_when_used() -> None:
     """An import costs a second, and not everyone has it."""
     for path in [REPOSITORY / "run.py", *sorted((REPOSITORY / "emo").rglob("*.py"))]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         found = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) and "wandb" in ast.unparse(n)]
-        assert not found or path.name == "tracking.py", path
+        assert not found or path.name.startswith("tracking"), path
         assert not set(found) & set(tree.body), path
 
 
 def test_a_finished_job_is_one_run(root: Path, tmp_path: Path) -> None:
     folder, directions = job(root, "0123456789abcdef"), tmp_path / "v.safetensors"
     directions.write_bytes(b"tensor")
+    (folder / "circuit").mkdir()
+    for name in ("a.json", "b.safetensors"):
+        (folder / "circuit" / name).write_bytes(name.encode())
     assert tracking.log_point(folder, TRACKER, "my-sweep", root, directions) == 1
     [point] = seen(root)
     assert {k: point.run[k] for k in ("display_name", "job_type", "run_group", "project", "tags")} == {
@@ -110,17 +114,22 @@ def test_a_finished_job_is_one_run(root: Path, tmp_path: Path) -> None:
         "steer/logprob_margin/lo": 0.25,
         "steer/logprob_margin/hi": 0.75,
     }
-    samples = point.table("samples")
+    first = {key: value for row in point.history for key, value in row.items() if key.startswith(HEADLINE)}
+    assert first == {f"{HEADLINE}/1_logprob_margin": 0.5}  # alone: there is no curve that would have it
+    samples = point.table("tables/samples")
     assert samples["columns"] == ["arm", "emotion", "reply", "nll", "degenerate"]
     assert len(samples["data"]) == 300
     counts = [sum(r[:2] == [arm, e] for r in samples["data"]) for arm in ("none", "steer") for e in ("anger", None)]
     assert min(counts) > 50
     assert (point.summary["figures/arms.width"], point.summary["figures/arms.height"]) == (4, 3)
     assert (folder / "arms.png").is_file()
-    [artifact] = [a for a in point.all("artifact") if a["type"] == "directions"]
-    assert artifact["name"] == "directions-tiny_llama"
-    [content] = artifact["manifest"]["contents"]
-    assert (content["path"], content["local_path"]) == (directions.name, str(directions))
+    files = {a["name"]: {c["path"]: c["local_path"] for c in a["manifest"]["contents"]} for a in point.all("artifact")
+             if a["type"] in ("directions", "samples", "circuit")}  # fmt: skip
+    assert files == {  # where they lie: nothing is copied
+        "directions-tiny_llama": {directions.name: str(directions)},
+        "samples-tiny_llama": {"samples.jsonl": str(folder / "samples.jsonl")},
+        "circuit-tiny_llama": {name: str(folder / "circuit" / name) for name in ("a.json", "b.safetensors")},
+    }
     assert read_sealed(folder / "wandb.json") == {"my-sweep": point.folder.name}
 
 
@@ -131,13 +140,15 @@ def test_jobs_of_one_process_are_runs_of_their_own(root: Path, monkeypatch: pyte
     first, second = job(root, "a" * 16), job(root, "b" * 16, "tiny_qwen2", 2.0)
     open_run = wandb.init(dir=root.parent, mode="offline", settings=wandb.Settings(silent=True), id="other")
     for folder in (first, second):
-        assert tracking.log_point(folder, TRACKER, "g", root, label="my label") == 1
+        settings = {"model": "x", "intervention": "steer", "intervention.alpha": 0.5, "circuit.layers": "1-2"}
+        assert tracking.log_point(folder, TRACKER, "g", root, settings=settings, charts=False) == 1
     open_run.finish()
     wandb.teardown()
     one, other = seen(root)
     assert [s.config["model"]["family"] for s in (one, other)] == ["llama", "qwen2"]
     assert [s.summary["steer/logprob_margin"] for s in (one, other)] == [0.5, 2.0]
-    assert one.run["display_name"] == "tiny_llama steer my label"
+    assert one.run["display_name"] == "tiny_llama steer alpha=0.5 layers=1-2"
+    assert not [key for row in one.history for key in row if key.startswith(HEADLINE)]
     assert len({s.run["run_id"] for s in (one, other)} - {"shared", "other"}) == 2
 
 
@@ -153,7 +164,7 @@ def test_a_job_is_logged_once_per_group(root: Path) -> None:
 
 def test_nothing_is_logged_without_a_tracker(root: Path) -> None:
     frame, none = sweep(), TrackerConfig()
-    tracking.check(none)
+    tracking_access.check(none)
     assert tracking.log_point(job(root, "a" * 16), none, "g", root) == 0
     assert tracking.log_curves(frame, AXES, configs(frame), none, "g", root) == 0
     assert tracking.log_compare(frame, AXES, configs(frame), none, "g", root) == 0
@@ -186,15 +197,44 @@ def test_curves_of_two_models(root: Path) -> None:
     llama, qwen = seen(root)
     for curve in (llama, qwen):
         assert (curve.run["job_type"], curve.run["run_group"]) == ("curve", "g")
-        metrics = {m.get("name", m.get("glob_name")): m for m in curve.all("metric")}
-        assert metrics["curve/*"]["step_metric"] == "alpha"
+        metrics = {m["name"]: m for m in curve.all("metric")}
         assert metrics["alpha"]["options"]["hidden"] is True
+        shown = sorted(name for name, m in metrics.items() if not m.get("options", {}).get("hidden"))
+        assert shown == [  # the first ones a person sees; no chart of an interval's ends
+            f"{HEADLINE}/1_logprob_margin_over_alpha", f"{HEADLINE}/8_logprob_margin_of_none_over_alpha",
+            "arm01_none/logprob_margin_over_alpha", "arm03_steer/logprob_margin_over_alpha",
+        ]  # fmt: skip
+        assert {metrics[name]["step_metric"] for name in {*metrics} - {"alpha"}} == {"alpha"}
         assert curve.config["axis"] == "intervention.alpha"
     assert [c.config["model"]["family"] for c in (llama, qwen)] == ["llama", "qwen"]
-    key = "curve/steer/logprob_margin"
-    assert [(h["alpha"], h[key], h[f"{key}/lo"]) for h in llama.history] == [(0.5, 0.5, 0.4), (1, 1, 0.9), (2, 2, 1.9)]
-    assert [(h["alpha"], h[key]) for h in qwen.history] == [(0.5, 1.5), (1, 3)]
-    assert [h["curve/none/logprob_margin"] for h in qwen.history] == [0.2, 0.2]
+    assert llama.run["display_name"] == "llama_1b steer over alpha layers=1-2"
+    for key in (f"{HEADLINE}/1_logprob_margin_over_alpha", "arm03_steer/logprob_margin_over_alpha"):
+        rows = [(h["alpha"], h[key], h[f"{key}_lo"]) for h in llama.history]
+        assert rows == [(0.5, 0.5, 0.4), (1, 1, 0.9), (2, 2, 1.9)]
+        assert [(h["alpha"], h[key]) for h in qwen.history] == [(0.5, 1.5), (1, 3)]
+    assert [h["arm01_none/logprob_margin_over_alpha"] for h in qwen.history] == [0.2, 0.2]
+
+
+def test_at_most_eight_charts_come_first_however_much_is_swept() -> None:
+    """And those of every model and control have the same names, so that lines lie in one chart."""
+    metrics = ("clean_accuracy", "logprob_margin", "delta_s_rel", "accuracy", "ppl_ratio", "degenerate", "kl")
+    rows = []
+    for model, control in (("llama", "random"), ("qwen", "random_steer")):
+        for alpha in (1.0, 2.0):
+            for decay in (0.5, 1.0):
+                for arm in ("none", "prompt", "shuffled", control, "steer"):
+                    more = {"intervention.decay": decay}
+                    job = f"{model}{alpha}{decay}"
+                    rows += [row(job, model, alpha, arm, 1.0, metric=metric, **more) for metric in metrics]
+    frame = table(*rows)
+    axes = ("model", "intervention.alpha", "intervention.decay")
+    for swept, most in ((axes[:2], MOST), (axes, MOST)):
+        runs = tracking.curve_runs(frame, swept, configs(frame)).values()
+        every = [{key for row in run.history for key in row if key != run.step} for run in runs]
+        first = {key for keys in every for key in keys if key.startswith(HEADLINE) and not key.endswith(("_lo", "_hi"))}
+        assert len(first) == most
+        assert sorted({key.partition("/")[0] for keys in every for key in keys})[0] == HEADLINE
+    assert f"{HEADLINE}/6_clean_accuracy_of_control_over_decay" in first
 
 
 def test_changed_curves_replace_those_that_were_not_uploaded(root: Path) -> None:
@@ -219,12 +259,15 @@ def test_a_sweep_is_one_table_with_its_files(root: Path) -> None:
     frame, root = sweep(), root / "my sweep"
     figure, csv = job(root, "a" * 16) / "arms.png", root / "results.csv"
     csv.write_text("job,value\na,1\n")
-    arguments = (frame, AXES, configs(frame), TRACKER, "g", root, [csv, figure])
+    effects, compared = root / "main_effects.csv", root / "comparisons.csv"
+    effects.write_text("axis,value,effect,ci_lo\nmodel,llama,0.5,\n")
+    compared.write_text("axis,emotion,valence,difference\nmodel,,,0.25\nmodel,anger,,0.5\nmodel,,positive,0.5\n")
+    arguments = (frame, AXES, configs(frame), TRACKER, "g", root, [csv, effects, compared, figure])
     assert [tracking.log_compare(*arguments) for _ in range(2)] == [1, 0]
     [compare] = seen(root)
     assert (compare.run["job_type"], compare.run["display_name"]) == ("compare", "compare my sweep")
     assert compare.config["families"] == ["llama", "qwen"]
-    points = compare.table("points")
+    points = compare.table("tables/points")
     metric = [f"logprob_margin{suffix}" for suffix in ("", " lo", " hi")]
     assert points["columns"] == ["job", "model", "intervention.alpha", "intervention.layers", "arm", *metric]
     assert ["d", "qwen_1b", "[0.5, 1.0]", "1-2", "none", 0.2, 0.2 - 0.1, 0.2 + 0.1] in points["data"]
@@ -232,7 +275,10 @@ def test_a_sweep_is_one_table_with_its_files(root: Path) -> None:
     [artifact] = [a for a in compare.all("artifact") if a["type"] == "results"]
     assert artifact["name"] == "results-my-sweep"
     contents = {c["path"]: Path(c["local_path"]) for c in artifact["manifest"]["contents"]}
-    assert set(contents) == {"results.csv", "arms.png"}
+    assert set(contents) == {"results.csv", "main_effects.csv", "comparisons.csv", "arms.png"}
+    told = compare.table("tables/main_effects")
+    assert told["data"] == [["model", "llama", 0.5, None]]
+    assert compare.table("tables/comparisons")["data"] == [["model", None, None, 0.25]]  # of all prompts
     csv.write_text("job,value\na,2\n")
     assert contents["results.csv"].read_text() == "job,value\na,1\n"  # as it was, for a later `wandb sync`
     assert tracking.log_compare(*arguments) == 1
@@ -287,22 +333,28 @@ def test_a_missing_package_is_said_before_anything_runs(monkeypatch: pytest.Monk
     for found in (None, ModuleSpec("wandb", None)):  # the second: a folder of runs named wandb, in reach of imports
         monkeypatch.setattr(importlib.util, "find_spec", lambda _, found=found: found)
         with pytest.raises(UserError, match=r"pip install -c constraints\.txt wandb, or tracker=none"):
-            tracking.check(TRACKER)
-    tracking.check(TrackerConfig())
+            tracking_access.check(TRACKER)
+    tracking_access.check(TrackerConfig())
 
 
 def test_online_needs_a_key(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """Looked for where W&B looks: the environment and netrc; no server is asked."""
+    """Looked for where W&B looks: the environment and netrc; then the server must answer."""
     online = TrackerConfig(name="wandb", mode="online")
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody there: asking would fail, or hang
-    tracking.check(online)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody there
+    wandb.teardown()  # else the environment is not read again
+    with pytest.raises(
+        UserError, match=r"http://127\.0\.0\.1:9 does not answer \(no connection\); type tracker\.mode=off"
+    ):
+        tracking_access.check(online)
+    monkeypatch.setattr(tracking_access, "_unreachable", lambda _: "")
+    tracking_access.check(online)
     monkeypatch.delenv("WANDB_API_KEY")
     wandb.teardown()  # else the environment is not read again
-    tracking.check(TRACKER)
+    tracking_access.check(TRACKER)
     with pytest.raises(UserError, match=r"export WANDB_API_KEY=\.\.\. or wandb login, or tracker\.mode=offline"):
-        tracking.check(online)
+        tracking_access.check(online)
     netrc = home / ".netrc"
     netrc.write_text(f"machine 127.0.0.1:9\n login user\n password {'k' * 40}\n")
-    tracking.check(online)
+    tracking_access.check(online)
     netrc.unlink()
     wandb.teardown()

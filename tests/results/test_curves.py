@@ -15,7 +15,7 @@ def test_one_curve_per_model_over_the_number() -> None:
     frame = sweep()
     llama, qwen = curves(frame, AXES, configs(frame))
     assert (llama.step, llama.name, qwen.name) == (
-        "alpha", "alpha: llama_1b, layers=1-2", "alpha: qwen_1b, layers=1-2",
+        "alpha", "llama_1b steer over alpha layers=1-2", "qwen_1b steer over alpha layers=1-2",
     )  # fmt: skip
     assert [(r["alpha"], r["curve/steer/logprob_margin"]) for r in llama.history] == [(0.5, 0.5), (1, 1), (2, 2)]
     assert qwen.history == [
@@ -47,7 +47,8 @@ def test_every_number_is_drawn_over_with_the_others_fixed() -> None:
     frame = table(*rows)
     made = curves(frame, ("intervention.alpha", "intervention.decay"), configs(frame))
     assert [curve.name for curve in made] == [
-        "alpha: m, decay=0.5", "alpha: m, decay=1", "decay: m, alpha=1", "decay: m, alpha=2",
+        "m steer over alpha decay=0.5", "m steer over alpha decay=1", "m steer over decay alpha=1",
+        "m steer over decay alpha=2",
     ]  # fmt: skip
     assert [r["curve/steer/logprob_margin"] for r in made[3].history] == [1.0, 2.0]
     assert all(r["curve/none/logprob_margin"] == 0.1 for curve in made for r in curve.history)
@@ -110,7 +111,9 @@ def cut(*results: dict[str, Any]) -> list[Any]:
 def test_a_list_of_k_gives_one_curve_per_model() -> None:
     """Target and controls in each; arms without units are level."""
     made = cut(*(units(job, model, "ablate_neurons", (0, 8, 2)) for job, model in (("a", "llama"), ("b", "qwen"))))
-    assert [(curve.name, curve.step) for curve in made] == [("k: llama", "k"), ("k: qwen", "k")]
+    assert [(curve.name, curve.step) for curve in made] == [
+        ("llama ablate_neurons over k", "k"), ("qwen ablate_neurons over k", "k"),
+    ]  # fmt: skip
     for curve in made:
         assert [(r["k"], r["curve/ablate_neurons/delta_s"]) for r in curve.history] == [(0, 0), (2, 2), (8, 8)]
         assert [r["curve/random/delta_s/hi"] for r in curve.history] == pytest.approx([1, 1.2, 1.8])
@@ -121,7 +124,8 @@ def test_a_list_of_k_gives_one_curve_per_model() -> None:
 def test_k_and_scale_in_one_job_are_fixed_in_turn() -> None:
     made = cut(units("a", "llama", "enhance_heads", (1, 4), (0.5, 2.0)))
     assert [curve.name for curve in made] == [
-        "k: llama, scale=0.5", "k: llama, scale=2", "scale: llama, k=1", "scale: llama, k=4",
+        "llama enhance_heads over k scale=0.5", "llama enhance_heads over k scale=2",
+        "llama enhance_heads over scale k=1", "llama enhance_heads over scale k=4",
     ]  # fmt: skip
     assert [r["curve/enhance_heads/delta_s"] for curve in made for r in curve.history] == [0.5, 2, 2, 8, 0.5, 2, 2, 8]
     assert made[1].config["intervention"] == {"kind": "enhance_heads", "k": None, "scale": 2, "pool": "per_layer"}
@@ -134,9 +138,9 @@ def test_an_ablation_beside_enhancements_of_several_scales_has_a_curve_too() -> 
     made = cut(ablated, units("b", "llama", "enhance_heads", (1, 4), (0.5, 2.0)))
     names = [curve.name for curve in made]
     assert names[:3] == [
-        "k: llama, intervention=ablate_heads",
-        "k: llama, intervention=enhance_heads, scale=0.5",
-        "k: llama, intervention=enhance_heads, scale=2",
+        "llama ablate_heads over k",
+        "llama enhance_heads over k scale=0.5",
+        "llama enhance_heads over k scale=2",
     ]
     assert len(names) == 5 and len({curve.key for curve in made}) == 5
     assert [r["curve/ablate_heads/delta_s"] for r in made[0].history] == [1, 4]

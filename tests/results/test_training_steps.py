@@ -48,7 +48,7 @@ def frame(revisions: list[str]) -> pd.DataFrame:
 def test_a_curve_along_the_training() -> None:
     axes, names = ["model.revision"], ["step2000", "step100", "step1000"]
     found = with_steps(frame(names), axes)
-    (curve,) = curves(found, axes, dict.fromkeys(names, {"model": {"name": "hub"}}))
+    (curve,) = curves(found, axes, dict.fromkeys(names, {"model": {"name": "hub"}, "intervention": {"kind": "steer"}}))
     assert [(row["revision"], row["curve/steer/delta_s_rel"]) for row in curve.history] == [
         (100, 1),
         (1000, 2),
