@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from emo.cli.forecast import Work, look, stages
 from emo.cli.rates import Rate, Rates, duration, read_rates
 from emo.config.schema import Config
+from emo.core.errors import UserError
 
+FEWEST = 50  # replies whose time says something: a handful pays for a whole batch
 LEAST = 1.0  # seconds that are worth telling
 WORDS = {  # of a line of progress, and whose work it shows
     "replies": "replies",
@@ -43,7 +45,7 @@ class JobClock:
             self._look()  # strengths that were chosen meanwhile decide the addresses of what follows
         part, _, what = description.rpartition(": ")
         stage = next((stage for word, stage in WORDS.items() if word in what), None)
-        if stage == "replies" and done == total and done:
+        if stage == "replies" and done == total >= FEWEST:
             self._own = {stage: Rate(done, spent, 0, 0)}
         stage = "selection" if part == "dev" else stage
         left = [one for one in self._work if not self._there(one.stage, one.key)]
@@ -54,12 +56,15 @@ class JobClock:
         return f"{'about' if found[1] else 'at least'} {duration((found[0], found[0]))} left for the job"
 
     def _look(self) -> None:
-        job = look(self._config)
+        first, self._looked = not self._looked, True
+        try:
+            job = look(self._config)
+        except UserError:  # replies are judged where the model is not, and nothing else is known
+            return
         self._work = [one for one in stages(job) if not one.there]
         self._there = job.store.there  # type: ignore[attr-defined]
-        if not self._looked:
+        if first:
             self._rates = read_rates(job.store.root, job.store.made_by or {})
-        self._looked = True
 
 
 def time_left(

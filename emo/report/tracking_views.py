@@ -62,7 +62,7 @@ def build(made: Views, entity: str, project: str) -> tuple[Any, Any]:
             )
             for section in made.workspace["sections"]
         ],
-        runset_settings=ws.RunsetSettings(filters=[ws.Metric("Group") == made.group]),
+        runset_settings=ws.RunsetSettings(filters=ws.And(ws.Metric("Group") == made.group)),
     )
     blocks: list[Any] = []
     for block in made.report["blocks"]:
@@ -73,7 +73,7 @@ def build(made: Views, entity: str, project: str) -> tuple[Any, Any]:
         elif "markdown" in block:
             blocks.append(wr.MarkdownBlock(block["markdown"]))
         elif block["charts"]:
-            filters = [ws.Metric("Group") == made.group, ws.Metric("JobType") == block["job_type"]]
+            filters = ws.And(ws.Metric("Group") == made.group, ws.Metric("JobType") == block["job_type"])
             runs = wr.Runset(entity=entity, project=project, name=made.group, filters=filters)
             blocks.append(
                 wr.PanelGrid(runsets=[runs], panels=[_panel(wr, x, made.curve_runs) for x in block["charts"]])

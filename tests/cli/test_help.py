@@ -38,19 +38,18 @@ def test_every_line_of_the_help_may_be_typed(tmp_path: Path) -> None:
     lines = [line.partition("#")[0].split()[1:] for line in block.splitlines()]
     assert len(lines) == 5 and ["experiment=first_look"] in lines
     for words in lines:
-        words = [word for word in words if not word.startswith(("model=", "task="))]
-        done = run(tmp_path, *words, "model=tiny_llama,tiny_qwen2" if "sweeps=alpha" in words else "model=tiny_llama",
-                   "task=plan", f"paths.outputs={tmp_path / 'outputs'}")  # fmt: skip
-        assert done.returncode == 0, (words, done.stderr)
-        assert "nothing has started" in done.stdout
+        if "sweeps=budget" not in words:  # 34 jobs, which tests/e2e/test_presets.py looks at
+            kept = [word for word in words if not word.startswith(("model=", "task="))]
+            more = ["model=tiny_llama", "task=plan", f"paths.outputs={tmp_path / 'outputs'}"]
+            done = run(tmp_path, *kept, *more)
+            assert done.returncode == 0 and "nothing has started" in done.stdout, (words, done.stderr)
 
 
 def test_all_options_are_behind_it(tmp_path: Path) -> None:
     said = run(tmp_path, "--help", "groups").stdout
     for group in GROUPS:
-        folder = REPOSITORY / ("sweeps" if group == "sweeps" else f"conf/{group}")
-        options = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        assert f"- {group}: {options}" in said, group
+        options = ", ".join(sorted(path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml")))
+        assert f"\n{group}: {options}\n" in said, group
     assert "intervention.layers=RANGE" in said and "task=report" in said
     wrong = run(tmp_path, "--help", "gruops")
     assert (wrong.returncode, wrong.stderr) == (
@@ -93,7 +92,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("python run.py", "python run.py intervention=ste", ["intervention=steer"]),
         ("emo", "emo model=smollm2_135m sweeps=al", ["sweeps=alpha"]),
         ("emo", "emo experiment=first_look generation.max", ["generation.max_new_tokens="]),
-        ("python run.py", "python run.py model=nonsense inter", []),  # and no error in the middle of the line
+        ("python run.py", "python run.py seed=[1 inter", []),  # and no error in the middle of the line
     ],
 )
 def test_bash_offers_options(programs: Path, program: str, typed: str, offered: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,13 @@ def test_a_preset_runs(tmp_path: Path, preset: str) -> None:
         assert any(row.count(kind) == columns for row in cells)
     if preset == "sweeps=head_ablation":
         assert "ranking check" in said  # 8 prompts are asked for; so small a set has fewer
+
+
+def test_a_first_look_begins_with_its_picture(tmp_path: Path) -> None:
+    said = run(tmp_path, "experiment=first_look", "model=tiny_llama")
+    [path] = (tmp_path / "first_look").glob("*/result.json")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert f"see first: {path.parent / 'first_look.png'}" in said and (path.parent / "first_look.png").is_file()
+    assert result["figures"][0]["file"] == "first_look.png"
+    assert {"none", "prompt", "steer", "random", "shuffled"} == {*result["arms"]}
+    assert str(path.parent / "report.html") in said
