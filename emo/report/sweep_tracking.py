@@ -113,7 +113,7 @@ def _point(folder: Path, tracker: TrackerConfig, group: str, store: str | list[s
     result = read_any(folder) or {}
     directions = Store(store).find("directions", str(result.get("directions"))) / "tensors.safetensors"
     sweep = sweep_of(folder.parent, folder.name) or {"axes": [], "jobs": []}
-    own = next((job["settings"] for job in sweep["jobs"] if job["address"][:16] == folder.name), {})
+    own: dict[str, Any] = next((job["settings"] for job in sweep["jobs"] if job["address"][:16] == folder.name), {})
     tracking.log_point(
         folder, tracker, group, folder.parent, directions if directions.is_file() else None, own,
         charts=not _has_curves(sweep, result),

@@ -47,12 +47,13 @@ def first_look_figure(
             cut = "" if text.endswith((".", "!", "?")) else " ..."  # at the longest reply that was allowed
             above.text(0.14, y, _filled(text + cut, LINE - 13, REPLY_LINES), va="top", color=INK)
         for arm, metrics in arms.items():
-            x, y = metrics["ppl_ratio"], metrics["clean_accuracy"]
-            if x.value is None or y.value is None:
+            cost, brings = metrics["ppl_ratio"], metrics["clean_accuracy"]
+            if cost.value is None or brings.value is None:
                 continue
-            below.errorbar(x.value, y.value, xerr=_bar(x), yerr=_bar(y), fmt="o", markersize=8, color=colours[arm])
+            at, bars = (cost.value, brings.value), {"xerr": _bar(cost), "yerr": _bar(brings)}
+            below.errorbar(*at, **bars, fmt="o", markersize=8, color=colours[arm])
             beside = {"xytext": (9, ABOVE.get(arm, 7)), "textcoords": "offset points", "fontweight": "bold"}
-            below.annotate(SAID.get(arm, arm).replace("_", " "), (x.value, y.value), color=colours[arm], **beside)
+            below.annotate(SAID.get(arm, arm).replace("_", " "), at, color=colours[arm], **beside)
         below.set_ylim(bottom=0)
         below.margins(x=0.15, y=0.2)
         below.set_xlabel("damage: " + metric_label("ppl_ratio")[0])
