@@ -57,6 +57,9 @@ class Rates(NamedTuple):
             rate = self.stages.get("replies" if one.stage == "selection" else one.stage)
             if rate is None or not rate.rows:
                 return None
+            if one.stage == "selection" and (damage := self.stages.get("damage")) and damage.rows:
+                low += one.rows * damage.seconds / damage.rows  # of replies on dev too
+                high += one.rows * damage.seconds / damage.rows
             if rate.tokens:
                 each = rate.seconds / rate.tokens
                 most = one.tokens * each

@@ -102,6 +102,7 @@ class Store:
         self.root, *self.below = (Path(folder).expanduser() for folder in given)
         self.used = InUse(self.root)
         self.made_by: dict[str, Any] | None = None
+        self._nested_s = 0.0  # spent on other artifacts, inside of the one that is being computed
 
     def folder(self, stage: str, key: str) -> Path:
         """Return where the artifact of ``stage`` with address ``key`` lies or will lie."""
@@ -134,7 +135,7 @@ class Store:
     ) -> None:
         """Write an artifact whole or not at all; where another process was faster, its own stays.
 
-        ``wall_s`` is of a computation that gave ``together`` artifacts.
+        ``wall_s`` is of a computation that gave ``together`` artifacts, without that of others which it asked for.
         """
         folder = self.folder(stage, key)
         with writing(folder, f"stage {stage}"):
@@ -211,17 +212,18 @@ class Store:
             found |= {n: got for n, place in places.items() if n not in found and (got := self.get(*place)) is not None}
             missing = [name for name in places if name not in found]
             if missing:
-                start = time.perf_counter()
+                start, around, self._nested_s = time.perf_counter(), self._nested_s, 0.0
                 logs = {name: Log(self.root / stage, key) for name, (stage, key) in places.items() if name in missing}
                 with work(logs):  # what is finished is kept until its artifact is there
                     made = compute(missing)
                     for name, log in logs.items():
                         if made[name].whole:
-                            took = time.perf_counter() - start + log.spent_s
+                            took = time.perf_counter() - start - self._nested_s + log.spent_s
                             with stopping.held():  # a signal must not leave half of it
                                 self.put(*places[name], made[name], configs[name], took, len(missing))
                                 log.drop()
                         found[name] = made[name]
+                self._nested_s = around + time.perf_counter() - start
         return {name: found[name] for name in places}
 
     @contextmanager

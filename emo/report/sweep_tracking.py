@@ -76,7 +76,7 @@ def report(root: Path, tracker: TrackerConfig) -> None:
         console.say(f"{what}: {url}")
     if not urls:
         console.say(f"offline: what a workspace and a report would hold is in {path}")
-        console.say(f"to make them: wandb sync {root / 'wandb'}/offline-run-*, then this line with tracker.mode=online")
+        console.say("to make them: the same line with tracker.mode=online, which uploads the runs first")
 
 
 def check(tracker: TrackerConfig) -> None:

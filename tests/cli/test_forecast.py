@@ -117,6 +117,8 @@ def test_time_is_a_range_where_replies_end_is_not_known() -> None:
     rates = Rates("cpu", True, {"replies": Rate(10, 20.0, 100, 1000), "labels": Rate(10, 5.0, 0, 100)})
     work = [Work("replies", "a", False, 30, 40), Work("labels", "b", False, 30, 0)]
     assert rates.seconds(work) == (pytest.approx(75.0), pytest.approx(255.0))  # 10 tokens each, or 40
+    measured = rates._replace(stages=rates.stages | {"damage": Rate(10, 10.0, 0, 0)})
+    assert measured.seconds([Work("selection", "d", False, 30, 40)]) == (pytest.approx(90.0), pytest.approx(270.0))
     assert rates.bytes(work) == 3300
     assert rates.seconds([Work("damage", "c", False, 1, 0)]) is None
     assert duration(None) == "not measured yet"

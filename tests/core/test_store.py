@@ -177,6 +177,28 @@ def test_an_interrupted_write_leaves_nothing(
     assert len(computed) == 3
 
 
+def test_the_time_of_an_artifact_is_not_that_of_others_it_asked_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels ask for replies: counted twice, every forecast would write them twice."""
+    now = [0.0]
+    monkeypatch.setattr(store_module.time, "perf_counter", lambda: now[0])
+    keys = {stage: address(stage, 1) for stage in ("labels", "replies")}
+
+    def make(stage: str, seconds: float, *asked: Callable[[], Artifact]) -> Artifact:
+        def compute() -> Artifact:
+            for other in asked:
+                other()
+            now[0] += seconds
+            return MADE
+
+        return store.get_or_compute(stage, keys[stage], {}, compute)
+
+    make("labels", 2.0, lambda: make("replies", 5.0))
+    took = {s: json.loads((store.folder(s, key) / "manifest.json").read_text())["wall_s"] for s, key in keys.items()}
+    assert took == {"labels": 2.0, "replies": 5.0}
+
+
 def test_only_the_missing_are_computed_together(store: Store) -> None:
     """Arms that are there stay; the others share one call, and each lands under its own name."""
     keys = {name: address("stage", 1, name=name) for name in "abcd"}
