@@ -38,6 +38,7 @@ from emo.find.circuit import Circuit
 from emo.measure.batch import Measure
 from emo.model.lm import LM
 from emo.pipeline.scenario import Job
+from emo.results.exported import export
 from emo.results.table import load_results
 
 SUBLAYERS = ("attention", "mlp")
@@ -129,6 +130,18 @@ class JobHandle:
                 rows += [{"emotion": emotion, "kind": kind, "layer": x, "unit": u, "size": s} for x, u, s in places]
         return pd.DataFrame(rows, columns=["emotion", "kind", "layer", "unit", "size"])
 
+    def export(self, folder: str | Path) -> Path:
+        """Write directions, rankings and, of a job on a circuit, the circuit for other programs; returns the folder.
+
+        `emo.results.exported` says which files; scale 1 of a control vector is the job's strength of steering: as
+        given, or chosen on dev once the job has run.
+
+        Args:
+            folder: made where it is not there; files of these names are replaced.
+        """
+        export(self.stages, Path(folder).expanduser())
+        return Path(folder)
+
     @property
     def folder(self) -> Path:
         """Where the result lies, or will."""
@@ -140,7 +153,7 @@ class JobHandle:
         Raises:
             UserError: it failed while running.
         """
-        if run_job(self.config, f"python run.py {shlex.join(self.words)}", job=self.stages):
+        if run_job(self.config, f"python run.py {shlex.join(self.words)}", job=self.stages, answer=False):
             raise UserError(f"{self!r} failed; its error stands in {self.folder / 'result.json'}")
         return self
 
