@@ -156,7 +156,7 @@ def test_a_handle_exports_its_circuit_too(tmp_path: Path) -> None:
 
 def test_a_steering_arm_is_what_strength_says(tmp_path: Path) -> None:
     """The arm of the job has the alpha, blocks and dose that the files name."""
-    job = job_of(tmp_path, "intervention.alpha=1.5", "intervention.layers=1,3", "intervention.dose=rel")
+    job = job_of(tmp_path, "intervention.alpha=1.5", "intervention.layers=[1,3]", "intervention.dose=rel")
     arm, strength = steering_arm(job, "steer", "steer", *job.steering), strength_of(job)
     assert (arm.layers, arm.dose) == (strength.layers, strength.dose)
     assert [arm.strength(e) for e in range(3)] == list(strength.alpha)
