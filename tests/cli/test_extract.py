@@ -68,7 +68,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     made = config(tmp_path, "circuit.budget=2x")
 
     def stop(*_: object) -> None:
-        raise Stopped
+        raise Stopped("SIGTERM")
 
     with monkeypatch.context() as patch:
         patch.setattr(extracted, "attribute", stop)

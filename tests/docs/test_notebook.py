@@ -50,7 +50,7 @@ def test_its_links_lead_somewhere() -> None:
     assert len(links) > 3 and all((TOUR.parent / link).exists() for link in links)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cell by cell in one namespace, on a model of random weights; the last expression of each can be shown."""
     monkeypatch.setenv("EMO_TOUR", TINY.format(tmp_path / "outputs"))
