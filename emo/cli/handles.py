@@ -29,7 +29,7 @@ from emo.config.check import to_config
 from emo.config.choices import UNITS
 from emo.config.read_keys import refuse_unread
 from emo.config.schema import Config
-from emo.core import home
+from emo.core import console, home
 from emo.core.errors import UserError, check_choice
 from emo.core.frames import pd
 from emo.data.scenarios import Sample
@@ -58,6 +58,7 @@ class JobHandle:
         self.config: Config = compose(words)
         if self.config.dataset.kind == "labelled":
             raise UserError("emo.job: jobs on labelled texts (masks) have no directions; type emo.load_results(FOLDER)")
+        console.setup(self.config.console)
         self.stages = Job(self.config)
 
     def __repr__(self) -> str:
