@@ -21,7 +21,7 @@ def job(line: str | Sequence[str] = "") -> JobHandle:
 
     ``emo.job("intervention=circuit model=smollm2_135m")`` has ``directions``, ``ranking(emotion)``, ``importance``,
     ``reference``, ``circuit``, ``replies`` and ``results`` as labelled tables, each computed when it is asked for (or
-    read from the store), ``run()`` and ``write(texts, emotion)``.
+    read from the store), ``run()``, ``write(texts, emotion)`` and ``export(folder)``.
 
     Raises:
         UserError: a word that the command line refuses.

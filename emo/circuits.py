@@ -8,19 +8,28 @@ A circuit found on one machine is applied on another with
     lm = emo.load_model("llama32_3b")
     print(emo.circuits.write(circuit, lm, ["My train leaves in ten minutes."], "anger", scale=0.8))
 
+and shared with
+
+    emo.circuits.push(circuit, "OWNER/NAME", result="outputs/run/0123456789abcdef")
+    circuit = emo.circuits.load("OWNER/NAME")
+
 This is the public name of what `emo.find.allocation` and `emo.find.circuit` define.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from emo.config.choices import ALLOCATIONS
 from emo.config.choices import UNITS as KINDS
 from emo.core.errors import check_choice
 from emo.find.allocation import allocate, quotas, split_budget
 from emo.find.circuit import Circuit, Part, Shape
+from emo.find.circuit_card import LICENCE, save_circuit
+from emo.find.circuit_hub import push_circuit
+from emo.find.circuit_similarity import find_circuit
 from emo.model.fingerprint import fingerprint
 from emo.model.generate import generate
 from emo.model.lm import LM
@@ -31,8 +40,68 @@ if TYPE_CHECKING:
     from emo.cli.handles import JobHandle
 
 __all__ = [
-    "ALLOCATIONS", "KINDS", "Circuit", "Part", "Shape", "allocate", "quotas", "split_budget", "write",
+    "ALLOCATIONS", "KINDS", "Circuit", "Part", "Shape", "allocate", "load", "push", "quotas", "save", "split_budget",
+    "write",
 ]  # fmt: skip
+
+
+def load(place: str | Path) -> Circuit:
+    """Return a circuit from a folder (its own, or a job's), or from a repository OWNER/NAME of the hub.
+
+    Of the hub the local cache will do, without a network too.
+
+    Raises:
+        UserError: there is none, or it is not what was written.
+    """
+    return Circuit.load(find_circuit(place, "circuit.path"))
+
+
+def save(
+    circuit: Circuit, folder: str | Path, result: JobHandle | str | Path | None = None, licence: str = LICENCE
+) -> None:
+    """Write a circuit into ``folder``: circuit.json, circuit.safetensors, and README.md, a card.
+
+    Args:
+        circuit: what to write.
+        folder: made where it is not there.
+        result: the finished job on it (`emo.job`, or its folder), for what the card says of its controls; None: the
+            card says that nothing was measured.
+        licence: as the hub names it, e.g. ``apache-2.0``; ``other``: that of the model.
+
+    Raises:
+        UserError: the job is not done, or is about another circuit.
+    """
+    save_circuit(circuit, folder, _numbers(result, circuit), licence)
+
+
+def push(
+    circuit: Circuit,
+    name: str,
+    result: JobHandle | str | Path | None = None,
+    licence: str = LICENCE,
+    private: bool = True,
+) -> str:
+    """Write a circuit and its card to a repository of the hub, and return the URL of the commit.
+
+    Args:
+        circuit: what to push; nothing but what `save` writes is sent.
+        name: OWNER/NAME; made where it is not there.
+        result: as for `save`.
+        licence: as for `save`.
+        private: whether a repository that is made is private.
+
+    Raises:
+        UserError: as for `save`; no token that may write there (HF_TOKEN), or no answer from the hub.
+    """
+    return push_circuit(circuit, name, _numbers(result, circuit), licence, private)
+
+
+def _numbers(result: JobHandle | str | Path | None, circuit: Circuit) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    from emo.results.measured import measured  # pandas only where it is needed
+
+    return measured(result if isinstance(result, str | Path) else result.folder, circuit)
 
 
 def write(

@@ -29,7 +29,7 @@ from emo.config.check import to_config
 from emo.config.choices import UNITS
 from emo.config.read_keys import refuse_unread
 from emo.config.schema import Config
-from emo.core import home
+from emo.core import console, home
 from emo.core.errors import UserError, check_choice
 from emo.core.frames import pd
 from emo.data.scenarios import Sample
@@ -38,6 +38,7 @@ from emo.find.circuit import Circuit
 from emo.measure.batch import Measure
 from emo.model.lm import LM
 from emo.pipeline.scenario import Job
+from emo.results.exported import export
 from emo.results.table import load_results
 
 SUBLAYERS = ("attention", "mlp")
@@ -57,6 +58,7 @@ class JobHandle:
         self.config: Config = compose(words)
         if self.config.dataset.kind == "labelled":
             raise UserError("emo.job: jobs on labelled texts (masks) have no directions; type emo.load_results(FOLDER)")
+        console.setup(self.config.console)
         self.stages = Job(self.config)
 
     def __repr__(self) -> str:
@@ -129,6 +131,18 @@ class JobHandle:
                 rows += [{"emotion": emotion, "kind": kind, "layer": x, "unit": u, "size": s} for x, u, s in places]
         return pd.DataFrame(rows, columns=["emotion", "kind", "layer", "unit", "size"])
 
+    def export(self, folder: str | Path) -> Path:
+        """Write directions, rankings and, of a job on a circuit, the circuit for other programs; returns the folder.
+
+        `emo.results.exported` says which files; scale 1 of a control vector is the job's strength of steering: as
+        given, or chosen on dev once the job has run.
+
+        Args:
+            folder: made where it is not there; files of these names are replaced.
+        """
+        export(self.stages, Path(folder).expanduser())
+        return Path(folder)
+
     @property
     def folder(self) -> Path:
         """Where the result lies, or will."""
@@ -140,7 +154,7 @@ class JobHandle:
         Raises:
             UserError: it failed while running.
         """
-        if run_job(self.config, f"python run.py {shlex.join(self.words)}", job=self.stages):
+        if run_job(self.config, f"python run.py {shlex.join(self.words)}", job=self.stages, answer=False):
             raise UserError(f"{self!r} failed; its error stands in {self.folder / 'result.json'}")
         return self
 

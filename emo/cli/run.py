@@ -49,7 +49,12 @@ COMPARED = 10  # more comparisons are not printed
 
 
 def run_job(
-    config: Config, command: str = "python run.py", *, in_sweep: bool = False, job: AnyJob | None = None
+    config: Config,
+    command: str = "python run.py",
+    *,
+    in_sweep: bool = False,
+    job: AnyJob | None = None,
+    answer: bool = True,
 ) -> int:
     """Run one job and write its result folder; returns 0, or 1 where the job failed while running.
 
@@ -58,6 +63,7 @@ def run_job(
         command: the line that starts it again.
         in_sweep: it is one of several: less is printed, and a failure of any kind is kept for the sweep's list.
         job: of this configuration, where it has been made.
+        answer: in quiet mode, print where the result is.
 
     Raises:
         UserError: the request was wrong; nothing was written.
@@ -98,7 +104,8 @@ def run_job(
         console.say(_short(result))
     else:
         _show(result, folder, config, command)
-        console.answer(folder)
+        if answer:
+            console.answer(folder)
     return 0
 
 

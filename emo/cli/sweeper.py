@@ -82,6 +82,11 @@ def sweep(
     if task == "prefetch":
         tasks.prefetch([config for _, config in configs])
         return []
+    if task == "extract":
+        from emo.cli.extract import extract
+
+        extract([(config, cli.command([w for w in words if w != "task=extract"])) for words, config in configs])
+        return []
     if task == "judge":
         raise UserError("task=judge: it labels finished runs; type runs=FOLDER, without -m and sweeps=")
     if task in ("gc", "verify"):

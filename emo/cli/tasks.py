@@ -1,7 +1,8 @@
 """Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads and fits (`prefetch`).
 
 `report` makes a workspace and a report in W&B; `judge` labels finished runs with another evaluator; `compare` says how
-alike two circuits are; `gc` frees what no result needs; `verify` recomputes results.
+alike two circuits are; `gc` frees what no result needs; `verify` recomputes results; `extract` writes what a job finds
+for other programs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from emo.core.errors import UserError, refuse
 from emo.core.store import Store
 from emo.data.labelled import load_items
 from emo.data.scenarios import load_splits
-from emo.find.circuit_similarity import show_comparison
+from emo.find.circuit_hub import on_hub
+from emo.find.circuit_similarity import find_circuit, show_comparison
 from emo.measure import unjudged
 from emo.measure.classifier import ClassifierEvaluator
 from emo.measure.encoder import encoder_folder
@@ -54,6 +56,10 @@ def run_task(config: Config, typed: Sequence[str] = ()) -> int:
         forecast.show(plan.make([(words, config)], cli.command(words)), None, cli.command(words))
     elif config.task == "prefetch":
         prefetch([config])
+    elif config.task == "extract":
+        from emo.cli.extract import extract
+
+        extract([(config, cli.command([word for word in typed if word != "task=extract"]))])
     elif config.task == "judge":
         return judge(roots(config), config)
     elif config.task == "compare":
@@ -228,6 +234,9 @@ def prefetch(configs: Sequence[Config]) -> None:
         if model not in seen:
             fetch(spec)
             console.say(f"model {config.model.name}: {spec.id} at {spec.version} is on this machine")
+        if config.circuit.path is not None and on_hub(config.circuit.path):
+            find_circuit(config.circuit.path, "circuit.path")
+            console.say(f"circuit {config.circuit.path} is on this machine")
         data = f"{config.dataset.name} {config.dataset.path} {config.dataset.test_path}"
         if data not in seen:
             console.say(f"dataset {config.dataset.name}: {_size(config)}")

@@ -106,7 +106,7 @@ class AttributionConfig:
 class CircuitConfig:
     """Global circuits (methods 1.9, 1.10)."""
 
-    path: str | None = None  # folder of a saved circuit; null: assembled from this job's data
+    path: str | None = None  # folder of a saved circuit, or OWNER/NAME on the hub; null: assembled from this job's data
     allow_other_weights: bool = False  # of a saved circuit: apply it to other weights of the same shape
     delta_baseline: str = "emotions_mean"  # emotions_mean | neutral: contrast behind the difference vectors
     budget: Any = "10x"  # K: units in all, or a multiple of the number of sublayers
@@ -269,7 +269,7 @@ class GcConfig:
 class Config:
     """One job."""
 
-    task: str = "run"  # run | plan | status | summarize | report | prefetch | judge | compare | gc | verify
+    task: str = "run"  # run | plan | status | summarize | report | prefetch | judge | compare | gc | verify | extract
     runs: Any = None  # folder or list of folders that tasks look at; null: all of paths.outputs
     seed: int = 0
     batch_size: int = 64  # prompts in one forward pass

@@ -15,7 +15,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -95,6 +95,8 @@ class Store:
         below: stores that are only read, in this order, where one is not in ``root``.
         used: ``stage/first 16 digits`` of every artifact that was read or written here.
         made_by: model and machine, for rates; no part of an address.
+        about: whose artifacts these are (model, dataset, emotions), for a person who opens a folder of the store.
+        stages: stage -> what its tensors or rows are; of other stages nothing is said in manifests.
     """
 
     def __init__(self, root: str | Path | Sequence[str | Path]) -> None:
@@ -103,6 +105,8 @@ class Store:
         self.used = InUse(self.root)
         self.made_by: dict[str, Any] | None = None
         self._nested_s = 0.0  # spent on other artifacts, inside of the one that is being computed
+        self.about: dict[str, Any] = {}
+        self.stages: Mapping[str, str] = {}
 
     def folder(self, stage: str, key: str) -> Path:
         """Return where the artifact of ``stage`` with address ``key`` lies or will lie."""
@@ -150,8 +154,10 @@ class Store:
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
         try:
             files = _write(scratch, artifact)
+            told = {"what": self.stages[stage], **self.about} if stage in self.stages else {}
             manifest = {
-                "stage": stage, "address": key, "config": config, "meta": artifact.meta, "files": files,
+                **told, "holds": _held(artifact), "stage": stage, "address": key, "config": config,
+                "meta": artifact.meta, "files": files,
                 "versions": versions(), "wall_s": round(wall_s, 3), "peak_mb": peak_mb(),
                 "made": {"by": self.made_by, "rows": _count(artifact), "together": together},
             }  # fmt: skip
@@ -248,6 +254,13 @@ class Store:
                 folder.rmdir()
                 self.root.rmdir()
             raise
+
+
+def _held(artifact: Artifact) -> dict[str, Any]:
+    """Return dtype and shape of every tensor (``float32 [6, 30, 2, 576]``), and how many rows of which columns."""
+    tensors = {name: f"{x.dtype} {list(x.shape)}".removeprefix("torch.") for name, x in artifact.tensors.items()}
+    columns = list(dict.fromkeys(key for row in artifact.rows for key in row))
+    return {"tensors": tensors, "rows": {"count": len(artifact.rows), "columns": columns}}
 
 
 def _count(artifact: Artifact) -> int:

@@ -22,6 +22,7 @@ from emo.core import console
 from emo.core.errors import UserError
 from emo.core.stats import Estimate
 from emo.find.circuit import JSON, Circuit, Part
+from emo.find.circuit_hub import hub_folder, on_hub
 from emo.find.rank_correlation import spearman
 
 Unit = tuple[int, int]  # block, index within it
@@ -86,10 +87,12 @@ def compare(a: Circuit, b: Circuit) -> list[dict[str, Any]]:
 def find_circuit(folder: str | Path, key: str = "runs") -> Path:
     """Return the circuit.json in a folder, or in the ``circuit`` folder of a result; itself where it is given.
 
+    OWNER/NAME, where no folder is called so, is a repository of the hub, read through its local cache.
+
     Raises:
         UserError: there is none; the line names ``key``.
     """
-    path = Path(folder).expanduser()
+    path = hub_folder(str(folder), key) if on_hub(folder) else Path(folder).expanduser()
     for found in (path, path / JSON, path / "circuit" / JSON):
         if found.is_file():
             return found

@@ -122,10 +122,10 @@ def _importance(
     states = lm.behind
     own_sites = ADDED if sigma_of == "update" else states
     sites = tuple(dict.fromkeys((*own_sites, *states)))
-    norms = dict(zip(sites, _norms(lm, prompts, sites, batch_size, f"{label}: sigma"), strict=True))
+    norms = dict(zip(sites, mean_norms(lm, prompts, sites, batch_size, f"{label}: sigma"), strict=True))
     norm = torch.stack([norms[site] for site in states], -1).float()
     if sigma_of == "residual" and asked is not None:
-        own = [_norms(lm, ids, states, batch_size, f"{label}: sigma", k) for k, ids in enumerate(asked)]
+        own = [mean_norms(lm, ids, states, batch_size, f"{label}: sigma", k) for k, ids in enumerate(asked)]
         sigma = torch.stack(own).permute(0, 2, 1).float() * lm.d**-0.5
     else:
         sigma = torch.stack([norms[site] for site in own_sites], -1).float() * lm.d**-0.5
@@ -236,7 +236,7 @@ class _Rays:
         return found[self.final]
 
 
-def _norms(
+def mean_norms(
     lm: LM,
     prompts: Sequence[Sequence[int]],
     sites: Sequence[Site],

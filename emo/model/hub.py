@@ -67,7 +67,8 @@ def _cached(name: str, model_id: str, revision: str | None, why: str) -> Revisio
             f"model.revision={revision}: not in the local cache and not to be downloaded ({why}); "
             f"of {model_id} it holds main ({main.name}): leave model.revision out"
         )
-    other = "a folder that is there" if name.startswith("model.adapter=") else "model=smollm2_135m"
+    folders = name.startswith(("model.adapter=", "circuit.path="))
+    other = "a folder that is there" if folders else "model=smollm2_135m"
     raise UserError(
         f"{name}: not in the local cache and not to be downloaded ({why}); run once with a network, or type {other}"
     )

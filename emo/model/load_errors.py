@@ -36,7 +36,7 @@ UNKNOWN_TYPE = re.compile(r"model type `([^`]+)`")
 NETWORK = re.compile(r"(httpx|httpcore|requests|urllib3|ssl|socket)\d*\b")  # whose exceptions tell of a connection
 RETRIED = (408, 429)  # statuses of the client's kind that pass
 WEIGHTS = "model.safetensors"
-OWN = ("model.path", "model.adapter")  # keys that name files of the user's own
+OWN = ("model.path", "model.adapter", "circuit.path")  # keys that name files of the user's own
 SHOWN = 300  # characters of a library's own words
 
 

@@ -34,8 +34,9 @@ from emo.model.families import family_of
 from emo.model.lm import ModelSpec, no_site
 from emo.model.load import describe
 from emo.model.machine import made_by
+from emo.pipeline.manifests import tell
 from emo.pipeline.second_model import second_spec
-from emo.pipeline.stage import SCENARIOS, versions
+from emo.pipeline.stage import EXPORTED, SCENARIOS, versions
 
 UNIT_KEYS = ("k", "scale", "pool")  # of an intervention on neurons or heads
 MASK_KEYS = ("op", "ratio", "ratio_of", "attenuate_by", "attenuation", "gain")  # of one on the neurons of classes
@@ -53,6 +54,7 @@ class Addresses:
         self.second = None if config.against is None or not assembled(config) else second_spec(config, self.spec)
         self.splits = load_splits(config.dataset, config.seed)
         self.names = list(config.emotions.names)
+        tell(self.store, config, self.spec, self.names, {"digest": self.splits.digest, "scenarios": self._counts})
         given = config.intervention
         self.intervention = intervention_of(config)  # early: a class that is not there is refused before anything runs
         n = self.spec.n_layers
@@ -73,6 +75,10 @@ class Addresses:
             spec: parse_layers(spec, n, key="intervention.select.layers") for spec in given.select.layers
         }
 
+    @property
+    def _counts(self) -> dict[str, int]:
+        return dict(zip(("extract", "dev", "test"), self.splits.scenarios(), strict=True))
+
     def _check_k(self) -> None:
         given, heads = self.config.intervention, self.on == "heads"
         most = self.spec.n_heads if heads else self.spec.n_neurons
@@ -92,7 +98,9 @@ class Addresses:
 
     def address(self, stage: str, **inputs: object) -> str:
         """Return the address of a stage of this model and these prompts."""
-        return address(stage, SCENARIOS[stage].version, model=self.spec.identity, asking=self._asking, **inputs)
+        return address(
+            stage, (SCENARIOS | EXPORTED)[stage].version, model=self.spec.identity, asking=self._asking, **inputs
+        )
 
     @cached_property
     def directions_address(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from emo.config.read_keys import ASSEMBLY_KEYS, IMPORTANCE_KEYS
+from emo.core.sealed import digest
 from emo.core.store import Artifact
 from emo.core.types import Site
 from emo.data.scenarios import spread
@@ -23,7 +24,7 @@ from emo.find.circuit import SITES, Circuit, Shape
 from emo.find.directions import ATTN, MLP, Shuffled
 from emo.find.extraction import accepted, extract, probe_states
 from emo.find.reference import Reference, reference
-from emo.find.sublayer_importance import sublayer_importance
+from emo.find.sublayer_importance import mean_norms, sublayer_importance
 from emo.find.update_gain import update_gains
 from emo.measure.classifier import label_rows
 from emo.measure.encoder import encoder_folder, run_on
@@ -170,6 +171,18 @@ class Extracted(Addresses):
         config = {key: value for key, value in asdict(c.circuit).items() if key in IMPORTANCE_KEYS}
         return self.store.get_or_compute("importance", self.importance_address, config, compute)
 
+    @cached_property
+    def rms(self) -> Tensor:
+        """Mean root mean square (l,) of the unedited resid_post, last token of the neutral extraction prompts."""
+        address = self.address("rms", samples=digest(self.splits.extract))
+
+        def compute() -> Artifact:
+            prompts = prompt_ids(self.lm, self.config.elicitation, self.splits.extract, None)
+            [norms] = mean_norms(self.lm, prompts, [Site.RESID_POST], self.config.batch_size, "size of states")
+            return Artifact({"rms": (norms * self.lm.d**-0.5).float()})
+
+        return self.store.get_or_compute("rms", address, {}, compute).tensors["rms"]
+
     def _asked(self) -> list[list[list[int]]]:
         """Return, per emotion, the prompts of its accepted samples."""
         counted = accepted(self.directions)
@@ -186,7 +199,7 @@ class Extracted(Addresses):
         how = {key: value for key, value in asdict(c.circuit).items() if key in (*ASSEMBLY_KEYS, *IMPORTANCE_KEYS)}
         values = self.importance.tensors["values"].mean(0)
         provenance: dict[str, Any] = {
-            "model": {"id": self.spec.id, "commit": self.spec.weights, "dtype": self.spec.dtype},
+            "model": {"name": c.model.name, "id": self.spec.id, "commit": self.spec.weights, "dtype": self.spec.dtype},
             "circuit": how | {"delta_baseline": c.circuit.delta_baseline, "layers": list(self.circuit_layers)},
             "directions": asdict(c.directions), "elicitation": c.elicitation.template, "dataset": c.dataset.name,
             "groups": len(self.splits.extract), "data": self.splits.digest, "address": self.circuit_address,

@@ -43,6 +43,7 @@ from emo.model.passes import NO_EDIT, Row
 from emo.model.prompts import user_ids
 from emo.model.size import count_parameters
 from emo.pipeline.finding import Finder, described
+from emo.pipeline.manifests import tell
 from emo.pipeline.stage import CLASSES, OF_CLASS_RESULTS, versions
 
 CALIBRATED = "calibrated"
@@ -60,6 +61,8 @@ class ClassJob:
         wanted = config.emotions.names if config.dataset.task == "emotion" else None
         self.splits: ClassSplits = load_items(config.dataset, wanted, config.seed)
         self.names = list(self.splits.classes)
+        texts = dict(zip(("train", "dev", "test"), map(len, self.splits[:3]), strict=True))
+        tell(self.store, config, self.spec, self.names, {"texts": texts})
         given = config.intervention.layers
         self.layers = parse_layers("all" if given == "auto" else given, self.spec.n_layers)
         self.beside: Finder | None = None

@@ -49,6 +49,12 @@ class Job(ArmAddresses):
         made = self.store.get_or_compute("selection", self._selection_key, asdict(given.select), self._select)
         return Choice.from_artifact(made)
 
+    @property
+    def made_selection(self) -> Choice | None:
+        """What a run with these settings has chosen on dev; None before that: nothing is tried for it."""
+        made = self.store.get("selection", self._selection_key)
+        return None if made is None else Choice.from_artifact(made)
+
     def _select(self) -> Artifact:
         given = self.config.intervention
         alphas = given.select.alpha if given.alpha == "auto" else given.alpha

@@ -58,6 +58,7 @@ CLASSES = {  # classes of labelled texts
         Stage("result", 3),
     )
 }
+EXPORTED = {"rms": Stage("rms", 1)}  # of no result: what files for other programs need beside these
 OF_CLASS_RESULTS = ("predictions", "prior", "written", "result")  # selections are in their addresses as they are
 
 

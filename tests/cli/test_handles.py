@@ -57,9 +57,10 @@ def test_results_and_replies(tmp_path: Path) -> None:
     assert {"arm", "sample", "emotion", "reply", "valence"} <= set(replies) and len(replies) > 10
 
 
-def test_replies_are_the_jobs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_qwen2"])
+def test_replies_are_the_jobs(model: str, tmp_path: Path) -> None:
     """Asked by the ids of test samples, `emo.circuits.write(like=job)` gives the replies that the job wrote."""
-    job = made(tmp_path, *CIRCUIT)
+    job = made(tmp_path, *CIRCUIT, f"model={model}")
     written = job.replies
     own = written[(written["arm"] == "circuit") & (written["emotion"] == "fear")]
     again = emo.circuits.write(job.circuit, job.lm, list(own["sample"]), "fear", like=job)
@@ -67,8 +68,14 @@ def test_replies_are_the_jobs(tmp_path: Path) -> None:
     plain = job.write(list(own["sample"]), "fear", arm="none")
     assert plain == written[written["arm"] == "none"]["reply"].tolist() and plain != again
     assert len(job.write("My train leaves in ten minutes.", "fear")) == 1
-    saved = emo.circuits.Circuit.load(job.folder / "circuit")
+    saved = emo.circuits.load(job.folder)
     assert emo.circuits.write(saved, job.lm, list(own["sample"]), "fear", like=job) == again
+    emo.circuits.save(saved, tmp_path / "card", result=job)
+    card = (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
+    assert "| random_circuit |" in card and "circuit - " in card and str(tmp_path) not in card
+    other = made(tmp_path, *CIRCUIT, f"model={model}", "circuit.budget=1x")
+    with pytest.raises(UserError, match="another circuit"):
+        emo.circuits.save(other.circuit, tmp_path / "other", result=job)
 
 
 def test_steering_a_model_with_a_vector(tmp_path: Path) -> None:
