@@ -23,6 +23,7 @@ from emo.cli.composing import Composer
 from emo.cli.job_lists import key_of, read_jobs
 from emo.config import check as validate
 from emo.config import error_text as cli
+from emo.config.choices import BUILDS
 from emo.config.read_keys import refuse_unread
 from emo.config.renamed import typed as new_names
 from emo.config.schema import Config
@@ -91,6 +92,8 @@ def sweep(
         raise UserError("task=judge: it labels finished runs; type runs=FOLDER, without -m and sweeps=")
     if task in ("gc", "verify"):
         raise UserError(f"task={task}: it looks after what is there; type it without -m and sweeps=")
+    if task in BUILDS:
+        raise UserError(f"task={task}: one set a line; type it without -m and sweeps=")
     if task == "compare":
         raise UserError("task=compare: it reads two circuits; type runs=[FOLDER_A,FOLDER_B], without -m and sweeps=")
     keys = dict.fromkeys(key_of(word) for own in listed for word in own)

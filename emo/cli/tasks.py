@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from emo.cli import forecast, plan
 from emo.cli.launch.status import standings, time_left
 from emo.config import error_text as cli
+from emo.config.choices import BUILDS
 from emo.config.emotions import outside_six
 from emo.config.kinds import on_classes
 from emo.config.schema import RUNTIME_KEYS, Config
@@ -54,6 +55,10 @@ def run_task(config: Config, typed: Sequence[str] = ()) -> int:
     if config.task == "plan":
         words = [word for word in typed if word != "task=plan"]
         forecast.show(plan.make([(words, config)], cli.command(words)), None, cli.command(words))
+    elif config.task in BUILDS:
+        from emo.cli.build import build_texts
+
+        return build_texts(config, typed)
     elif config.task == "prefetch":
         prefetch([config])
     elif config.task == "extract":

@@ -11,8 +11,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from emo.config.build import check_build
 from emo.config.choices import (
     ALLOCATIONS,
+    BUILDS,
     CIRCUIT_CONTROLS,
     UNIT_CONTROLS,
     UNITS,
@@ -38,7 +40,20 @@ VALENCES = ("positive", "neutral", "negative")
 CONTROLS = ("random", "shuffled")
 
 CHOICES = {
-    "task": ("run", "plan", "status", "summarize", "report", "prefetch", "judge", "compare", "gc", "verify", "extract"),
+    "task": (
+        "run",
+        "plan",
+        "status",
+        "summarize",
+        "report",
+        "prefetch",
+        "judge",
+        "compare",
+        "gc",
+        "verify",
+        "extract",
+        *BUILDS,
+    ),
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "size": ("small", "full"),
@@ -179,6 +194,7 @@ def _check(config: Config) -> None:
         raise UserError(f"device={config.device}: type auto, cpu, cuda, cuda:0 or mps")
     if not FOLDER.fullmatch(config.name):
         raise UserError(f"name={config.name}: a folder name of letters, digits, '.', '_' and '-' is needed")
+    check_build(config)
     check_evaluator(config)
     check_emotions(config)
     check_selector(config.selector.name, config.selector._target_)

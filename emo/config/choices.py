@@ -23,6 +23,9 @@ TABLES = (".csv", ".tsv")
 SUFFIXES = (".jsonl", ".json", *TABLES, ".parquet")  # of files of data
 READABLE = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file (all but the last also as .gz), or a folder of one kind"
 
+BUILDS = ("build_sev", "build_dialogues", "build_stories")  # tasks that write texts
+LANGUAGES = ("en", "de", "zh", "fr", "es")  # of which the words are shipped
+
 ALLOCATIONS = ("importance", "uniform", "deep_first", "random")
 
 

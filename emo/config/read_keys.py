@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from emo.config.choices import BUNDLES
+from emo.config.choices import BUILDS, BUNDLES
 from emo.config.error_text import GROUPS, known_keys, shown
 from emo.config.interventions import kinds, on_circuit, on_units, scale_tuned, steers
 from emo.config.kinds import ADDED, by_statistics, induces, injects, on_classes
@@ -24,7 +24,10 @@ from emo.core.targets import load_target
 IMPORTANCE_KEYS = ("push_sizes", "sigma", "importance_at")  # what importance depends on
 ASSEMBLY_KEYS = ("budget", "split", "floor", "cap", "allocation")  # how units are chosen
 # Of the section evaluator: how a judge is asked, which changes no answer.
-ASKING_KEYS = ("structured", "concurrency", "timeout_s", "retries", "price_input", "price_output")
+ASKING_KEYS = (
+    *("structured", "concurrency", "timeout_s", "retries", "price_input", "price_output"),
+    *("requests_per_minute", "tokens_per_minute", "batch"),
+)
 # How much is run, not what: one line of them serves jobs of every kind, and where nothing is drawn or written they say
 # nothing false.
 AMOUNTS = ("control.seeds", "control.score_seeds", "generation.max_new_tokens")
@@ -133,6 +136,7 @@ _plain: Test = lambda c: not _unit(c) and not _circuit(c)  # noqa: E731
 RULES: tuple[Rule, ...] = (
     Rule(("runs",), lambda c: c.task != "run", "task=status, summarize, report, judge, compare, gc, verify", "task"),
     Rule(("gc.delete", "gc.hours"), lambda c: c.task == "gc", "task=gc", "task"),
+    Rule(("build",), lambda c: c.task in BUILDS, "task=build_sev, build_dialogues, build_stories", "task"),
     Rule(("model.revision",), lambda c: c.model.source == "hub", "models of the hub", "model"),
     Rule(("model.path",), lambda c: c.model.source == "local", "model=local", "model"),
     Rule(("model.id",), lambda c: c.model.source != "local", "models of the hub", "model", ANY),

@@ -12,6 +12,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from emo.config.schema_build import BuildConfig
+
 
 @dataclass
 class ModelConfig:
@@ -216,6 +218,9 @@ class EvaluatorConfig:
     retries: int = 5  # repeats of a request that failed on its way
     price_input: float | None = None  # USD per million input tokens, for the estimate of the cost
     price_output: float | None = None  # USD per million output tokens
+    requests_per_minute: int | None = None  # of openai_judge: at most; null: no limit
+    tokens_per_minute: int | None = None  # of openai_judge: at most, input and output; null: no limit
+    batch: bool = False  # of openai_judge: through the batch API, at half the price, within a day
     answer: str = "choice"  # of prediction: choice (log-probability of the names) | parsed (what is written)
     score: str = "calibrated"  # of choices: sum | mean over a name's tokens | calibrated: sum less the name's own mean
     bootstrap: int = 2000  # draws over scenarios for a 95 % interval
@@ -269,7 +274,7 @@ class GcConfig:
 class Config:
     """One job."""
 
-    task: str = "run"  # run | plan | status | summarize | report | prefetch | judge | compare | gc | verify | extract
+    task: str = "run"  # run | plan | status | summarize | report | prefetch | judge | compare | gc | verify | ...
     runs: Any = None  # folder or list of folders that tasks look at; null: all of paths.outputs
     seed: int = 0
     batch_size: int = 64  # prompts in one forward pass
@@ -296,7 +301,10 @@ class Config:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     gc: GcConfig = field(default_factory=GcConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)
 
 
 # Never part of an address.
-RUNTIME_KEYS = ("batch_size", "cluster", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker")
+RUNTIME_KEYS = (
+    *("batch_size", "build", "cluster", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker"),
+)

@@ -30,7 +30,7 @@ def clusters(texts: Sequence[str]) -> list[int]:
     order = sorted(range(len(texts)), key=lambda i: plain[i])
     label = [0] * len(texts)
     for before, here in zip(order, order[1:], strict=False):
-        label[here] = label[before] + (not _alike(plain[before], plain[here]))
+        label[here] = label[before] + (not alike(plain[before], plain[here]))
     return _numbered(label)
 
 
@@ -63,7 +63,8 @@ def clusters_of(samples: Sequence[Sample]) -> dict[str, int]:
     return {s.id: number for s, number in zip(samples, made, strict=True)}
 
 
-def _alike(a: str, b: str) -> bool:
+def alike(a: str, b: str) -> bool:
+    """Whether two texts, `normalised`, are equal or begin alike for most of the longer one."""
     common = len(os.path.commonprefix([a, b]))
     return a == b or (common >= SHORTEST and common >= SHARE * max(len(a), len(b)))
 

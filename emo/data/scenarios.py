@@ -20,11 +20,13 @@ from emo.config.schema import DatasetConfig
 from emo.core.errors import UserError, nearest
 from emo.data import splitting
 from emo.data.delimited import Layout
+from emo.data.language_words import read_language
 from emo.data.reading import Rows, read_rows
 from emo.data.splitting import SHARES, folded
-from emo.data.texts import TEXTS, emotion_words
+from emo.data.text_rules import MOST_SPREAD, VALENCES, emotion_words_in
+from emo.data.text_rules import spread as spread_of
+from emo.data.texts import TEXTS
 
-VALENCES = ("positive", "neutral", "negative")
 OPEN = "open"  # the "valence" of a prompt that tells no outcome
 EXAMPLE = "such a record is needed: " + json.dumps(
     {
@@ -293,21 +295,17 @@ def _text(record: dict[str, Any]) -> str:
 
 def broken_rules(records: Sequence[dict[str, Any]]) -> dict[str, int]:
     """Count the scenarios that break a rule of methods 1.1 (the published set does too: a warning, never an error)."""
-    words = emotion_words()
     records = [record for record in records if OPEN not in record["event"]]
+    english = read_language("en")
+    low, high = english.scenario
 
-    def spread(record: dict[str, Any]) -> float:
-        lengths = [len(record["event"][v].split()) for v in VALENCES]
-        return (max(lengths) - min(lengths)) / min(lengths)
-
-    def emotional(record: dict[str, Any]) -> bool:
-        text = " ".join([record["scenario"], *(record["event"][v] for v in VALENCES)]).lower()
-        return any(word.strip(".,;:!?'\"") in words for word in text.split())
+    def events(record: dict[str, Any]) -> list[str]:
+        return [record["event"][v] for v in VALENCES]
 
     rules: dict[str, Callable[[dict[str, Any]], bool]] = {
-        "scenario not 15-25 words": lambda r: not 15 <= len(r["scenario"].split()) <= 25,
-        "event lengths spread over 20 %": lambda r: spread(r) > 0.2,
-        "emotion words": emotional,
+        "scenario not 15-25 words": lambda r: not low <= len(r["scenario"].split()) <= high,
+        "event lengths spread over 20 %": lambda r: spread_of(events(r), english) > MOST_SPREAD,
+        "emotion words": lambda r: bool(emotion_words_in(" ".join([r["scenario"], *events(r)]), english)),
     }
     counts = {name: sum(map(rule, records)) for name, rule in rules.items()}
     return {name: count for name, count in counts.items() if count}

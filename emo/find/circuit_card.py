@@ -96,8 +96,8 @@ def _loaded(circuit: Circuit) -> tuple[str, str]:
 
 def _front(model: str, licence: str) -> str:
     """Return what the hub reads of a card."""
-    more = {"license_name": OWN_LICENCE} if licence == LICENCE else {}
-    base = {"base_model": model} if HUB_ID.fullmatch(model) else {}
+    more: dict[str, Any] = {"license_name": OWN_LICENCE} if licence == LICENCE else {}
+    base: dict[str, Any] = {"base_model": model} if HUB_ID.fullmatch(model) else {}
     tags = ["emotion", "circuit", "interpretability", "steering"]
     return str(ModelCardData(license=licence, library_name="emo", tags=tags, **more, **base).to_yaml())
 

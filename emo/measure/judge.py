@@ -7,8 +7,10 @@ which names one of the emotions or neutral without knowing the target.
     cost (USD)       = (input tokens * input price + output tokens * output price) / 1e6
     estimate         = characters of the messages / 4 for the input, 40 (match) or 10 (blind) tokens per answer
 
-Texts and reading: `emo.measure.judge_questions`; transport: `emo.measure.judge_server`. A malformed answer is
-asked for once more; what stays malformed or unanswered is unjudged (label None), counted, and never guessed.
+Texts and reading: `emo.measure.judge_questions`; transport: `emo.measure.chat_server`. To a malformed answer the judge
+is asked once more, shown what it wrote and what was wanted; what stays malformed or unanswered is unjudged (label
+None), counted, and never guessed. With ``batch`` all questions but the first go through the batch API
+(`emo.measure.batch_api`); those that it leaves without a readable answer are asked one by one.
 
 Every answer is appended to ``<folder>/<model>-<sha256 of address, model, version of the texts>.jsonl`` the moment it
 arrives, under the sha256 of its messages: after a kill only what is missing is asked. Unjudged ones are not kept.
@@ -21,24 +23,30 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from emo.core.console import Counter, progress, say, warn
-from emo.core.errors import UserError
-from emo.core.sealed import DamagedError, seal, unseal
+from emo.core.sealed_lines import SealedLines
+from emo.measure.batch_api import ask_in_batches
+from emo.measure.chat_server import ChatRequest, Completion, Failure, Server, ServerSettings
 from emo.measure.judge_questions import VERSION as PROMPTS_VERSION
-from emo.measure.judge_questions import Question, check, digest, messages, read
-from emo.measure.judge_server import Completion, Failure, JudgeSettings, Server
+from emo.measure.judge_questions import Question, check, digest, messages, read, repair, schema
+from emo.measure.many_requests import side_by_side, until_answered
+from emo.measure.prices import Tokens, cost_words, price_of
+from emo.measure.rate_limit import CHARACTERS_PER_TOKEN
 
 __all__ = ["PROMPTS_VERSION", "Answer", "Judge", "JudgeSettings", "Question", "Usage"]
 
 LARGE = 200  # questions to ask from which a run announces its size and cost first
-CHARACTERS_PER_TOKEN = 4
 ANSWER_TOKENS = {"match": 40, "blind": 10}
 ATTEMPTS = 2  # at an answer that can be read
 FIRST_PAUSE_S = 0.1  # before a garbled response is asked for again, doubled each time
+
+
+class JudgeSettings(ServerSettings):
+    """Which judge, and how it is asked."""
 
 
 class Answer(NamedTuple):
@@ -76,7 +84,9 @@ class Judge:
         self.settings = settings
         self.usage = Usage()
         self._server = Server(settings)
-        self._book = _Book(Path(folder).expanduser(), self._server.url, settings.model)
+        self._folder = Path(folder).expanduser()
+        self._book = _Book(self._folder, self._server.url, settings.model)
+        self._spent, self._batched = Tokens(), 0  # of the last call
 
     def check(self) -> None:
         """Raise `UserError` where a key is needed and missing: to be called before hours of other work."""
@@ -102,11 +112,13 @@ class Judge:
             self.check()
             if len(todo) > LARGE:
                 say(self._estimate(list(todo.values())))
-            with self._book, progress("judge", len(todo), "questions") as bar:
+            self._spent, self._batched = Tokens(), 0
+            with self._book.lines, progress("judge", len(todo), "questions") as bar:
                 asyncio.run(self._run(todo, made, bar))
-        self.usage = self._count(len(set(keys)), made, self._server.requests - sent_before)
+        sent = self._server.requests - sent_before + (self._batched if todo else 0)
+        self.usage = self._count(len(set(keys)), made, sent)
         if todo:
-            say(_line(self.usage))
+            say(self._line())
         if self.usage.unjudged:
             first = next(answer for answer in made.values() if answer.label is None)
             n = self.usage.unjudged
@@ -119,33 +131,46 @@ class Judge:
     async def _run(self, todo: dict[str, Question], made: dict[str, Answer], bar: Counter) -> None:
         queue = iter(todo.items())
 
-        async def work(alone: bool) -> None:
-            for key, question in queue:
-                made[key] = answer = await self._answer(question)
-                if answer.label is not None:
-                    self._book.add(key, answer)
-                bar.advance()
-                if alone and self._server.answered:
-                    return
+        def keep(key: str, answer: Answer) -> None:
+            made[key] = answer
+            if answer.label is not None:
+                self._book.add(key, answer)
+            bar.advance()
+
+        async def ask(item: tuple[str, Question]) -> None:
+            keep(item[0], await self._answer(item[1]))
 
         async with self._server:
-            # One at a time until one was answered: a wrong key costs one request, and the form is settled.
-            await work(alone=True)
-            stopped: ExceptionGroup | None = None
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(self.settings.concurrency):  # so many requests in flight, whatever the queue
-                        group.create_task(work(alone=False))
-            except ExceptionGroup as errors:
-                stopped = errors
-            if stopped is not None:
-                raise stopped.exceptions[0]
+            await until_answered(self._server, queue, ask)
+            if self.settings.batch:
+                queue = iter((await self._in_batches(dict(queue), keep)).items())
+            await side_by_side(self._server, queue, ask)
+
+    async def _in_batches(self, todo: dict[str, Question], keep: Callable[[str, Answer], None]) -> dict[str, Question]:
+        """Ask in batches; returns the questions that are left without a readable answer."""
+        left = dict(todo)
+
+        def arrived(key: str, got: Completion | Failure) -> None:
+            self._batched += 1
+            if not isinstance(got, Completion):
+                return
+            self._spent = self._spent.plus(got.input_tokens, got.output_tokens, batch=True)
+            if (reading := read(todo[key], got.content)) is not None:
+                raw, reason = self._server.scrub(got.content), self._server.scrub(reading.reason)
+                del left[key]
+                keep(key, Answer(reading.label, reason, raw, got.input_tokens, got.output_tokens, cached=False))
+
+        await ask_in_batches(
+            self._server, {key: request_of(question) for key, question in todo.items()}, self._folder, arrived
+        )
+        return left
 
     async def _answer(self, question: Question) -> Answer:
         raw, reason, tokens_in, tokens_out, malformed = "", "", 0, 0, 0
         for repeat in range(self.settings.retries + 1):
-            got = await self._server.ask(question)
+            got = await self._server.ask(request_of(question, raw or None))
             if isinstance(got, Completion):
+                self._spent = self._spent.plus(got.input_tokens, got.output_tokens, batch=False)
                 tokens_in, tokens_out = tokens_in + got.input_tokens, tokens_out + got.output_tokens
                 raw = self._server.scrub(got.content)
                 if (reading := read(question, got.content)) is not None:
@@ -154,7 +179,7 @@ class Judge:
                     )
                 malformed += 1
             reason = _why(got, raw)
-            given_up = malformed == ATTEMPTS  # at temperature 0 a model says the same again
+            given_up = malformed == ATTEMPTS
             if given_up or (isinstance(got, Failure) and got.status != 200):  # the transport has repeated it already
                 break
             if isinstance(got, Failure):  # a page of a gateway, or half an answer
@@ -165,23 +190,26 @@ class Judge:
         characters = sum(len(message["content"]) for question in todo for message in messages(question))
         tokens_in = characters // CHARACTERS_PER_TOKEN
         tokens_out = sum(ANSWER_TOKENS[question.kind] for question in todo)
-        cost = self._cost(tokens_in, tokens_out)
+        tokens = Tokens().plus(tokens_in, tokens_out, self.settings.batch)
         return (
             f"judge: {len(todo)} requests to {self.settings.model}, about {tokens_in:,} input tokens "
-            f"(characters / {CHARACTERS_PER_TOKEN}) and {tokens_out:,} output tokens"
-            + (f", about {cost:.2f} USD" if cost is not None else "")
+            f"(characters / {CHARACTERS_PER_TOKEN}) and {tokens_out:,} output tokens, "
+            f"{cost_words(self.settings, tokens, 2, about=True)}"
         )
 
-    def _cost(self, tokens_in: int, tokens_out: int) -> float | None:
-        s = self.settings
-        if s.price_input is None or s.price_output is None:
-            return None
-        return (tokens_in * s.price_input + tokens_out * s.price_output) / 1e6
+    def _line(self) -> str:
+        u = self.usage
+        return (
+            f"judge: {u.questions} questions, {u.cached} known, {u.requests} requests ({u.retries} repeats), "
+            f"{u.input_tokens:,} + {u.output_tokens:,} tokens by the server's count, "
+            f"{cost_words(self.settings, self._spent)}, {u.unjudged} unjudged"
+        )
 
     def _count(self, questions: int, made: dict[str, Answer], requests: int) -> Usage:
         tokens_in = sum(answer.input_tokens for answer in made.values())
         tokens_out = sum(answer.output_tokens for answer in made.values())
         unjudged = sum(answer.label is None for answer in made.values())
+        price = price_of(self.settings)
         return Usage(
             questions,
             questions - len(made),
@@ -189,7 +217,7 @@ class Judge:
             requests - len(made),
             tokens_in,
             tokens_out,
-            self._cost(tokens_in, tokens_out),
+            None if price is None else price.cost(self._spent if made else Tokens()),
             unjudged,
         )
 
@@ -200,60 +228,36 @@ def _why(got: Completion | Failure, raw: str) -> str:
     return f"{got.status or 'no response'}: {got.words}"
 
 
-def _line(usage: Usage) -> str:
-    cost = "" if usage.cost is None else f", {usage.cost:.4f} USD"
-    return (
-        f"judge: {usage.questions} questions, {usage.cached} known, {usage.requests} requests "
-        f"({usage.retries} repeats), {usage.input_tokens:,} + {usage.output_tokens:,} tokens by the server's count"
-        f"{cost}, {usage.unjudged} unjudged"
-    )
+def request_of(question: Question, malformed: str | None = None) -> ChatRequest:
+    """Return what a server is sent for a question; ``malformed``: what it answered before, and nobody could read."""
+    turns = messages(question) if malformed is None else repair(question, malformed)
+    return ChatRequest(tuple(turns), question.kind, schema(question))
 
 
 class _Book:
-    """The answers of one judge: lines of JSON, only ever appended."""
+    """The answers of one judge, by the digest of the question."""
 
     def __init__(self, folder: Path, url: str, model: str) -> None:
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", model)[:40]
         mark = hashlib.sha256(json.dumps([url, model, PROMPTS_VERSION]).encode()).hexdigest()[:16]
-        self.path = folder / f"{name}-{mark}.jsonl"
+        self.lines = SealedLines(folder / f"{name}-{mark}.jsonl")
 
     def read(self) -> dict[str, Answer]:
-        """Return every whole line; the torn last one of a killed process is as good as not there."""
+        """Return every whole line."""
         found: dict[str, Answer] = {}
-        try:
-            lines = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror}); give another folder") from None
-        for line in lines:
+        for row in self.lines.read():
             try:
-                row = unseal(json.loads(line))
                 answer = Answer(
                     row["label"], row["reason"], row["raw"], row["input_tokens"], row["output_tokens"], cached=True
                 )
                 if isinstance(answer.label, str | int):
                     found.setdefault(row["key"], answer)
-            except (DamagedError, ValueError, LookupError, TypeError):
+            except (LookupError, TypeError):
                 continue
         return found
-
-    def __enter__(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab+", buffering=0)  # one write per line: it is in the file or not
-        except OSError as error:
-            raise UserError(f"{self.path.parent}: cannot be written ({error.strerror}); give another folder") from None
-        if self._file.tell():
-            self._file.seek(-1, 2)
-            if self._file.read(1) != b"\n":
-                self._file.write(b"\n")  # a torn line must not swallow the next one
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def add(self, key: str, answer: Answer) -> None:
         """Keep one answer."""
         row = {"key": key, **answer._asdict()}
         del row["cached"]
-        self._file.write(json.dumps(seal(row)).encode() + b"\n")
+        self.lines.add(row)

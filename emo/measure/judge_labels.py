@@ -61,6 +61,9 @@ class JudgeEvaluator:
             e.retries,
             e.price_input,
             e.price_output,
+            e.requests_per_minute,
+            e.tokens_per_minute,
+            e.batch,
         )
         return Judge(settings, self.store.root / "judge")
 

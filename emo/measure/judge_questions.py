@@ -12,21 +12,20 @@ word outside the list, are no answer. Nothing is guessed.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import re
 import string
-import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from emo.core.errors import UserError, check_choice
 from emo.core.types import NEUTRAL
+from emo.measure.chat_server import well_formed
+from emo.measure.json_answers import objects
 
 VERSION = 1  # of the texts below: part of the name of the answers' file
 KINDS = ("match", "blind")
 LONGEST = 20_000  # characters of an answer that are read; what rambles on is no answer
+REPEATED = 1_000  # characters of an unreadable answer that the judge is shown again
 PUNCTUATION = string.punctuation + string.whitespace + "“”‘’…"
 # Forms that mean one class; whichever name of a row is among the asked-for emotions is the class.
 WORD_FORMS = (
@@ -76,9 +75,15 @@ def messages(question: Question) -> list[dict[str, str]]:
     return [{"role": "system", "content": well_formed(system)}, {"role": "user", "content": well_formed(user)}]
 
 
-def well_formed(text: str) -> str:
-    """Return a text that can be written as UTF-8: half an emoji becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
+def repair(question: Question, malformed: str) -> list[dict[str, str]]:
+    """Return the chat messages that ask once more for an answer that could not be read."""
+    form = '{"match": <0 or 1>, "reason": <short string>}' if question.kind == "match" else '{"emotion": <label>}'
+    wanted = f"That cannot be read as an answer. Return only a compact JSON object of this form, nothing else: {form}"
+    return [
+        *messages(question),
+        {"role": "assistant", "content": well_formed(malformed)[:REPEATED]},
+        {"role": "user", "content": wanted},
+    ]
 
 
 def _match(question: Question) -> tuple[str, str]:
@@ -128,7 +133,7 @@ def read(question: Question, content: str) -> Reading | None:
         word = _emotion(question, content)
         return None if word is None else Reading(word, "")
     key, label = ("match", _bit) if question.kind == "match" else ("emotion", lambda v: _emotion(question, v))
-    found = [d for d in _objects(content) if key in d]
+    found = [d for d in objects(content) if key in d]
     labels = {label(d[key]) for d in found}
     only = labels.pop() if len(labels) == 1 else None
     if only is None:
@@ -152,31 +157,3 @@ def _emotion(question: Question, value: object) -> str | None:
         return allowed[word]
     classes = [allowed[form] for row in WORD_FORMS if word in row for form in row if form in allowed]
     return classes[0] if len(classes) == 1 else None
-
-
-def _objects(content: str) -> Iterator[dict[str, Any]]:
-    """Yield every JSON object in a text, and every flat one that only Python can read, keys in lower case."""
-    decoder = json.JSONDecoder(strict=False)
-    start = content.find("{")
-    while start >= 0:
-        try:
-            found, end = decoder.raw_decode(content, start)
-        except (ValueError, RecursionError):
-            found, end = _literal(content, start)
-        if isinstance(found, dict):
-            yield {str(key).lower(): value for key, value in found.items()}
-        start = content.find("{", end)
-
-
-def _literal(content: str, start: int) -> tuple[object, int]:
-    """Read ``{'match': True}`` at ``start``: a Python literal without braces inside."""
-    flat = re.compile(r"\{[^{}]*\}").match(content, start)
-    if flat is None:
-        return None, start + 1
-    text = re.sub(r"\b(true|false|null)\b", lambda m: {"true": "True", "false": "False"}.get(m[0], "None"), flat[0])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a stray backslash in a reason is no matter for the terminal
-            return ast.literal_eval(text), flat.end()
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None, start + 1

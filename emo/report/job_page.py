@@ -66,8 +66,8 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         write_values(frame, scratch)
         (scratch / "geometry.json").write_text(json.dumps(shape, allow_nan=False), encoding="utf-8")
         figures = draw(job, found, shape, tests, scratch)
-        result = header("done", job, start)
         alike = _alike(job)
+        result = header("done", job, start)  # seconds count what a second model took
         if alike:
             result["stability"] = alike
             figures += stability_page.figures(alike, model_title(job.config.model), scratch)

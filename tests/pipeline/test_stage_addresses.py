@@ -27,6 +27,7 @@ AFTERWARDS = (
     ("evaluator.labels", ["joy:fear"]), ("evaluator.base_url", "http://localhost:1/v1"),
     ("evaluator.questions", ["match"]), ("evaluator.structured", "text"), ("evaluator.concurrency", 2),
     ("evaluator.timeout_s", 3.0), ("evaluator.retries", 1), ("evaluator.price_input", 1.0),
+    ("evaluator.requests_per_minute", 3), ("evaluator.tokens_per_minute", 900), ("evaluator.batch", True),
     ("evaluator.price_output", 2.0), ("evaluator.answer", "parsed"), ("evaluator.score", "sum"),
     ("evaluator.bootstrap", 7), ("evaluator.kl_tokens", 2), ("evaluator.min_distinct3", 0.1),
     ("evaluator.min_distinct4", 0.1), ("evaluator.max_nonwords", 0.9), ("tracker.name", "wandb"),

@@ -165,6 +165,9 @@ UNCHANGED = {  # keys that change no number; written out: one that the code forg
     "evaluator.retries": "how a judge is asked",
     "evaluator.price_input": "how a judge is asked",
     "evaluator.price_output": "how a judge is asked",
+    "evaluator.requests_per_minute": "how a judge is asked",
+    "evaluator.tokens_per_minute": "how a judge is asked",
+    "evaluator.batch": "how a judge is asked",
     "evaluator.settings": "of evaluators of a user's own: test_own_evaluator",
 }
 

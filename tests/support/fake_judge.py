@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emo.measure.judge import Judge, JudgeSettings, Question
+from support.fake_batches import FakeBatches, send
 
 KEY = "sk-test-4f9a8e77b2c14d53"
 SIX = ("anger", "sadness", "fear", "happiness", "surprise", "disgust")
@@ -110,14 +111,21 @@ class FakeJudge:
         self._in_flight = 0
         self._lock = threading.Lock()
         self._seen: Counter[str] = Counter()
-        fake = self
+        fake, self.batches = self, FakeBatches(lambda body, who: self.answer(body, who, plan))
+        batches = self.batches
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
-                fake._handle(self, plan)
+                if self.path.endswith("/chat/completions"):
+                    fake._handle(self, plan)
+                else:
+                    batches.post(self)
+
+            def do_GET(self) -> None:
+                batches.get(self)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -140,28 +148,26 @@ class FakeJudge:
         self._server.shutdown()
         self._server.server_close()
 
+    def answer(self, body: dict[str, Any], authorization: str, plan: Callable[[Request], Response]) -> Response:
+        """Note a request, and return what the plan says."""
+        with self._lock:
+            text = body["messages"][1]["content"]
+            request = Request(body, authorization, self._seen[text], time.monotonic())
+            self._seen[text] += 1
+            self.requests.append(request)
+        return plan(request)
+
     def _handle(self, handler: BaseHTTPRequestHandler, plan: Callable[[Request], Response]) -> None:
         raw = handler.rfile.read(int(handler.headers["Content-Length"]))
         with self._lock:
             self._in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self._in_flight)
-            body = json.loads(raw)
-            text = body["messages"][1]["content"]
-            request = Request(body, handler.headers["Authorization"], self._seen[text], time.monotonic())
-            self._seen[text] += 1
-            self.requests.append(request)
-        response = plan(request)
+        response = self.answer(json.loads(raw), handler.headers["Authorization"], plan)
         time.sleep(response.delay)
         with self._lock:  # before the reply leaves: the client may send its next request at once
             self._in_flight -= 1
             self.statuses[response.status] += 1
-        data = response.body.encode()
-        handler.send_response(response.status)
-        for name, value in ({"Content-Type": "application/json"} | response.headers).items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
+        send(handler, response.status, response.body, response.headers)
 
 
 def judge(server: FakeJudge, folder: Path, **settings: Any) -> Judge:

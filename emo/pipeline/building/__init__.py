@@ -1,0 +1,1 @@
+"""Texts that a model writes and rules check: scenarios with events, dialogues, stories."""
