@@ -67,6 +67,20 @@ def compare(folder: str | Path) -> pd.DataFrame:
     return compare_folder(folder)
 
 
+def geometry(folder: str | Path) -> pd.DataFrame:
+    """Return how alike the emotions lie in the models of a sweep: `emo.results.model_geometry.compare_models`.
+
+    One row per two models and relative depth: Spearman's correlation of the cosines between emotions, its p when the
+    emotions of one are exchanged (Mantel), and the noise ceiling from halves of the data; depth nan is the mean.
+
+    Raises:
+        UserError: no such folder, or no two models in it.
+    """
+    from emo.results.model_geometry import compare_folder  # pandas only where it is needed
+
+    return compare_folder(folder)
+
+
 def load_evaluator(
     name: str = "classifier", store: str | Path | None = None, settings: Mapping[str, Any] | None = None
 ) -> Classifier | OwnLabeller:

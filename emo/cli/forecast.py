@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -17,11 +18,13 @@ from typing import Any, NamedTuple
 from emo.cli.plan import Plan, Planned
 from emo.cli.rates import Rates, duration, read_rates, size
 from emo.config.kinds import on_classes
+from emo.config.read_keys import at_divergence
 from emo.core import console
 from emo.core.sealed import DamagedError, read_sealed
 from emo.core.store import Artifact, Store
 from emo.edit.base import Arm
 from emo.edit.class_arms import ClassArm
+from emo.measure.equal_divergence import TOKENS, AtDivergence
 from emo.measure.strength_tuning import Choice
 from emo.model.demand import demand_lines
 from emo.pipeline.jobs import AnyJob
@@ -30,6 +33,7 @@ from emo.pipeline.scenario import Job
 from emo.results.result_file import find_result
 
 STAGES = ("replies", "written", "projections", "predictions", "margins", "damage", "labels")
+EVALUATIONS = 5  # of a strength that is found at a divergence: 3 to 8
 WRITTEN = ("replies", "written", "selection")  # stages that generate
 
 
@@ -89,6 +93,19 @@ class _Looked(Job):
     def scale_selection(self) -> Choice | None:
         """As above, of the scale of a circuit."""
         return self._if_there(lambda: super(_Looked, self).scale_selection)
+
+    @cached_property
+    def searches(self) -> dict[str, Arm]:
+        """The arms whose strengths are found at a divergence, by the address of the search."""
+        return {}
+
+    def searched(self, arms: Sequence[Arm], target: float, per: str) -> dict[str, AtDivergence]:
+        """What was found; before that any strength: the arms are as many."""
+        self.searches.update({self.divergence_key(arm, target, per): arm for arm in arms})
+        try:
+            return super().searched(arms, target, per)
+        except _Seen:
+            return {arm.name: AtDivergence(1.0, [None], [False], target) for arm in arms}
 
     def _if_there(self, choice: Callable[[], Choice | None]) -> Choice | None:
         try:
@@ -217,7 +234,13 @@ def _chosen(job: Job) -> list[Work]:
     store, each = job.store, len(job.dev_samples) * len(job.names)
     assert isinstance(store, _Looking)
     limit = job.config.generation.max_new_tokens
-    return [Work("selection", key, store.there("selection", key), each * tries, limit) for key, tries in made]
+    found = [Work("selection", key, store.there("selection", key), each * tries, limit) for key, tries in made]
+    if isinstance(job, _Looked) and at_divergence(job.config):
+        _ = job.arms
+        for key, arm in job.searches.items():
+            rows = EVALUATIONS * len(job.dev_samples) * len(arm.conditions(len(job.names)))
+            found.append(Work("selection", key, store.there("selection", key), rows, TOKENS))
+    return found
 
 
 def _rows(job: AnyJob, stage: str, arm: Arm | ClassArm) -> int:

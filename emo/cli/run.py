@@ -38,6 +38,7 @@ from emo.report.remarks import language_line, stand_in_line
 from emo.report.sweep_tracking import track_point
 from emo.report.titles import model_title
 from emo.report.unit_page import ratio_text
+from emo.results import equal_divergence
 from emo.results.arm_order import base_name
 from emo.results.exploded import lines as exploded_lines
 from emo.results.result_file import comparison_line, find_result, write_failed
@@ -192,6 +193,8 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
             console.say(f"{what} chosen on dev ({chosen['metric']}): {_chosen_line(chosen, config.emotions.names)}")
     if (folder / PICTURE).is_file():
         console.say(f"see first: {folder / PICTURE}")
+    for line in equal_divergence.lines(result.get("divergence") or {}):
+        console.say(line)
     console.say(f"report: {folder / 'report.html'}")
     console.say(f"took {result['wall_s']:.0f} s")
     console.say(f"next, try: {next_command(command, config, result)}")

@@ -27,9 +27,11 @@ from emo.config.choices import BUILDS
 from emo.config.read_keys import refuse_unread
 from emo.config.renamed import typed as new_names
 from emo.config.schema import Config
+from emo.config.values import DIVERGENCE
 from emo.core import console, home
 from emo.core.errors import UserError, refuse
 
+ESCAPED = "=kl\\:"  # as Hydra writes kl:1.0 when it splits a sweep; a line that is shown has it as it is typed
 MANY = 20  # jobs whose checking takes long enough to be shown
 
 
@@ -126,7 +128,7 @@ def combine(loader: Any, params: Sequence[str], jobs: Sequence[list[str]], typed
     combinations: list[list[str]] = []
     for own in jobs or [[]]:
         [found] = BasicSweeper.split_arguments(parser.parse_overrides([*params, *own, *typed]), None)
-        combinations += found
+        combinations += [[word.replace(ESCAPED, f"={DIVERGENCE}") for word in words] for words in found]
     return combinations
 
 

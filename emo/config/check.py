@@ -23,15 +23,23 @@ from emo.config.choices import (
 from emo.config.data_files import check_files
 from emo.config.emotions import check_emotions
 from emo.config.error_text import SECRET, explain
-from emo.config.interventions import KINDS, on_circuit
-from emo.config.kinds import check_classes, check_selector
+from emo.config.interventions import KINDS, kinds, on_circuit
+from emo.config.kinds import ADDED, check_classes, check_selector
 from emo.config.layers import check_layers
 from emo.config.model_source import check_against, check_model, folder_name
 from emo.config.own_evaluator import check_evaluator
 from emo.config.renamed import moved
 from emo.config.schema import Config
 from emo.config.store_paths import absolute, stores
-from emo.config.values import check_number, check_numbers, check_size, check_subset, shown_value
+from emo.config.values import (
+    asks_divergence,
+    check_number,
+    check_numbers,
+    check_size,
+    check_subset,
+    one_divergence,
+    shown_value,
+)
 from emo.core import home
 from emo.core.errors import UserError, check_choice
 
@@ -116,6 +124,7 @@ SHARES = (
     "evaluator.max_nonwords",
 )
 LAMBDA = 1.0  # of enhancements, in the paper
+ADDS_UNITS = {*kinds("neurons", "heads", op="add"), *ADDED}  # read a scale that is a number
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 FOLDER = re.compile(r"\w[\w.-]*")  # a name without slashes that does not hide itself
 
@@ -211,8 +220,12 @@ def _check(config: Config) -> None:
     if config.elicitation.accept == "judged" and config.elicitation.judge == "none":
         raise UserError("elicitation.accept=judged: nothing judges; type elicitation.judge=classifier")
     alpha = config.intervention.alpha
-    if alpha != "auto":
-        check_numbers("intervention.alpha", alpha, "a number, a list of numbers or auto")
+    if asks_divergence(alpha):
+        config.intervention.alpha = one_divergence("intervention.alpha", alpha)
+        if config.intervention._target_ is not None:
+            raise UserError(f"intervention.alpha={alpha}: only steering finds it; type a number for your own")
+    elif alpha != "auto":
+        check_numbers("intervention.alpha", alpha, "a number, a list of numbers, auto or kl:NATS")
         several = isinstance(alpha, list)  # as floats: 8 and 8.0 are one strength, so one address
         config.intervention.alpha = [float(a) for a in alpha] if several else float(alpha)
     _units(config)
@@ -265,9 +278,15 @@ def _units(config: Config) -> None:
             check_number(f"intervention.scale.{name}", given.scale[name])
             check_size(f"intervention.scale.{name}", given.scale[name])
         given.scale = {name: float(given.scale[name]) for name in names}
+    elif asks_divergence(given.scale):
+        given.scale = one_divergence("intervention.scale", given.scale)
+        if given._target_ is not None or given.kind in ADDS_UNITS:
+            raise UserError(f"intervention.scale={given.scale}: found for circuits only; type a number")
     elif given.scale != "auto":
         check_numbers(
-            "intervention.scale", given.scale, "a number, a list of numbers; of circuits auto or {anger:0.8,...}"
+            "intervention.scale",
+            given.scale,
+            "a number, a list of numbers; of circuits auto, kl:NATS or {anger:0.8,...}",
         )
         given.scale = [float(x) for x in given.scale] if isinstance(given.scale, list) else float(given.scale)
     if not on_circuit(config) and isinstance(given.scale, dict | str):  # what circuits alone can have

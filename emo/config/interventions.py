@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from emo.config.schema import Config
+from emo.config.values import divergence_of
 
 Edits = Literal["nothing", "residual", "neurons", "heads", "circuit", "classes", "own"]
 
@@ -95,3 +96,14 @@ def scale_tuned(config: Config) -> bool:
     """Return whether the scale of a circuit is chosen on dev; one that is zeroed has none."""
     kind = kind_of(config)
     return kind.edits == "circuit" and kind.op == "add" and config.intervention.scale == "auto"
+
+
+def alpha_divergence(config: Config) -> float | None:
+    """Return the nats at which arms of steering are compared (``intervention.alpha=kl:1.0``); None: not so."""
+    return divergence_of(config.intervention.alpha) if steers(config) else None
+
+
+def scale_divergence(config: Config) -> float | None:
+    """Return the nats at which arms of circuits are compared (``intervention.scale=kl:1.0``); None: not so."""
+    kind = kind_of(config)
+    return divergence_of(config.intervention.scale) if kind.edits == "circuit" and kind.op == "add" else None

@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 
 from emo.config.choices import BUILDS, BUNDLES
 from emo.config.error_text import GROUPS, known_keys, shown
-from emo.config.interventions import kinds, on_circuit, on_units, scale_tuned, steers
+from emo.config.interventions import (
+    alpha_divergence,
+    kinds,
+    on_circuit,
+    on_units,
+    scale_divergence,
+    scale_tuned,
+    steers,
+)
 from emo.config.kinds import ADDED, by_statistics, induces, injects, on_classes
 from emo.config.kinds import KINDS as CLASS_KINDS
 from emo.config.schema import Config
@@ -81,6 +89,11 @@ def chosen(c: Config) -> bool:
     return strength_chosen(c) or blocks_chosen(c) or scale_tuned(c)
 
 
+def at_divergence(c: Config) -> bool:
+    """Return whether a strength is found at which the edited model diverges by so many nats (kl:1.0)."""
+    return scenarios(c) and (alpha_divergence(c) is not None or scale_divergence(c) is not None)
+
+
 def strength_chosen(c: Config) -> bool:
     """Return whether alpha is chosen on dev."""
     return steered(c) and c.intervention.alpha == "auto"
@@ -96,7 +109,7 @@ def replies(c: Config) -> bool:
     if on_classes(c):
         return induces(c)
     extracted = c.directions.tokens == "reply_mean" or c.elicitation.accept == "judged"
-    return c.evaluator.name != "projection" or extracted or chosen(c)
+    return c.evaluator.name != "projection" or extracted or chosen(c) or at_divergence(c)
 
 
 def of_replies(c: Config) -> bool:
@@ -198,7 +211,9 @@ RULES: tuple[Rule, ...] = (
          kept=lambda c: _plain(c) or steered(c)),
     Rule(("intervention.select.scale",), scale_tuned, "intervention.scale=auto of circuits",
          kept=kind_in(*ADD_CIRCUIT)),
-    Rule(tuple(f"intervention.select.{key}" for key in ("per", "prompts", "max_degenerate", "max_ppl_ratio", "extend")),
+    Rule(("intervention.select.per", "intervention.select.prompts"), lambda c: chosen(c) or at_divergence(c),
+         "strengths that are chosen (auto, kl:NATS)", kept=lambda c: _plain(c) or kind_in(*ADD_CIRCUIT)(c)),
+    Rule(tuple(f"intervention.select.{key}" for key in ("max_degenerate", "max_ppl_ratio", "extend")),
          chosen, "strengths that are chosen (auto)", kept=lambda c: _plain(c) or kind_in(*ADD_CIRCUIT)(c)),
     # controls
     Rule(("control.arms",), kind_in(*STEER_CONTROLLED), "steering", kept=_plain),

@@ -174,9 +174,9 @@ class InterventionConfig:
     _target_: str | None = None  # MODULE.Class of a kind of one's own (docs/extend.md)
     settings: dict[str, Any] = field(default_factory=dict)  # of that class: its keyword arguments
     k: Any = MISSING  # units per layer (or of the model), or a list of them (one arm each)
-    scale: Any = MISSING  # lambda: number, list (one arm each); of circuits also auto, {anger: 0.8}
+    scale: Any = MISSING  # lambda: number, list (one arm each); of circuits also auto, kl:1.0, {anger: 0.8}
     pool: str = "per_layer"  # per_layer: k in every layer | global: the k best of the whole model
-    alpha: Any = MISSING  # number, list of numbers (one arm each) or auto; negative steers away
+    alpha: Any = MISSING  # number, list of numbers (one arm each), auto or kl:1.0 (found); negative steers away
     layers: Any = MISSING  # 11-20 (blocks), 0.39-0.72 (depth), 7, [3,5], bottom|middle|top|all, auto
     dose: str = "rms"  # unit of alpha: rms (of the live state) | rel (of its norm) | raw
     tokens: str = "every_step"  # every_step | prompt_last | all

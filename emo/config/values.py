@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 from emo.core.errors import UserError, nearest
 
 LARGEST = 1e4  # of strengths, in any unit: float16 ends at 65504, and beyond this nothing of a state is left
+DIVERGENCE = "kl:"  # of strengths: found, so that the edited model diverges by so many nats
 
 
 def check_number(
@@ -45,6 +47,31 @@ def check_size(key: str, value: float) -> None:
     """Refuse a strength beyond anything that a state can hold."""
     if abs(value) > LARGEST:
         raise UserError(f"{key}={value:g}: far beyond any activation; type numbers from -{LARGEST:g} to {LARGEST:g}")
+
+
+def divergence_of(value: object) -> float | None:
+    """Return the nats that ``kl:1.0`` asks for; None: the value is another."""
+    return float(value.removeprefix(DIVERGENCE)) if asks_divergence(value) else None
+
+
+def asks_divergence(value: object) -> TypeGuard[str]:
+    """Return whether a strength is given as a divergence, rightly or not (`one_divergence` checks it)."""
+    return isinstance(value, str) and value.partition(":")[0].strip().lower() == DIVERGENCE[:-1]
+
+
+def one_divergence(key: str, value: str) -> str:
+    """Return ``kl:NATS`` as it stands in addresses: kl:1 and kl:1.0 are one choice.
+
+    Raises:
+        UserError: no number above 0 stands behind the colon.
+    """
+    try:
+        nats = float(value.partition(":")[2])
+    except ValueError:
+        nats = math.nan
+    if not (math.isfinite(nats) and nats > 0):
+        raise UserError(f"{key}={value}: behind kl: a number of nats above 0 is needed, e.g. {key}=kl:1.0")
+    return f"{DIVERGENCE}{nats:g}"
 
 
 def check_subset(key: str, given: list[str], allowed: tuple[str, ...] | list[str], at_least: int) -> None:

@@ -35,7 +35,8 @@ class Found(NamedTuple):
         directions: tensors v (e, l, 2, d) unit directions, norms (e, l, 2) before normalising; rows: per sample its id
             and the names of the emotions whose reply was accepted (`accepted` reads them).
         shuffled: tensors v, cosine (`emo.find.directions.Shuffled`).
-        probes: tensor states (g, e, l, d), resid_post of at most ``directions.probe_groups`` groups.
+        probes: tensor states (g, e, l, d), resid_post of at most ``directions.probe_groups`` groups; rows: the id of
+            each group's sample (none where an earlier version kept the first part of them).
     """
 
     directions: Artifact
@@ -69,6 +70,7 @@ def extract(
     complete = config.elicitation.groups == "complete"
     moments = Moments(len(names), how.baseline, complete, shuffles, f"{config.seed}/{identity}")
     kept: list[Tensor] = []
+    kept_of: list[int] = []  # place of the sample behind each
     counted: dict[str, list[str]] = {}  # sample id -> emotions whose reply was accepted
     size, states_seen = torch.zeros(()), 0  # of all states, to hold the length of directions against
     wanted = set(probed(config, samples))
@@ -76,12 +78,14 @@ def extract(
     def state() -> dict[str, Tensor]:
         seen = [[name in counted.get(sample.id, ()) for name in names] for sample in samples]
         found = {"accepted": torch.tensor(seen), "size": size, "seen": torch.tensor(states_seen)}
-        return moments.to_tensors() | found | ({"kept": torch.stack(kept)} if kept else {})
+        kept_now = {"kept": torch.stack(kept), "kept_of": torch.tensor(kept_of)} if kept else {}
+        return moments.to_tensors() | found | kept_now
 
     running = Running("directions", "capture", "groups", len(samples), state)
     if before := running.found:
         moments.restore(before)
         size, states_seen, kept = before["size"], int(before["seen"]), [*before.get("kept", ())]
+        kept_of = before["kept_of"].tolist() if "kept_of" in before else []
         for i in running.done:
             own = zip(names, before["accepted"][i].tolist(), strict=True)
             counted[samples[i].id] = [name for name, seen in own if seen]
@@ -93,7 +97,8 @@ def extract(
             for x in (x for x in by_emotion if x is not None):
                 size, states_seen = size + x.norm(dim=-1), states_seen + 1
             if used and sample in wanted:
-                kept += _whole(group, len(names))
+                whole = _whole(group, len(names))
+                kept, kept_of = kept + whole, kept_of + [i] * len(whole)
     if not moments.groups:
         raise UserError(
             "directions: no group has an accepted reply for every emotion; type elicitation.groups=available "
@@ -120,16 +125,19 @@ def extract(
     return Found(
         Artifact({"v": v, "norms": norms}, rows, meta),
         Artifact(moments.shuffled()._asdict()),
-        Artifact({"states": _stacked(kept)}),
+        Artifact({"states": _stacked(kept)}, _rows([samples[i] for i in kept_of], kept)),
     )
 
 
 def probe_states(lm: LM, config: Config, samples: Sequence[Sample], labeller: Labeller | None = None) -> Artifact:
     """Return the states that `extract` keeps for probes, reading their groups alone."""
     kept: list[Tensor] = []
-    for _, group in _groups(lm, config, probed(config, samples), labeller):
-        kept += _whole(group, len(config.emotions.names))
-    return Artifact({"states": _stacked(kept)})
+    kept_of: list[Sample] = []
+    wanted = probed(config, samples)
+    for i, group in _groups(lm, config, wanted, labeller):
+        whole = _whole(group, len(config.emotions.names))
+        kept, kept_of = kept + whole, kept_of + [wanted[i]] * len(whole)
+    return Artifact({"states": _stacked(kept)}, _rows(kept_of, kept))
 
 
 def probed(config: Config, samples: Sequence[Sample]) -> list[Sample]:
@@ -141,6 +149,11 @@ def _whole(group: Sequence[Tensor | None], emotions: int) -> list[Tensor]:
     """Return resid_post (e, l, d) of a group in which no form lacks a state, in a list; of another none."""
     present = [s[:, MLP] for s in group if s is not None]
     return [torch.stack(present[:emotions])] if len(present) == len(group) else []
+
+
+def _rows(samples: Sequence[Sample], kept: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """Return whose states are kept, where all of them are known."""
+    return [{"sample": sample.id} for sample in samples] if len(samples) == len(kept) else []
 
 
 def _stacked(kept: list[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from emo.edit.banks import Found
 from emo.edit.base import Arm, Plan, compiled
 from emo.measure.damage import kl_per_token, reply_nll
 from emo.measure.dose import doses as measured_doses
+from emo.measure.edit_divergence import edit_divergences
 from emo.measure.encoder import embed
 from emo.measure.fluency import fluency
 from emo.measure.language import ENGLISH
@@ -196,6 +197,24 @@ class Measure:
                 made_rows.append(row | ({"exploded": True} if exploded else {}))
             out[arm.name] = made_rows
         return out
+
+    def divergences(self, arms: Sequence[Arm], tokens: int) -> dict[str, list[tuple[Entry, list[float]]]]:
+        """Return, per arm and entry, KL(edited || unedited) at every token of the edited reply (`edit_divergences`)."""
+        made = self._plan(arms)
+        rows, where = self._rows(arms, made)
+        unique, which = once(rows)
+        label, size = f"{self.part}: divergence", self.config.batch_size
+
+        def compute(left: list[int], done: Done) -> None:
+            own = [unique[i] for i in left]
+            edit_divergences(self.lm, self.prompts, own, made.edits, tokens, size, label, done)
+
+        owners: list[list[Owner]] = [[] for _ in unique]
+        for place, own in zip(which, self._owners(arms), strict=True):
+            owners[place] += own
+        kept = fill("divergence", label, "replies", owners, compute)
+        found = [[math.inf if x is None else x for x in kept[place]] for place in which]
+        return {arm.name: list(zip(self.entries(arm), found[where[arm.name]], strict=True)) for arm in arms}
 
     def margin(self, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
         """Return, per arm, the margin of every sample, seed and target emotion."""

@@ -29,6 +29,7 @@ class Family(NamedTuple):
     logits_over: str | None = None  # key of the configuration: what logits are divided by
     parallel: str | None = None  # key of the configuration: attention and MLP both read the block's input
     experts: str | None = None  # path of the MLP of which every token takes a few experts
+    final_norm: str = "norm"  # between the last block and the unembedding
     expert_keys: tuple[str, str] = ("num_experts", "moe_intermediate_size")  # of the configuration: how many, how wide
 
 
@@ -94,8 +95,8 @@ FAMILIES: dict[str, Family] = {
     "olmo2": GEMMA._replace(sites=_OLMO2_SITES, mlp_input_norm=None),
     "mixtral": EXPERTS._replace(expert_keys=("num_local_experts", "intermediate_size")),
     "qwen3_moe": EXPERTS,
-    "gpt2": Family("transformer.h", _GPT2_SITES, mlp_input_norm="ln_2"),
-    "gpt_neox": Family("gpt_neox.layers", _NEOX_SITES, parallel="use_parallel_residual"),
+    "gpt2": Family("transformer.h", _GPT2_SITES, mlp_input_norm="ln_2", final_norm="ln_f"),
+    "gpt_neox": Family("gpt_neox.layers", _NEOX_SITES, parallel="use_parallel_residual", final_norm="final_layer_norm"),
 }
 
 

@@ -8,6 +8,7 @@ is read once and shared; every row starts at the last prompt token, the first to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ def generate(
     edits: Sequence[Edit],
     max_new_tokens: int,
     batch_size: int,
-    label: str = "replies",
+    label: str | None = "replies",
     exploded: set[int] | None = None,
     done: Callable[[int, list[int]], None] = ignore,
 ) -> list[list[int]]:
@@ -45,12 +46,17 @@ def generate(
     Each unique prompt is prefilled once per forward batch. In float32 the replies do not depend on ``batch_size``; in
     half precision rounding does, and where two tokens are nearly as likely so does the reply (10 of 40 differed). A row
     whose logits are no numbers (nan, inf) ends there and is added to ``exploded``; the others are as without it.
-    ``done`` is called with every row and its reply as soon as that is whole.
+    ``done`` is called with every row and its reply as soon as that is whole; ``label`` None shows no progress.
     """
     broken = set() if exploded is None else exploded
     replies: list[list[int]] = [[] for _ in rows]
     prompt_cache = PromptCache(lm, prompts, edits)
-    with edited(lm, edits) as cursor, progress(label, len(rows), "replies") as bar:
+    bars = nullcontext() if label is None else progress(label, len(rows), "replies")
+    with edited(lm, edits) as cursor, bars as bar:
+
+        def advance(n: int) -> None:
+            if bar is not None:
+                bar.advance(n)
 
         def run(tree_batch: TreeBatch) -> None:
             for i in (i for members in tree_batch.rows for i in members):
@@ -58,12 +64,12 @@ def generate(
             tree_cache, finished = prompt_cache.place(tree_batch, cursor), 0
             try:
                 for ended in _grow(lm, prompt_cache, tree_cache, tree_batch, rows, replies, max_new_tokens, broken):
-                    bar.advance(len(ended))
+                    advance(len(ended))
                     finished += len(ended)
                     for i in ended:
                         done(i, replies[i])
             except (RuntimeError, ExplodedError):  # these rows are run again
-                bar.advance(-finished)
+                advance(-finished)
                 raise
 
         for _ in in_passes(prompt_cache.passes(rows, batch_size), run):

@@ -197,6 +197,27 @@ class LM:
         path = self.family.attention_norm if site is Site.HEAD else self.family.mlp_norm
         return self.blocks[layer].get_submodule(path) if path else None
 
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm between the last block and the unembedding.
+
+        Raises `UserError` where the architecture has none under its row's name.
+        """
+        try:
+            norm: nn.Module = self.decoder.get_submodule(self.family.final_norm)
+            return norm
+        except AttributeError:
+            raise UserError(
+                f"{self.spec.title}: model type '{self.kind}' has no final norm at '{self.family.final_norm}'; add a "
+                "row for it to FAMILIES in emo/model/families.py"
+            ) from None
+
+    @property
+    def unembedding(self) -> Tensor:
+        """The weight (V, d) that turns final states into logits."""
+        weight: Tensor = self._head.weight
+        return weight
+
     def hidden(
         self, ids: Tensor, positions: Tensor, key_positions: Tensor, visible: Tensor, cache: transformers.DynamicCache
     ) -> Tensor:

@@ -11,9 +11,17 @@ from functools import cached_property
 from typing import Any
 
 from emo.config.choices import total_budget
-from emo.config.interventions import kind_of, on_circuit, on_units, scale_tuned, steers
+from emo.config.interventions import alpha_divergence, kind_of, on_circuit, on_units, scale_tuned, steers
 from emo.config.layers import parse_layers
-from emo.config.read_keys import ASKING_KEYS, ASSEMBLY_KEYS, IMPORTANCE_KEYS, LABELLED_KEYS, assembled, without_effect
+from emo.config.read_keys import (
+    ASKING_KEYS,
+    ASSEMBLY_KEYS,
+    IMPORTANCE_KEYS,
+    LABELLED_KEYS,
+    assembled,
+    at_divergence,
+    without_effect,
+)
 from emo.config.renamed import in_addresses
 from emo.config.schema import RUNTIME_KEYS, Config
 from emo.core.errors import UserError
@@ -28,6 +36,7 @@ from emo.find.circuit import Circuit
 from emo.find.circuit_similarity import find_circuit
 from emo.find.directions import shuffled_draws
 from emo.measure.classifier import classifier_address
+from emo.measure.equal_divergence import SEARCH
 from emo.measure.labels import labeller_address
 from emo.measure.reply_metrics import metrics_inputs
 from emo.model.families import family_of
@@ -248,6 +257,8 @@ class Addresses:
         given["select"].pop("scale")
         for key in (*UNIT_KEYS, *MASK_KEYS, *OWN_KEYS):
             given.pop(key)
+        if alpha_divergence(self.config) is not None:
+            given["search"] = SEARCH
         return self._selected(given)
 
     @cached_property
@@ -310,7 +321,7 @@ class Addresses:
             config=config, data=self.splits.digest, versions=versions(SCENARIOS.values()),
             texts=texts, labels=labels, circuit=circuit, **code, **self._against,
             **({"pushes": "behind norms"} if self.has_circuit and self.behind_norms else {}),
-            **metrics_inputs(self.config),
+            **metrics_inputs(self.config), **({"search": SEARCH} if at_divergence(self.config) else {}),
         )  # fmt: skip
 
     @property

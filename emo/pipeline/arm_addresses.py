@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from emo.core.sealed import digest
+from emo.data.scenarios import Sample
 from emo.edit.base import Arm
 from emo.edit.circuits import CircuitArm
 from emo.pipeline.extracted import Extracted
@@ -13,13 +15,28 @@ from emo.pipeline.extracted import Extracted
 class ArmAddresses(Extracted):
     """Where the results of the test split lie."""
 
-    def arm_address(self, stage: str, arm: Arm, inputs: dict[str, object], on_directions: bool = False) -> str:
-        """Return the address of what a stage gives for one arm; ``on_directions``: it is projected on them."""
+    def arm_address(
+        self,
+        stage: str,
+        arm: Arm,
+        inputs: dict[str, object],
+        on_directions: bool = False,
+        samples: Sequence[Sample] | None = None,
+    ) -> str:
+        """Return the address of what a stage gives for one arm.
+
+        Args:
+            stage: its name.
+            arm: whose results it gives.
+            inputs: what else they depend on.
+            on_directions: it is projected on them.
+            samples: that it is measured on; None: the test split.
+        """
         needs = arm.needs
         shuffled = {"shuffled": self.shuffled_address} if "shuffled" in needs else {}
         return self.address(
             stage,
-            samples=digest(self.splits.test),
+            samples=digest(self.splits.test if samples is None else samples),
             arm=arm.key(scored=on_directions),
             directions=self.directions_address if on_directions or "directions" in needs else None,
             attribution=self.attribution_address if "attribution" in needs else None,

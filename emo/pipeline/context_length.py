@@ -12,11 +12,13 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from emo.config.kinds import induces
+from emo.config.read_keys import at_divergence
 from emo.config.schema import Config
 from emo.core.errors import UserError
 from emo.data.labelled import Item
 from emo.data.scenarios import Sample
 from emo.measure.class_prediction import ANSWER_TOKENS, choice_ids, question_ids
+from emo.measure.equal_divergence import TOKENS
 from emo.measure.margin import replies_for, without_replies
 from emo.model.lm import ModelSpec
 from emo.model.load import read_vocabulary
@@ -90,6 +92,7 @@ def length_key(config: Config) -> str:
     whole, given = asdict(config), config.intervention
     parts = {key: whole[key] for key in DECIDING}
     chosen = [value == "auto" for value in (given.alpha, given.layers, given.scale)]
+    chosen += [True] if at_divergence(config) else []
     return json.dumps([parts, given.kind, chosen, given.select.prompts], default=str)
 
 
@@ -124,6 +127,7 @@ def _of_replies(job: Job) -> Iterator[Asked]:
     parts: list[tuple[list[Sample], int, str | None]] = [
         (job.splits.extract, limit if generated else 0, None),
         (job.dev_samples if tuned else [], limit, "sev" if margins else None),
+        (job.dev_samples if at_divergence(c) else [], TOKENS, None),
         (job.splits.test, limit if replied else 0, "sev_test" if replied and margins else None),
     ]
     for samples, written, held_out in parts:

@@ -84,6 +84,12 @@ class Extracted(Addresses):
         return self._one_pass["probe_states"].tensors["states"]
 
     @property
+    def probe_scenarios(self) -> list[str]:
+        """The scenario of each group of `probe_states`; empty where an earlier version stored them without."""
+        of = {sample.id: sample.scenario_id for sample in self.splits.extract}
+        return [of[row["sample"]] for row in self._one_pass["probe_states"].rows]
+
+    @property
     def shuffled(self) -> Shuffled | None:
         """The directions of permuted labels; None where the job asks for none, or nothing is left of them."""
         if not self.asks_for_shuffled:

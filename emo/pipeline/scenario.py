@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
+from emo.config.interventions import kind_of
+from emo.config.values import asks_divergence
 from emo.core.sealed import digest
 from emo.core.store import Artifact
 from emo.data.scenarios import spread
@@ -30,12 +32,12 @@ from emo.measure.labels import label_all, labeller_address
 from emo.measure.language import common_language
 from emo.measure.margin import stand_ins, without_replies
 from emo.measure.strength_tuning import Choice, Maker, choose
-from emo.pipeline.arm_addresses import ArmAddresses
+from emo.pipeline.divergent import Divergent
 
 MODULATED = 24  # test prompts whose states under the circuit are drawn
 
 
-class Job(ArmAddresses):
+class Job(Divergent):
     """The stages of one configuration."""
 
     # --- strength -------------------------------------------------------------------------------
@@ -57,20 +59,26 @@ class Job(ArmAddresses):
 
     def _select(self) -> Artifact:
         given = self.config.intervention
-        alphas = given.select.alpha if given.alpha == "auto" else given.alpha
-        strengths = list(map(float, alphas if isinstance(alphas, list) else [alphas]))
         ranges = self.layer_choices if self.layers is None else {str(given.layers): self.layers}
+        if (kl := self.alpha_divergence) is None:
+            alphas = given.select.alpha if given.alpha == "auto" else given.alpha
+            grid = dict.fromkeys(ranges, list(map(float, alphas if isinstance(alphas, list) else [alphas])))
+        else:  # ranges at equal divergence
+            each = [steering_arm(self, spec, "steer", 1.0, ranges[spec]) for spec in ranges]
+            grid = {spec: [_one(x.strength)] for spec, x in self.searched(each, kl, "model").items()}
 
         def make(spec: str, alpha: float) -> Arm:
             return steering_arm(self, f"{spec}/{alpha:g}", "steer", alpha, ranges[spec])
 
-        return self._choose(dict.fromkeys(ranges, strengths), make, "alpha", extend=given.alpha == "auto")
+        return self._choose(grid, make, "alpha", extend=given.alpha == "auto")
 
     def _choose(self, grid: dict[str, list[float]], make: Maker, what: str, *, extend: bool = True) -> Artifact:
         c = self.config
         measure = Measure(self.lm, c, self.dev_samples, "sev", self.found, "dev")
         labeller = self.label if self.judge else None
         bounds = c.intervention.select if extend else replace(c.intervention.select, extend=0)
+        if what == "alpha" and self.alpha_divergence is not None:  # strengths of emotions are not chosen, but found
+            bounds = replace(bounds, per="model")
         return choose(measure, grid, make, bounds, c.seed, c.evaluator.bootstrap, labeller, what).to_artifact()
 
     @cached_property
@@ -95,6 +103,9 @@ class Job(ArmAddresses):
         given = self.config.intervention.scale
         if given == "auto":
             return self.scale_selection.alpha if self.scale_selection else 0.0
+        if asks_divergence(given):
+            arm = circuit_arm(self.config, "circuit", "circuit", self.circuit_layers, len(self.names), 1.0)
+            return 0.0 if self.scale_divergence is None else self.strengths([arm])[0]
         return [given[name] for name in self.names] if isinstance(given, dict) else given
 
     @property
@@ -121,6 +132,9 @@ class Job(ArmAddresses):
         """Alpha and blocks of steering: as given, or chosen on dev."""
         chosen, alpha = self.selection, self.config.intervention.alpha
         layers = self.layers if self.layers is not None else (chosen.layers if chosen else ())
+        if self.alpha_divergence is not None:
+            kind = "steer" if self.has_circuit else kind_of(self.config).name.removeprefix("prompt_")
+            return self.strengths([steering_arm(self, kind, kind, 1.0, layers)])[0], layers
         return (chosen.alpha if chosen else 0.0) if alpha == "auto" else alpha, layers
 
     @property
@@ -133,7 +147,8 @@ class Job(ArmAddresses):
         """The arms of this job: unedited, under the emotion prompt, and those of the intervention."""
         decoding = decoding_of(self.config.generation.decoding)
         names = ("none",) if self.config.intervention.kind == "none" else ("none", "prompt")
-        return [*(Arm(name, name, decoding=decoding) for name in names), *self.intervention.arms(self)]
+        edited = self.at_equal_divergence(self.intervention.arms(self))
+        return [*(Arm(name, name, decoding=decoding) for name in names), *edited]
 
     # --- measured on test -----------------------------------------------------------------------
 
@@ -285,3 +300,8 @@ class Job(ArmAddresses):
         }
         made = self._per_arm("damage", self.arms, inputs, compute)
         return {name: artifact.rows for name, artifact in made.items()}
+
+
+def _one(strength: float | list[float]) -> float:
+    assert not isinstance(strength, list)
+    return strength

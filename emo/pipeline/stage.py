@@ -18,11 +18,13 @@ class Stage(NamedTuple):
         name: the folder of its artifacts in a store.
         version: of its computation.
         model: whether the language model computes it; else it reads what others left.
+        counted: whether a result's address holds its version; of what only describes directions it does not.
     """
 
     name: str
     version: int
     model: bool = True
+    counted: bool = True
 
 
 SCENARIOS = {  # replies to scenarios, in the order in which one needs another
@@ -31,6 +33,7 @@ SCENARIOS = {  # replies to scenarios, in the order in which one needs another
         Stage("directions", 3),
         Stage("shuffled", 1),
         Stage("probe_states", 1),
+        Stage("lens", 1, counted=False),
         Stage("attribution", 2),
         Stage("ranking", 1),
         Stage("importance", 1),
@@ -64,4 +67,4 @@ OF_CLASS_RESULTS = ("predictions", "prior", "written", "result")  # selections a
 
 def versions(stages: Iterable[Stage]) -> dict[str, int]:
     """Return the version of each stage by its name: part of the address of a result."""
-    return {stage.name: stage.version for stage in stages}
+    return {stage.name: stage.version for stage in stages if stage.counted}

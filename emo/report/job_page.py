@@ -23,11 +23,20 @@ from emo.measure.strength_tuning import Choice
 from emo.pipeline import ranking_check
 from emo.pipeline.finished import FROM_WEIGHTS, FinishedJob, from_weights
 from emo.pipeline.scenario import Job
-from emo.report import circuit_results, remarks, stability_page, unit_page, unit_results
+from emo.report import (
+    circuit_results,
+    directions_page,
+    divergence_page,
+    remarks,
+    stability_page,
+    unit_page,
+    unit_results,
+)
 from emo.report.accuracy_page import accuracy_section
 from emo.report.figures import draw
 from emo.report.html import write_report
 from emo.report.titles import model_title
+from emo.results import equal_divergence
 from emo.results.arm_order import base_name
 from emo.results.estimates import comparisons, estimates, long_table, own_values
 from emo.results.evidence import Evidence
@@ -58,6 +67,9 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
     found = estimates(job, frame)
     tests = [row | {"terms": terms(found, row["arm"], row["against"])} for row in comparisons(job, frame)]
     verdicts = verdict({"alpha": job.selection, "scale": job.scale_selection}, job.config.intervention.select)
+    diverging = equal_divergence.described(job)
+    verdicts += equal_divergence.doubts(diverging)
+    tests = equal_divergence.told_in(tests, diverging)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
@@ -66,6 +78,8 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         write_values(frame, scratch)
         (scratch / "geometry.json").write_text(json.dumps(shape, allow_nan=False), encoding="utf-8")
         figures = draw(job, found, shape, tests, scratch)
+        beforehand = directions_page.write(job, found, scratch)
+        figures += beforehand.figures
         alike = _alike(job)
         result = header("done", job, start)  # seconds count what a second model took
         if alike:
@@ -97,6 +111,8 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         facts = remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking
         if shuffled := remarks.shuffled_facts(job):
             result["shuffled"], facts["shuffled control"] = shuffled, remarks.shuffled_line(shuffled)
+        if diverging:
+            result["divergence"] = diverging
         if job.has_circuit:
             facts |= circuit_results.facts(job)
             result["chosen_scale"] = _chosen(job.scale_selection)
@@ -122,7 +138,9 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             facts=facts,
             findings=verdicts,
             found=job_findings(result),
-            tables=(stability_page.section(alike) if alike else "")
+            tables=divergence_page.section(diverging)
+            + beforehand.sections
+            + (stability_page.section(alike) if alike else "")
             + unit_page.section(rows)
             + (_published_curves(job, found) if job.on is not None else "")
             + accuracy_section(

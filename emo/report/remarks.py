@@ -115,11 +115,11 @@ def facts(job: Job) -> dict[str, str]:
     target = next((arm for arm in job.arms if isinstance(arm, CircuitArm)), None)
     if target is not None:
         told = _strengths([arm for arm in job.arms if isinstance(arm, CircuitArm)], len(job.names))
-        how = "chosen on dev" if job.scale_tuned else "as given"
+        how = _how(job.scale_divergence, chosen=job.scale_tuned)
         found["intervention"] = f"{c.intervention.kind}, scale {told} ({target.dose}), {how}"
         steering = next((arm for arm in job.arms if arm.kind == "steer"), None)
         if steering is not None:
-            how = "chosen on dev" if job.tuned else "as given"
+            how = _how(job.alpha_divergence, chosen=job.tuned)
             found["steering"] = f"{_steering([steering], len(job.names))}, {how}"
     elif isinstance(steered, UnitArm):
         listed = sorted({arm.k for arm in job.arms if isinstance(arm, UnitArm)})
@@ -134,10 +134,16 @@ def facts(job: Job) -> dict[str, str]:
         blocks = f"{len(steered.layers)} blocks" if steered is not None else "no block"
         found["intervention"] = f"{c.intervention.kind} ({c.intervention._target_}{given and ': '}{given}), {blocks}"
     elif steered is not None:
-        how = "chosen on dev" if job.tuned else "as given"
+        how = _how(job.alpha_divergence, chosen=job.tuned)
         told = _steering([arm for arm in job.arms if arm.steered], len(job.names))
         found["intervention"] = f"{c.intervention.kind}, {told}, {how}"
     return found
+
+
+def _how(divergence: float | None, *, chosen: bool) -> str:
+    if divergence is not None:
+        return f"found on dev at KL {divergence:g}" + (", blocks chosen" if chosen else "")
+    return "chosen on dev" if chosen else "as given"
 
 
 def _steering(arms: Sequence[Arm], emotions: int) -> str:

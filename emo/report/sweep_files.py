@@ -16,7 +16,7 @@ from emo.core.disk import writing
 from emo.core.frames import pd
 from emo.core.sealed import changed, file_digests, seal
 from emo.measure import unjudged
-from emo.report import min_budget
+from emo.report import geometry_page, min_budget
 from emo.report.class_summary import class_summary
 from emo.report.job_sections import job_sections, linked, read_figures
 from emo.report.plots.min_budget import min_budget_figure
@@ -120,6 +120,9 @@ def _write(
         found = {root / row.folder: results[Path(row.folder).name] for row in rows}
         compared = compare_sweep(found, axes, title, scratch)
         table += compared.table if compared else ""
+        alike = geometry_page.of_sweep(found, axes, title, scratch)
+        table += alike.table if alike else ""
+        drawn += alike.figures if alike else []
         figures = [*(compared.figures if compared else ()), *draw_sweep(frame, axes, title, scratch), *drawn]
         notes = ["All numbers are of the test split; intervals resample scenarios or groups (default: 2,000 draws)."]
         jobs = [
@@ -132,10 +135,11 @@ def _write(
         link = linked(jobs, root)
         sections = job_sections(jobs, root, unfolded=unfolded, link=link)
         told = classes.findings if classes is not None else None
+        told_pairs = [*(compared.findings if compared else ()), *(alike.findings if alike else ())]
         doubtful = {name: said for name, result in results.items() if (said := (result or {}).get("verdicts"))}
         write_sweep_report(
             scratch, title, command, frame, axes, rows, figures, notes, table, sections,
-            linked=link, findings=told, verdicts=doubtful, differences=compared.findings if compared else (),
+            linked=link, findings=told, verdicts=doubtful, differences=told_pairs,
         )  # fmt: skip
         (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")
         for name in {JSONL, PARQUET, COMPARISONS, EFFECTS} - {path.name for path in scratch.iterdir()}:

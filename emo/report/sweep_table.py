@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from emo.config.choices import UNIT_CONTROLS, VARIANTS
+from emo.config.values import DIVERGENCE, asks_divergence
 from emo.core.frames import pd
 from emo.core.metrics import BOUNDS, headline, metric_of, own_metrics
 from emo.core.stats import Estimate
@@ -59,8 +60,9 @@ class SweepTable:
         return self.cells.get((setting, arm, metric))
 
     def numeric(self, axis: str) -> bool:
-        """Return True where an axis has two or more values and all are numbers."""
-        return len(self.options[axis]) > 1 and None not in map(number, self.options[axis])
+        """Return True where an axis has two or more values and all are numbers of one unit."""
+        texts = self.options[axis]
+        return len(texts) > 1 and None not in map(number, texts) and len(set(map(asks_divergence, texts))) == 1
 
     def varying(self) -> list[str]:
         """Return the axes with two or more values: the others explain nothing."""
@@ -189,9 +191,9 @@ def short_names(axes: Sequence[str]) -> dict[str, str]:
 
 
 def number(text: str) -> float | None:
-    """Return a swept value as a number; None where it is none (``9-18``, ``null``, ``inf``)."""
+    """Return a swept value as a number, nats of ``kl:1.0``; None where it is none (``9-18``, ``null``, ``inf``)."""
     try:
-        value = float(text)
+        value = float(text.removeprefix(DIVERGENCE))
     except ValueError:
         return None
     return value if math.isfinite(value) else None

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from emo.find.directions import cosines
+from emo.find.half_directions import half_directions, in_second
 from emo.find.probes import probe, scatter
 from emo.pipeline.scenario import Job
 
@@ -12,7 +16,8 @@ from emo.pipeline.scenario import Job
 def geometry(job: Job) -> dict[str, Any]:
     """Return cosines (l, sublayer, e, e), lengths before normalising, probe F1 and scatter points, JSON-ready.
 
-    ``probes`` is None where one scenario, or one group, leaves nothing to hold out.
+    ``probes`` is None where one scenario, or one group, leaves nothing to hold out. ``halves``: cosines (2, l, e, e) of
+    directions from halves of the groups that are kept for probes, and how many groups each has; None: not known.
     """
     tensors = job.directions.tensors
     out: dict[str, Any] = {
@@ -22,6 +27,7 @@ def geometry(job: Job) -> dict[str, Any]:
         "groups": job.directions.meta,
         "probes": None,
         "scatter": [],
+        "halves": _halves(job),
     }
     train = job.probe_states
     enough = train.numel() and len({s.scenario_id for s in job.splits.extract}) > 1
@@ -35,6 +41,29 @@ def geometry(job: Job) -> dict[str, Any]:
             _panel(train, layer, difference) for layer in _blocks(job, out) for difference in (False, True)
         ]
     return out
+
+
+def _halves(job: Job) -> dict[str, Any] | None:
+    """Return the cosines of directions from either half of the kept groups, for the noise ceiling between models."""
+    kept = kept_groups(job)
+    if kept is None:
+        return None
+    v = half_directions(*kept)
+    found = [_round(torch.einsum("ald,bld->lab", half, half).tolist()) for half in v]
+    second = int(kept[1].sum())
+    return {"cosines": found, "groups": [len(kept[1]) - second, second]}
+
+
+def kept_groups(job: Job) -> tuple[Tensor, Tensor] | None:
+    """Return states (g, e, l, d) and which groups are in the second half; None where there are no halves.
+
+    So it is with one scenario, with a baseline that the states do not hold (neutral), and where an earlier version
+    stored states without their samples.
+    """
+    states, scenarios = job.probe_states, job.probe_scenarios
+    if not states.numel() or len(set(scenarios)) < 2 or job.config.directions.baseline != "emotions_mean":
+        return None
+    return states, in_second(scenarios)
 
 
 def _blocks(job: Job, found: dict[str, Any]) -> list[int]:

@@ -83,8 +83,9 @@ def _unsure(kept: Sequence[Mapping[str, Any]], sure: Sequence[Mapping[str, Any]]
 
 
 def _terms(row: Mapping[str, Any]) -> str:
-    unequal = (row.get("terms") or {}).get("unequal")
-    return f", at unequal {' and '.join(unequal)}" if unequal else ""
+    found = row.get("terms") or {}
+    unequal = f", at unequal {' and '.join(found['unequal'])}" if found.get("unequal") else ""
+    return f", both at KL {found['divergence']:g}" + unequal if "divergence" in found else unequal
 
 
 def _scenarios(result: Mapping[str, Any]) -> str:

@@ -51,10 +51,12 @@ def terms_line(row: Mapping[str, Any]) -> str:
     found = row.get("terms")
     if not found:
         return ""
-    if not found["unequal"]:
+    if "divergence" not in found and not found["unequal"]:
         return "; at equal " + " and ".join(name for name in ("dose", "ppl_ratio", "degenerate") if name in found)
-    pairs = (f"{name} {found[name][0]:.3g} against {found[name][1]:.3g}" for name in found["unequal"])
-    return f"; NOT on equal terms: {', '.join(pairs)}"
+    pairs = ", ".join(f"{name} {found[name][0]:.3g} against {found[name][1]:.3g}" for name in found["unequal"])
+    if "divergence" in found:  # what the arms were brought to; doses and damage may differ
+        return f"; both at KL {found['divergence']:g}" + (f", with {pairs}" if pairs else "")
+    return f"; NOT on equal terms: {pairs}"
 
 
 def verdict(choices: Mapping[str, Choice | None], bounds: SelectConfig) -> list[str]:

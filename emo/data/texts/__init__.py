@@ -32,6 +32,20 @@ def emotion_words() -> frozenset[str]:
     return frozenset(read_lines("emotion_words.txt"))
 
 
+@cache
+def word_families() -> dict[str, frozenset[str]]:
+    """Return the words of each of the six emotions, its own name among them."""
+    found: dict[str, set[str]] = {}
+    own: set[str] | None = None
+    for line in (TEXTS / "emotion_words.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):  # the name of a family stands above its words
+            name = line.strip("# ")
+            own = found.setdefault(name, {name}) if name.isalpha() and name != "other" else None
+        elif own is not None and line.strip():
+            own.add(line.strip())
+    return {name: frozenset(words) for name, words in found.items()}
+
+
 def held_out_replies(part: str) -> dict[tuple[str, str], str]:
     """Return {(theme, emotion or neutral): reply} of one set, ``sev`` or ``sev_test`` (methods 1.8)."""
     return {(r["theme"], r["emotion"]): r["text"] for r in read_jsonl("replies.jsonl") if r["set"] == part}

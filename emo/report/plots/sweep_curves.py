@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from emo.config.values import asks_divergence
 from emo.core.frames import pd
 from emo.core.metrics import BOUNDS
 from emo.core.stats import Estimate
@@ -102,7 +103,7 @@ def sweep_curves(
                 cell.set_ylabel(panel.ylabel)
             if i + columns >= len(panels):  # the lowest of its column
                 cell.tick_params(labelbottom=True)
-                cell.set_xlabel(_axis_label(axis, values, columns))
+                cell.set_xlabel(_axis_label(_told(axis, table.options[axis]), values, columns))
         legend(figure, arms, _remarks(table, panels, len(combinations)))
     return path
 
@@ -158,8 +159,13 @@ def _balanced(text: str) -> list[str]:
     return [text] if 0 < len(text) <= 24 else textwrap.wrap(text, len(text) // 2 + 4)
 
 
-def _axis_label(axis: str, values: list[float], columns: int) -> str:
-    label = UNITS.get(axis, axis) + (", log scale" if _logarithmic(values) else "")
+def _told(axis: str, texts: Sequence[str]) -> str:
+    """Return what an axis is called: strengths that were found have the unit of their divergence."""
+    return f"{axis} (KL, nats)" if any(map(asks_divergence, texts)) else UNITS.get(axis, axis)
+
+
+def _axis_label(told: str, values: list[float], columns: int) -> str:
+    label = told + (", log scale" if _logarithmic(values) else "")
     if columns > 2:
         label = label.replace(" (", "\n(")
     return label.replace("), ", "),\n") if columns > 1 else label
