@@ -121,7 +121,8 @@ def widened(found: Estimate, clusters: int, *labelled: int) -> Estimate:
 
 def within(found: Estimate) -> Estimate:
     """Return an estimate of a share within 0 and 1: what is outside of them cannot be."""
-    return Estimate(*(None if x is None else min(1.0, max(0.0, x)) for x in found[:3]), found.n)
+    value, lo, hi = (None if x is None else min(1.0, max(0.0, x)) for x in found[:3])
+    return Estimate(value, lo, hi, found.n)
 
 
 def _to_halve(
@@ -199,9 +200,9 @@ class Confusion:
         names = list(dict.fromkeys(targets))
         of = {name: i for i, name in enumerate(names)}
         rows = np.zeros((c, len(names), k + 1))  # called each class; the last: all rows
-        for x, t, g, ok in zip(called, targets, clusters, counted, strict=True):
-            rows[g, of[t], self.place[x]] += ok
-            rows[g, of[t], k] += 1
+        for label, target, g, ok in zip(called, targets, clusters, counted, strict=True):
+            rows[g, of[target], self.place[label]] += ok
+            rows[g, of[target], k] += 1
         wanted = [self.place[name] for name in names]
         flat = np.concatenate([matrix.reshape(c, -1), rows.reshape(c, -1)], axis=1)
         flat = flat[flat.any(1)]

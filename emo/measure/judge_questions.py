@@ -124,11 +124,12 @@ def _joint(question: Question) -> tuple[str, str]:
 
 def schema(question: Question) -> dict[str, Any]:
     """Return the JSON schema of the answer, for servers that enforce one."""
-    properties: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "match": {"match": {"type": "integer", "enum": [0, 1]}, "reason": {"type": "string"}},
         "blind": {"emotion": {"type": "string", "enum": list(names(question))}},
         "joint": {mark: {"type": "integer", "enum": [0, 1, 2]} for mark in MARKS},
-    }[question.kind]
+    }
+    properties = kinds[question.kind]
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 

@@ -105,8 +105,8 @@ def _inflated(
 ) -> Inflated:
     both = ~(np.isnan(found[told]) | np.isnan(found[blind]))
     own, other = (np.where(both, found[name], np.nan) for name in (told, blind))
-    shares = [estimate(x, clusters, draws, seed) for x in (own, other)]
-    return Inflated(told, blind, *shares, paired(own, other, clusters, draws, seed))
+    first, second = (estimate(x, clusters, draws, seed) for x in (own, other))
+    return Inflated(told, blind, first, second, paired(own, other, clusters, draws, seed))
 
 
 def per_class(found: Pair) -> list[dict[str, Any]]:
@@ -134,8 +134,8 @@ def disagreements(replies: Sequence[Reply], labellers: Sequence[Labels]) -> list
     for i, reply in enumerate(replies):
         names = {one.labels[i] for one in labellers if not one.match} - {None}
         if len(names) > 1:
-            place = {key: reply.row[key] for key in ("job", "arm", "valence") if key in reply.row}
-            labels = {one.name: one.labels[i] for one in labellers}
+            place: dict[str, Any] = {key: reply.row[key] for key in ("job", "arm", "valence") if key in reply.row}
+            labels: dict[str, Any] = {one.name: one.labels[i] for one in labellers}
             rows.setdefault(
                 reply.id, (len(names), {"id": reply.id, **place, "target": reply.target, **labels, "text": reply.text})
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from emo.core.stats import Estimate
 from emo.report.plots.theme import BESIDE, FAINT, INK, OTHERS, drawing, footnote, metric_label, need
 
@@ -69,12 +71,10 @@ def corrected_curve(points: Sequence[tuple[float, Shares]], setting: str, metric
             known = [(x, shares[kind]) for x, shares in points if kind in shares and shares[kind].value is not None]
             if not known:
                 continue
+            value, lo, hi = np.array([e[:3] for _, e in known], dtype=float).T  # None, no interval, is nan
             places = [x for x, _ in known]
-            axes.plot(places, [e.value for _, e in known], SHAPES[kind] + "-", color=colour, label=kind)
-            bands = [(x, e.lo, e.hi) for x, e in known if e.lo is not None]
-            axes.fill_between(
-                [x for x, *_ in bands], [lo for _, lo, _ in bands], [hi for *_, hi in bands], color=colour, alpha=0.15
-            )
+            axes.plot(places, value, SHAPES[kind] + "-", color=colour, label=kind)
+            axes.fill_between(places, lo, hi, color=colour, alpha=0.15)
         axes.axhline(0, color=INK, linewidth=0.6)
         axes.set_xlabel(setting)
         axes.set_ylabel(metric_label(metric)[0].replace(" (", "\n("))
