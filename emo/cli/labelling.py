@@ -148,7 +148,7 @@ def _own_labels(replies: Replies) -> Iterator[Labels]:
         yield Labels(f"column {column}", given, match)
         if match:  # what was found to match names the target
             told = [r.target if value == 1 else None for r, value in zip(replies.rows, given, strict=True)]
-            yield Labels("target where match = 1", told)
+            yield Labels("target where match = 1", told, targets=True)
 
 
 def _makers(config: Config, there: Sequence[str]) -> list[Config]:

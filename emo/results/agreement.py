@@ -21,6 +21,7 @@ class Labels(NamedTuple):
     name: str
     labels: list[str | int | None]  # (n,) a class; of a match question 0 or 1; None: not labelled
     match: bool = False  # it was told the target and asked whether the style matches
+    targets: bool = False  # the labels are the targets themselves, where something found them to match
 
 
 class Compared(NamedTuple):
@@ -73,15 +74,16 @@ def compare(
     pairs += [
         Compared(a.name, b.name, pair(_whole(found[a.name]), _whole(found[b.name]), clusters, HITS, draws, seed))
         for a, b in combinations(labellers, 2)
-        if a.match or b.match
+        if (a.match or b.match) and not (a.targets or b.targets)
     ]
     several = fleiss([one.labels for one in naming], clusters, draws, seed) if len(naming) > 2 else None
-    targets = {name: estimate(own, clusters, draws, seed) for name, own in found.items() if not np.isnan(own).all()}
+    free = [one.name for one in labellers if not one.targets and not np.isnan(found[one.name]).all()]
+    targets = {name: estimate(found[name], clusters, draws, seed) for name in free}
     inflation = [
         _inflated(told.name, blind.name, found, clusters, draws, seed)
         for told in labellers
         for blind in naming
-        if told.match and not (np.isnan(found[told.name]) | np.isnan(found[blind.name])).all()
+        if told.match and not blind.targets and not (np.isnan(found[told.name]) | np.isnan(found[blind.name])).all()
     ]
     return Agreement(tuple(classes), pairs, several, targets, inflation)
 
