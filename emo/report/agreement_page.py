@@ -204,14 +204,19 @@ def _corrected_rows(tables: Tables, replies: Replies) -> list[dict[str, Any]]:
 
 
 def _confusion(x: Compared) -> str:
-    rows = [
-        [row["class"], row["first"], row["second"], row["second_of_first"], row["first_of_second"],
-         *(int(n) or "" for n in x.pair.confusion[x.pair.classes.index(row["class"])])]
-        for row in per_class(x.pair)
-    ]  # fmt: skip
-    head = [x.first, "named by it", f"by {x.second}", "of its own, the other agrees", "of the other's, it agrees"]
-    return f"<h3>{page.text(x.first)} against {page.text(x.second)}</h3>" + page.table(
-        [*head, *(f"called {name}" for name in x.pair.classes)], rows
+    known = per_class(x.pair)
+    rates = [
+        [row["class"], row["first"], row["second"], row["second_of_first"], row["first_of_second"]] for row in known
+    ]
+    counts = [
+        [row["class"], *(int(n) or "" for n in x.pair.confusion[x.pair.classes.index(row["class"])])] for row in known
+    ]
+    first, second = x.first, x.second
+    head = ["class", f"{first} (replies)", f"{second} (replies)", f"recall of {second}", f"precision of {second}"]
+    return (
+        f"<h3>{page.text(first)} against {page.text(second)}</h3>{page.table(head, rates)}"
+        f"<p>How many of each class of {page.text(first)} (rows) {page.text(second)} calls what (columns):</p>"
+        f"{page.table(['class', *map(str, x.pair.classes)], counts)}"
     )
 
 
