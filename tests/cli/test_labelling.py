@@ -98,7 +98,7 @@ def test_people_correct_a_run(outputs: Path, capsys: pytest.CaptureFixture[str])
     assert len(differ) == len({row["reply"] for row in rows if told(row) != row["label"]}) > 0
     assert differ[0]["by_length"] == "anger" and differ[0]["ada"] == "fear"
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "prediction-powered" in page and "called anger" in page
+    assert "prediction-powered" in page and "recall of ada" in page
     said = capsys.readouterr().out
     assert "clean accuracy, corrected by" in said and "report: " in said
 

@@ -17,7 +17,7 @@ from emo.model.lm import LM
 from emo.model.passes import Row
 from emo.model.prompts import reply_ids, tokenize
 
-LONGEST = 24  # tokens of a text
+LONGEST = 12  # tokens of a text
 
 
 class ModelServer:
