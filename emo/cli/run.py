@@ -44,7 +44,7 @@ from emo.results.exploded import lines as exploded_lines
 from emo.results.result_file import comparison_line, find_result, write_failed
 from emo.results.table import read_result
 
-CONSOLE_COLUMNS = 8  # of the headline; the report has all
+CONSOLE_COLUMNS = 9  # of the headline; the report has all
 CONSOLE_OWN = 2  # beside them, of a user's own
 COMPARED = 10  # more comparisons are not printed
 

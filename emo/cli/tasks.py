@@ -1,8 +1,8 @@
 """Tasks that run no job: what is done (`status`), tables from disk (`summarize`), downloads and fits (`prefetch`).
 
-`report` makes a workspace and a report in W&B; `judge` labels finished runs with another evaluator; `compare` says how
-alike two circuits are; `gc` frees what no result needs; `verify` recomputes results; `extract` writes what a job finds
-for other programs.
+`report` makes a workspace and a report in W&B; `judge` labels finished runs with another evaluator; `agreement`
+compares labellers, people among them, for whom `label_sheet` draws replies; `compare` says how alike two circuits are;
+`gc` frees what no result needs; `verify` recomputes results; `extract` writes what a job finds for other programs.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ def run_task(config: Config, typed: Sequence[str] = ()) -> int:
         return judge(roots(config), config)
     elif config.task == "compare":
         compare(config)
+    elif config.task in ("agreement", "label_sheet"):
+        from emo.cli.labelling import agree, make_sheet
+
+        folders = None if config.agreement.file else roots(config)
+        return agree(config, folders) if config.task == "agreement" else make_sheet(config, folders)
     elif config.task == "gc":
         from emo.cli.garbage import collect
 

@@ -49,17 +49,8 @@ CONTROLS = ("random", "shuffled")
 
 CHOICES = {
     "task": (
-        "run",
-        "plan",
-        "status",
-        "summarize",
-        "report",
-        "prefetch",
-        "judge",
-        "compare",
-        "gc",
-        "verify",
-        "extract",
+        *("run", "plan", "status", "summarize", "report", "prefetch", "judge", "compare", "agreement", "label_sheet"),
+        *("gc", "verify", "extract"),
         *BUILDS,
     ),
     "console": ("rich", "quiet"),
@@ -105,6 +96,7 @@ AT_LEAST = {  # null, where the key allows it, means no bound
     "seed": 0,
     "batch_size": 1,
     "dataset.limit": 1,
+    "agreement.limit": 1,
     "generation.max_new_tokens": 1,
     "directions.probe_groups": 1,
     "attribution.check": 0,
@@ -211,7 +203,7 @@ def _check(config: Config) -> None:
     check_subset("control.arms", config.control.arms, CONTROLS, at_least=0)
     check_subset("control.units", config.control.units, UNIT_CONTROLS, at_least=0)
     check_subset("control.circuits", config.control.circuits, CIRCUIT_CONTROLS, at_least=0)
-    check_subset("evaluator.questions", config.evaluator.questions, ("blind", "match"), at_least=1)
+    check_subset("evaluator.questions", config.evaluator.questions, ("blind", "match", "joint"), at_least=1)
     if config.dataset.themes is not None:
         check_subset("dataset.themes", config.dataset.themes, config.dataset.themes, at_least=1)
     check_files(config.dataset)

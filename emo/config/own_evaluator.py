@@ -7,7 +7,9 @@ import re
 from emo.config.schema import Config
 from emo.core.errors import UserError, check_choice
 
-NAMES = ("classifier", "hf_classifier", "openai_judge", "margin", "projection", "prediction")  # with the package
+NAMES = (  # with the package
+    *("classifier", "hf_classifier", "openai_judge", "llm_judge", "margin", "projection", "prediction"),
+)
 FREE = re.compile(r"[a-z]\w*")  # it stands in tables and titles
 
 

@@ -147,7 +147,9 @@ _unedited, _unit, _circuit = kind_in(*kinds("nothing")), on_units, on_circuit
 _plain: Test = lambda c: not _unit(c) and not _circuit(c)  # noqa: E731
 
 RULES: tuple[Rule, ...] = (
-    Rule(("runs",), lambda c: c.task != "run", "task=status, summarize, report, judge, compare, gc, verify", "task"),
+    Rule(("runs",), lambda c: c.task != "run",
+         "task=status, summarize, report, judge, compare, agreement, label_sheet, gc, verify", "task"),
+    Rule(("agreement",), lambda c: c.task in ("agreement", "label_sheet"), "task=agreement, label_sheet", "task"),
     Rule(("gc.delete", "gc.hours"), lambda c: c.task == "gc", "task=gc", "task"),
     Rule(("build",), lambda c: c.task in BUILDS, "task=build_sev, build_dialogues, build_stories", "task"),
     Rule(("model.revision",), lambda c: c.model.source == "hub", "models of the hub", "model"),
@@ -237,8 +239,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("evaluator.answer",), on_classes, "evaluator=prediction", "evaluator"),
     Rule(("evaluator.score",), lambda c: on_classes(c) and c.evaluator.answer == "choice",
          "evaluator=prediction evaluator.answer=choice", "evaluator"),
-    Rule(("evaluator.model",), lambda c: of_judge(c) or c.evaluator.name == "hf_classifier",
-         "evaluator=openai_judge, hf_classifier", "evaluator", ANY),
+    Rule(("evaluator.model",), lambda c: of_judge(c) or c.evaluator.name in ("hf_classifier", "llm_judge"),
+         "evaluator=openai_judge, hf_classifier, llm_judge", "evaluator", ANY),
     Rule(("evaluator.labels",), lambda c: c.evaluator.name == "hf_classifier", "evaluator=hf_classifier", "evaluator",
          ANY),
     Rule(("evaluator._target_", "evaluator.settings"), lambda c: c.evaluator._target_ is not None,

@@ -205,10 +205,9 @@ class ControlConfig:
 class EvaluatorConfig:
     """What is measured, and with what resampling."""
 
-    name: str = (
-        MISSING  # classifier | hf_classifier | openai_judge | margin | projection | prediction; free of one's own
-    )
-    model: str | None = None  # of openai_judge: its name; of hf_classifier: hub repository
+    # classifier | hf_classifier | openai_judge | llm_judge | margin | projection | prediction; free of one's own
+    name: str = MISSING
+    model: str | None = None  # openai_judge: its name; hf_classifier: hub repository; llm_judge: as `model=` names it
     labels: list[str] = field(default_factory=list)  # of hf_classifier: LABEL:CLASS, also absent:neutral
     base_url: str | None = None  # of openai_judge; null: OPENAI_BASE_URL, else api.openai.com
     questions: list[str] = field(default_factory=lambda: ["blind", "match"])  # of openai_judge (methods 1.12)
@@ -271,6 +270,17 @@ class GcConfig:
 
 
 @dataclass
+class AgreementConfig:
+    """Labellers against each other (``task=agreement``), and replies for people to label (``task=label_sheet``)."""
+
+    file: str | None = None  # texts instead of runs=FOLDER: .jsonl, .csv with text, target (or emotion), label, match
+    labellers: list[str] = field(default_factory=list)  # beside evaluator=: options of conf/evaluator
+    people: list[str] = field(default_factory=list)  # files of labels by people, one for each rater
+    trusted: str | None = None  # whose labels stand for the truth; null: those of people, where there are any
+    limit: int | None = None  # replies that are labelled, drawn evenly; null: all, of a sheet 200
+
+
+@dataclass
 class Config:
     """One job."""
 
@@ -302,9 +312,24 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     gc: GcConfig = field(default_factory=GcConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
+    agreement: AgreementConfig = field(default_factory=AgreementConfig)
 
 
 # Never part of an address.
 RUNTIME_KEYS = (
-    *("batch_size", "build", "cluster", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker"),
+    *(
+        "agreement",
+        "batch_size",
+        "build",
+        "cluster",
+        "console",
+        "device",
+        "gc",
+        "paths",
+        "runs",
+        "name",
+        "size",
+        "task",
+    ),
+    "tracker",
 )

@@ -40,6 +40,7 @@ METRICS = (  # those of the main table in its order
     Metric("accuracy", "accuracy (share right)", "higher"),
     Metric("clean_accuracy", "clean accuracy (share of replies)", "higher"),
     Metric("match", "match (share of replies)", "higher"),
+    Metric("joint", "joint score (expresses, coherent, on topic; 0 to 2)", "higher", 0.0),
     Metric("logprob_margin", "log-prob. margin (nats; replies: per token)", "higher", 0.0),
     Metric("delta_s_rel", "delta-s (share of the prompt's gap)", "higher", 0.0),
     Metric("delta_s_last", "delta-s, last block unedited (activation units)", "higher", 0.0),

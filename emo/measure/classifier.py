@@ -171,7 +171,7 @@ def fit(names: Sequence[str]) -> Artifact:
             ngrams, weight, bias = _train(x[train], [texts[i] for i in train], y[train], len(wanted))
             logits[held] = _features(ngrams, x[held], [texts[i] for i in held]) @ weight.T + bias
             bar.advance()
-    scale = _temperature(logits, y)
+    scale = temperature(logits, y)
     ngrams, weight, bias = _train(x, texts, y, len(wanted))
     report = _report(softmax(scale * logits, axis=1), y, wanted) | {"temperature": scale, "n": len(rows)}
     note(f"classifier: fitted on {len(rows)} replies, cross-validated accuracy {report['accuracy']:.1%} (by scenario)")
@@ -206,7 +206,7 @@ def _features(ngrams: Sequence[TfidfVectorizer], embeddings: np.ndarray, texts: 
     return hstack([csr_matrix(embeddings), *counted]).tocsr()
 
 
-def _temperature(logits: np.ndarray, y: np.ndarray) -> float:
+def temperature(logits: np.ndarray, y: np.ndarray) -> float:
     """Return T > 0 that maximises the likelihood of held-out labels."""
 
     def loss(log_scale: float) -> float:

@@ -1,11 +1,11 @@
 """A language model as judge of replies, over any OpenAI-compatible server (methods 1.12, 1.13, 4.3).
 
-Two questions per reply: ``match``, the paper's (Wang et al. 2025, arXiv 2510.11328), told the target, and ``blind``,
-which names one of the emotions or neutral without knowing the target.
+Up to three questions per reply: ``match``, the paper's (Wang et al. 2025, arXiv 2510.11328), told the target;
+``blind``, which names one of the emotions or neutral without knowing it; and ``joint``, three marks.
 
     accuracy (match) = mean of the labels;  accuracy (blind) = share of labels equal to the target
     cost (USD)       = (input tokens * input price + output tokens * output price) / 1e6
-    estimate         = characters of the messages / 4 for the input, 40 (match) or 10 (blind) tokens per answer
+    estimate         = characters of the messages / 4 for the input, 40 (match), 25 (joint) or 10 (blind) tokens
 
 Texts and reading: `emo.measure.judge_questions`; transport: `emo.measure.chat_server`. To a malformed answer the judge
 is asked once more, shown what it wrote and what was wanted; what stays malformed or unanswered is unjudged (label
@@ -40,7 +40,7 @@ from emo.measure.rate_limit import CHARACTERS_PER_TOKEN
 __all__ = ["PROMPTS_VERSION", "Answer", "Judge", "JudgeSettings", "Question", "Usage"]
 
 LARGE = 200  # questions to ask from which a run announces its size and cost first
-ANSWER_TOKENS = {"match": 40, "blind": 10}
+ANSWER_TOKENS = {"match": 40, "blind": 10, "joint": 25}
 ATTEMPTS = 2  # at an answer that can be read
 FIRST_PAUSE_S = 0.1  # before a garbled response is asked for again, doubled each time
 
@@ -52,8 +52,8 @@ class JudgeSettings(ServerSettings):
 class Answer(NamedTuple):
     """One label; tokens are those of all attempts, as the server counts them."""
 
-    label: str | int | None  # match: 0 or 1; blind: a name; None: unjudged
-    reason: str  # the judge's, or why there is no label
+    label: str | int | float | None  # match: 0 or 1; blind: a name; joint: 0.0 to 2.0; None: unjudged
+    reason: str  # the judge's (of joint the marks), or why there is no label
     raw: str  # the last answer, word for word
     input_tokens: int
     output_tokens: int
@@ -250,7 +250,7 @@ class _Book:
                 answer = Answer(
                     row["label"], row["reason"], row["raw"], row["input_tokens"], row["output_tokens"], cached=True
                 )
-                if isinstance(answer.label, str | int):
+                if isinstance(answer.label, str | int | float):
                     found.setdefault(row["key"], answer)
             except (LookupError, TypeError):
                 continue

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from emo.config.schema import Config
 from emo.core.store import Store, address
+from emo.data.scenarios import load_splits
 from emo.measure.judge import PROMPTS_VERSION, Judge, JudgeSettings, Question
 from emo.measure.labeller import Done, Rows, row_of
 
@@ -35,7 +38,7 @@ class JudgeEvaluator:
         """Bring nothing: it answers over the network."""
 
     def label(self, replies: Rows, done: Done) -> None:
-        """Ask the blind question about every reply, and the match question where a reply has a target."""
+        """Ask the blind question about every reply, and the others where a reply has a target."""
         names, kinds = tuple(self.config.emotions.names), self.config.evaluator.questions
         asked = []
         for i, row in enumerate(replies):
@@ -43,12 +46,21 @@ class JudgeEvaluator:
                 asked.append((i, Question("blind", None, row["reply"], names, descriptions(self.config))))
             if "match" in kinds and row["emotion"] is not None:
                 asked.append((i, Question("match", row["emotion"], row["reply"], names)))
+            if "joint" in kinds and row["emotion"] is not None:
+                prompt = self._prompts[row["sample"]]
+                asked.append((i, Question("joint", row["emotion"], row["reply"], names, prompt=prompt)))
         answers = self._judge().ask([question for _, question in asked])
-        rows = [row_of(row, None) | {"match": None} for row in replies]
+        empty = {"match": None, **({"joint": None} if "joint" in kinds else {})}
+        rows = [row_of(row, None) | empty for row in replies]
         for (i, question), answer in zip(asked, answers, strict=True):
-            rows[i]["label" if question.kind == "blind" else "match"] = answer.label
+            rows[i]["label" if question.kind == "blind" else question.kind] = answer.label
         for i, row in enumerate(rows):
             done(i, row)
+
+    @cached_property
+    def _prompts(self) -> dict[str, str]:
+        """What the test samples say, by their id: the joint question asks whether a reply answers it."""
+        return {sample.id: sample.text for sample in load_splits(self.config.dataset, self.config.seed).test}
 
     def _judge(self) -> Judge:
         e = self.config.evaluator

@@ -4,6 +4,9 @@
 circuits* (Wang et al. 2025, arXiv 2510.11328), as printed; label 1 or 0.
 ``blind``: which ONE of the emotions, or neutral, does the style express? Our own words, and never told the target,
 because "does it match X?" inflates; label = one of the names.
+``joint``: does the reply express the target, is it coherent, does it answer what was said? Three marks from 0 to 2, our
+own words; label = their harmonic mean, so one 0 makes it 0 (the joint score of AxBench, Wu et al. 2025, arXiv
+2501.17148, with the emotion as concept).
 
 Servers differ in what they make of a request for JSON, so reading is tolerant of the wrapping (code fences, text
 around, single quotes, True, "1", angry for anger) and strict about the content: two objects that disagree, or a
@@ -23,7 +26,8 @@ from emo.measure.chat_server import well_formed
 from emo.measure.json_answers import objects
 
 VERSION = 1  # of the texts below: part of the name of the answers' file
-KINDS = ("match", "blind")
+KINDS = ("match", "blind", "joint")
+MARKS = ("expresses", "coherent", "on_topic")  # of joint, each 0, 1 or 2
 LONGEST = 20_000  # characters of an answer that are read; what rambles on is no answer
 REPEATED = 1_000  # characters of an unreadable answer that the judge is shown again
 PUNCTUATION = string.punctuation + string.whitespace + "“”‘’…"
@@ -41,24 +45,25 @@ WORD_FORMS = (
 class Question(NamedTuple):
     """One question about one text; equal questions are asked once."""
 
-    kind: str  # match | blind
-    emotion: str | None  # the target of match; a blind judge never sees it
+    kind: str  # match | blind | joint
+    emotion: str | None  # the target of match and joint; a blind judge never sees it
     text: str  # the reply
     emotions: tuple[str, ...]  # the classes; blind adds neutral
     descriptions: tuple[tuple[str, str], ...] = ()  # (class, a sentence on it), for blind only
+    prompt: str = ""  # what the text replies to, for joint only
 
 
 class Reading(NamedTuple):
     """A readable answer."""
 
-    label: str | int  # match: 0 or 1; blind: one of the names
-    reason: str  # empty for blind
+    label: str | int | float  # match: 0 or 1; blind: one of the names; joint: 0.0 to 2.0
+    reason: str  # empty for blind; of joint the marks
 
 
 def check(question: Question) -> None:
     """Raise `UserError` for another kind, or a target that is not among the emotions."""
     check_choice("judge question", question.kind, KINDS)
-    if question.kind == "match":
+    if question.kind != "blind":
         check_choice("judge target", question.emotion, question.emotions)
     if not question.emotions:
         raise UserError("judge: no emotions to choose from; give emotions.names")
@@ -71,7 +76,7 @@ def names(question: Question) -> tuple[str, ...]:
 
 def messages(question: Question) -> list[dict[str, str]]:
     """Return the chat messages of a question."""
-    system, user = _match(question) if question.kind == "match" else _blind(question)
+    system, user = {"match": _match, "blind": _blind, "joint": _joint}[question.kind](question)
     return [{"role": "system", "content": well_formed(system)}, {"role": "user", "content": well_formed(user)}]
 
 
@@ -110,13 +115,26 @@ def _blind(question: Question) -> tuple[str, str]:
     )
 
 
+def _joint(question: Question) -> tuple[str, str]:
+    return (
+        "You mark replies. Give three marks, each 0, 1 or 2. expresses: the STYLE of the reply (tone, attitude, choice "
+        f"of words) expresses {question.emotion}: 0 not at all, 1 somewhat, 2 clearly. coherent: the reply is fluent "
+        "and whole: 0 broken or repeating itself, 1 with flaws, 2 without. on_topic: the reply answers the message: 0 "
+        "no, 1 partly, 2 yes. Mark each by itself, whatever the others are.",
+        f"Message: {question.prompt}\nReply: {question.text}\n"
+        "Return a compact JSON with keys exactly: "
+        '{"expresses": <0, 1 or 2>, "coherent": <0, 1 or 2>, "on_topic": <0, 1 or 2>}',
+    )
+
+
 def schema(question: Question) -> dict[str, Any]:
     """Return the JSON schema of the answer, for servers that enforce one."""
-    properties: dict[str, Any] = (
-        {"match": {"type": "integer", "enum": [0, 1]}, "reason": {"type": "string"}}
-        if question.kind == "match"
-        else {"emotion": {"type": "string", "enum": list(names(question))}}
-    )
+    kinds: dict[str, dict[str, Any]] = {
+        "match": {"match": {"type": "integer", "enum": [0, 1]}, "reason": {"type": "string"}},
+        "blind": {"emotion": {"type": "string", "enum": list(names(question))}},
+        "joint": {mark: {"type": "integer", "enum": [0, 1, 2]} for mark in MARKS},
+    }
+    properties = kinds[question.kind]
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -132,6 +150,8 @@ def read(question: Question, content: str) -> Reading | None:
     if question.kind == "blind" and "{" not in content:
         word = _emotion(question, content)
         return None if word is None else Reading(word, "")
+    if question.kind == "joint":
+        return _marked(content)
     key, label = ("match", _bit) if question.kind == "match" else ("emotion", lambda v: _emotion(question, v))
     found = [d for d in objects(content) if key in d]
     labels = {label(d[key]) for d in found}
@@ -140,6 +160,23 @@ def read(question: Question, content: str) -> Reading | None:
         return None
     reason = found[0].get("reason", "")
     return Reading(only, reason if isinstance(reason, str) else json.dumps(reason, default=str))
+
+
+def _marked(content: str) -> Reading | None:
+    """Return the harmonic mean of three marks; None where one is missing or no mark, or two objects disagree."""
+    found = {tuple(map(_mark, map(d.get, MARKS))) for d in objects(content) if d.keys() & set(MARKS)}
+    marks = found.pop() if len(found) == 1 else (None,)
+    if None in marks:
+        return None
+    whole = [float(x) for x in marks if x is not None]
+    mean = 0.0 if 0 in whole else len(whole) / sum(1 / x for x in whole)
+    return Reading(mean, ", ".join(f"{name} {x:g}" for name, x in zip(MARKS, whole, strict=True)))
+
+
+def _mark(value: object) -> int | None:
+    if isinstance(value, str):
+        value = {"0": 0, "1": 1, "2": 2}.get(value.strip(PUNCTUATION))
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1, 2) else None
 
 
 def _bit(value: object) -> int | None:

@@ -4,6 +4,7 @@
     clean_accuracy  = that, and the reply is not degenerate
     forced_accuracy = the likeliest of the emotions alone equals the target (not for a judge, which gives no chances)
     match           = a judge that was told the target says that the style matches it
+    joint           = its marks for expressing the target, coherence and topic, harmonic mean, 0 to 2
 
 A reply without a label (an evaluator that failed on it) is unjudged: counted, in no mean, and asked for again by the
 next call (`emo.measure.unjudged`). A reply of an arm without a target counts once for every emotion.
@@ -28,6 +29,7 @@ EVALUATORS = {
     "classifier": ("emo.measure.classifier", "ClassifierEvaluator"),
     "hf_classifier": ("emo.measure.hf_classifier", "HubEvaluator"),
     "openai_judge": ("emo.measure.judge_labels", "JudgeEvaluator"),
+    "llm_judge": ("emo.measure.llm_judge", "LocalJudge"),
 }
 
 
@@ -99,11 +101,12 @@ def label_all(store: Store, config: Config, replies: dict[str, Rows]) -> dict[st
 
 
 def hits(row: dict[str, Any], target: str, degenerate: bool) -> dict[str, float | None]:
-    """Return the accuracies of one labelled reply against ``target``, 0 or 1; None where it is unjudged."""
+    """Return the outcomes of one labelled reply against ``target``, 0 or 1 (joint: 0 to 2); None: it is unjudged."""
     right = None if row["label"] is None else float(row["label"] == target)
     return {
         "accuracy": right,
         "clean_accuracy": None if right is None else right * (not degenerate),
         "forced_accuracy": None if row["forced"] is None else float(row["forced"] == target),
         "match": None if row.get("match") is None else float(row["match"]),
+        "joint": None if row.get("joint") is None else float(row["joint"]),
     }

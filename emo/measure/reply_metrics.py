@@ -26,7 +26,7 @@ VERSION = 1
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # Columns of samples.jsonl, where the values stand beside the replies.
 COLUMNS = (
-    *("arm", "sample", "emotion", "seed", "reply", "ids", "exploded", "label", "forced", "p", "match"),
+    *("arm", "sample", "emotion", "seed", "reply", "ids", "exploded", "label", "forced", "p", "match", "joint"),
     *(*Fluency._fields, "nll", "kl", "cosine", "theme", "valence", "scenario", "event"),
 )
 Rows = list[dict[str, Any]]

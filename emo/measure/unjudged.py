@@ -16,9 +16,9 @@ def count(evaluator: EvaluatorConfig, rows: Sequence[Mapping[str, Any]]) -> int:
     """Return how many label rows (`emo.measure.labels.label_all`) lack an answer to a question that was asked."""
     if evaluator.name != "openai_judge":
         return sum(row["label"] is None for row in rows)
-    blind, match = ("blind" in evaluator.questions), ("match" in evaluator.questions)
+    blind, told = "blind" in evaluator.questions, [kind for kind in evaluator.questions if kind != "blind"]
     return sum(
-        (blind and row["label"] is None) or (match and row["emotion"] is not None and row["match"] is None)
+        (blind and row["label"] is None) or (row["emotion"] is not None and any(row[kind] is None for kind in told))
         for row in rows
     )
 

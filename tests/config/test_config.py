@@ -80,7 +80,8 @@ def test_the_yaml_names_every_key_of_the_schema() -> None:
 
 def test_each_schema_section_is_a_group_or_in_the_primary_config() -> None:
     sections = {key.partition(".")[0] for key in known_keys() if "." in key}
-    assert sections == ({*GROUPS, "gc", "generation", "paths"} - PACKAGED) | {"cluster"}  # a group, and a section
+    own = {"agreement", "gc", "generation", "paths"}
+    assert sections == ({*GROUPS, *own} - PACKAGED) | {"cluster"}  # a group, and a section
 
 
 def test_defaults_are_the_papers_except_for_the_demo_model() -> None:

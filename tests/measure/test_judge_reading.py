@@ -100,6 +100,33 @@ def test_reading_a_match(content, label):
     assert reading is None or type(reading.label) is int
 
 
+JOINT = [
+    ('{"expresses": 2, "coherent": 2, "on_topic": 2}', 2.0),
+    ('{"expresses": 1, "coherent": 2, "on_topic": 2}', 1.5),
+    ('{"expresses": "2", "coherent": 1.0, "on_topic": 2}', 1.5),
+    ('{"expresses": 0, "coherent": 2, "on_topic": 2}', 0.0),
+    ('{"expresses": 2, "coherent": 2}', None),
+    ('{"expresses": 3, "coherent": 2, "on_topic": 2}', None),
+    ('{"expresses": true, "coherent": 2, "on_topic": 2}', None),
+    ('{"expresses": 1, "coherent": 1, "on_topic": 1} {"expresses": 2, "coherent": 1, "on_topic": 1}', None),
+    ("2, 2, 2", None),
+]
+
+
+@pytest.mark.parametrize(("content", "label"), JOINT)
+def test_reading_marks(content, label):
+    """Their harmonic mean, so that one 0 makes it 0; a mark that is none is not guessed."""
+    asked = Question("joint", "anger", "Fine.", SIX, prompt="My train was late.")
+    assert getattr(read(asked, content), "label", None) == (label if label is None else pytest.approx(label))
+
+
+def test_marks_are_asked_with_the_message_that_was_answered():
+    asked = Question("joint", "anger", "Fine.", SIX, prompt="My train was late.")
+    system, user = (m["content"] for m in messages(asked))
+    assert "expresses anger" in system and user.startswith("Message: My train was late.\nReply: Fine.\n")
+    assert list(schema(asked)["properties"]) == ["expresses", "coherent", "on_topic"]
+
+
 @pytest.mark.parametrize(("content", "label"), BLIND)
 def test_reading_a_blind_answer(content, label):
     assert getattr(read(blind(1), content), "label", None) == label

@@ -44,7 +44,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_accuracies_of_one_reply() -> None:
     row = {"label": "anger", "forced": "anger"}
     assert hits(row, "anger", degenerate=False) == {
-        "accuracy": 1.0, "clean_accuracy": 1.0, "forced_accuracy": 1.0, "match": None,
+        "accuracy": 1.0, "clean_accuracy": 1.0, "forced_accuracy": 1.0, "match": None, "joint": None,
     }  # fmt: skip
     assert hits(row, "anger", degenerate=True)["clean_accuracy"] == 0.0
     assert hits(row, "fear", degenerate=False)["accuracy"] == 0.0

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 RUNTIME = (  # where, not what
     *("batch_size", "build", "cluster", "console", "device", "gc", "paths", "runs", "name", "size", "task", "tracker"),
+    "agreement",
 )
 KEYS = known_keys()
 SCIENTIFIC = [key for key in KEYS if key.partition(".")[0] not in RUNTIME and key not in UNCHANGED]

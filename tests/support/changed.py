@@ -8,6 +8,11 @@ from typing import Any
 from emo.config.schema import Config
 
 OTHER: dict[str, Any] = {  # a second valid value of every key that is not a number
+    "agreement.file": "texts.jsonl",
+    "agreement.labellers": ["hf_classifier"],
+    "agreement.people": ["labels.csv"],
+    "agreement.trusted": "openai_judge",
+    "agreement.limit": 3,
     "batch_size": 7,
     "console": "rich",
     "device": "auto",
