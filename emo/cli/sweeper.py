@@ -84,7 +84,7 @@ def sweep(
         return []
     if task == "judge":
         raise UserError("task=judge: it labels finished runs; type runs=FOLDER, without -m and sweeps=")
-    if task in ("gc", "verify"):
+    if task in ("gc", "verify", "charts"):
         raise UserError(f"task={task}: it looks after what is there; type it without -m and sweeps=")
     if task == "compare":
         raise UserError("task=compare: it reads two circuits; type runs=[FOLDER_A,FOLDER_B], without -m and sweeps=")

@@ -72,6 +72,8 @@ def run_task(config: Config, typed: Sequence[str] = ()) -> int:
         return verify(roots(config), config)
     elif config.task == "report":
         report(roots(config), config)
+    elif config.task == "charts":
+        charts(config)
     elif config.task == "status":
         for root in with_earlier(roots(config)):
             show_status(root, read_sweep(root))
@@ -169,6 +171,25 @@ def compare(config: Config) -> None:
         raise UserError(f"task=compare runs={config.runs}: two folders are needed; type runs=[FOLDER_A,FOLDER_B]")
     first, second = roots(config)
     show_comparison(first, second)
+
+
+def charts(config: Config) -> None:
+    """Write the charts of the pages that ``runs`` names as SVG and PNG: of a job, of a sweep, of all jobs of a folder.
+
+    Raises:
+        UserError: ``runs`` names nothing, there is no page, or it has no charts.
+    """
+    from emo.report.charts.export import export_page
+
+    if config.runs is None:
+        raise UserError("task=charts: of which page? type runs=FOLDER of a job or a sweep, e.g. runs=outputs/alpha")
+    for root in roots(config):
+        pages = [path for path in (root / "report.html",) if path.is_file()] or sorted(root.glob("*/report.html"))
+        if not pages:
+            raise UserError(f"runs={root}: no report.html in it; type the folder of a job or a sweep")
+        for page in pages:
+            made = export_page(page)
+            console.say(f"{len(made)} files: {made[0].parent}")
 
 
 def judge(folders: Sequence[Path], config: Config) -> int:

@@ -38,7 +38,7 @@ VALENCES = ("positive", "neutral", "negative")
 CONTROLS = ("random", "shuffled")
 
 CHOICES = {
-    "task": ("run", "plan", "status", "summarize", "report", "prefetch", "judge", "compare", "gc", "verify"),
+    "task": ("run", "plan", "status", "summarize", "report", "prefetch", "judge", "compare", "gc", "verify", "charts"),
     "console": ("rich", "quiet"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "size": ("small", "full"),

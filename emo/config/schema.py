@@ -269,7 +269,7 @@ class GcConfig:
 class Config:
     """One job."""
 
-    task: str = "run"  # run | plan | status | summarize | report | prefetch | judge | compare | gc | verify
+    task: str = "run"  # run | plan | status | summarize | report | prefetch | judge | compare | gc | verify | charts
     runs: Any = None  # folder or list of folders that tasks look at; null: all of paths.outputs
     seed: int = 0
     batch_size: int = 64  # prompts in one forward pass
