@@ -32,6 +32,7 @@ from emo.measure.labels import EVALUATORS, evaluator_of
 from emo.model.load import describe, fetch
 from emo.pipeline.finished import FinishedJob
 from emo.report import sweep_tracking, tracking_access
+from emo.report.charts.engine import engine
 from emo.report.sweep_files import summarize_sweep
 from emo.results.result_file import find_result
 from emo.results.sweep_folder import alone, lists
@@ -242,6 +243,7 @@ def prefetch(configs: Sequence[Config]) -> None:
     Raises:
         UserError: one cannot be had.
     """
+    engine()  # of the charts: it needs no network, but seconds
     seen: set[str] = set()
     for config in configs:
         spec = describe(config.model, config.device, config.dtype)

@@ -76,6 +76,11 @@ def text(value: object) -> str:
     return html.escape(str(value))
 
 
+def heading(name: str) -> str:
+    """Return the name of a metric, which may be broken behind an underscore: tables of many are wide."""
+    return text(name).replace("_", "_<wbr>")
+
+
 def section(title: str, content: str) -> str:
     """Return a headed section, or nothing where there is no content."""
     return f"<h2>{text(title)}</h2>\n{content}" if content else ""

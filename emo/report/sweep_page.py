@@ -133,7 +133,7 @@ def _table(table: SweepTable, best: Best | None) -> str:
     common, size = page.common_size(x for (_, _, metric), x in table.cells.items() if metric in table.metrics)
     names = short_names(table.axes).values()
     head = "".join(f'<th class="text">{page.text(name)}</th>' for name in (*names, "arm"))
-    head += "".join(f"<th>{page.text(metric)}</th>" for metric in table.metrics)
+    head += "".join(f"<th>{page.heading(metric)}</th>" for metric in table.metrics)
     body = ""
     for setting in table.settings:
         arms = [arm for arm in table.arms if any(table.get(setting, arm, metric) for metric in table.metrics)]

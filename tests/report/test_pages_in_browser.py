@@ -96,7 +96,7 @@ def test_a_legend_a_menu_a_scale_and_a_hover(tab: Browser, page: Path) -> None:
     tab.open(page)
     every = tab.run(POINTS.format("#chart-arms"))
     assert every == len(FOUND) * (1 + len(NAMES))
-    x, y = tab.place("#chart-arms .role-legend-symbol path, #chart-arms .role-legend-symbol", 2)
+    x, y = tab.place("#chart-arms .role-legend-symbol path", 2)
     tab.mouse(x, y, click=True)
     tab.wait(f"{POINTS.format('#chart-arms')} === {1 + len(NAMES)}")
     legend = "document.querySelectorAll('#chart-arms .role-legend-label text').length"
@@ -129,7 +129,7 @@ def test_a_sweep_overlays_its_models(tab: Browser, sweep: Path) -> None:
     assert tab.run(lines) == 2
     names = tab.run(NAMED)
     assert names == ["smollm2_135m", "gemma3_270m"]
-    x, y = tab.place("#chart-outcomes .role-legend-symbol path, #chart-outcomes .role-legend-symbol", 1)
+    x, y = tab.place("#chart-outcomes .role-legend-symbol path", 1)
     tab.mouse(x, y, click=True)
     tab.wait(f"{lines} === 1")
 

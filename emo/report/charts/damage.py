@@ -34,8 +34,8 @@ def against_damage(
         name: of its files.
         title: what it answers.
         caption: what it shows.
-        rows: ``metric``, ``series``, the fields of the menus, ``value``, ``lo``, ``hi``, ``n``; of the damage ``x``,
-            ``x_lo``, ``x_hi``.
+        rows: ``metric``, ``series``, ``arm``, the fields of the menus, ``value``, ``lo``, ``hi``, ``n``; of the damage
+            ``x``, ``x_lo``, ``x_hi``.
         series: in the order of the legend.
         metrics: outcomes, in the order of the menu.
         damage: the metric on the x axis.
@@ -48,7 +48,7 @@ def against_damage(
     x: Spec = {"field": "x", "type": "quantitative", "scale": scale, "axis": axis}
     y = metric_channel()
     colours = coloured(series)
-    said = [*tooltip(("series", "arm")), {"field": "x", "title": damage, "format": ".3~f"}]
+    said = [*tooltip(("arm", "arm")), {"field": "x", "title": damage, "format": ".3~f"}]
     bar = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55, "clip": True}
     layers: list[Spec] = [
         {

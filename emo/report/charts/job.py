@@ -73,7 +73,9 @@ def job_charts(
     differences = _differences(tests)
     if differences is not None:
         made.append(differences)
-    damaged = _damage(found, arms, metrics, parts, of)
+    # So many arms are few, at several values of a setting each.
+    named = {arm: base_name(arm) if along and len(arms) > MOST else arm for arm in arms}
+    damaged = _damage(found, named, metrics, parts, of)
     if damaged is not None:
         made.append(damaged)
     return made
@@ -109,27 +111,31 @@ def _differences(tests: Sequence[Mapping[str, Any]]) -> Chart | None:
     )  # fmt: skip
 
 
-def _damage(found: Found, arms: Sequence[str], metrics: Sequence[str], parts: Sequence[str], of: str) -> Chart | None:
+def _damage(
+    found: Found, named: Mapping[str, str], metrics: Sequence[str], parts: Sequence[str], of: str
+) -> Chart | None:
     damage = next(iter(_measured(found, DAMAGE)), None)
     outcomes = [metric for metric in metrics if metric in OUTCOMES]
-    if damage is None or not outcomes or len(arms) < 2:
+    if damage is None or not outcomes or len(named) < 2:
         return None
     rows: list[Row] = []
     for metric in outcomes:
-        for arm in arms:
+        for arm, series in named.items():
             for part in parts:
                 y, x = _of(found, arm, metric, part), _of(found, arm, damage, part)
                 if x is not None and y is not None:
                     own = estimate_row(x)
                     over = {"x": own["value"], "x_lo": own["lo"], "x_hi": own["hi"]}
-                    rows.append({"metric": metric, "series": arm, "part": part, **estimate_row(y), **over})
+                    place = {"metric": metric, "series": series, "arm": arm, "part": part}
+                    rows.append({**place, **estimate_row(y), **over})
     if not rows:
         return None
+    series_of = arm_series(list(dict.fromkeys(named.values())))
     return against_damage(
         "damage", "What does it cost?",
         "Outcome against damage, an arm each: up is more effect, right is more damage. Bars are 95 % intervals; "
         "hollow: none.",
-        rows, arm_series(arms), list(dict.fromkeys(row["metric"] for row in rows)), damage,
+        rows, series_of, list(dict.fromkeys(row["metric"] for row in rows)), damage,
         menus=[Menu("part", of, parts)],
     )  # fmt: skip
 

@@ -164,7 +164,7 @@ def metric_params(metrics: Sequence[str], ends: Mapping[str, list[float]]) -> li
 
 def metric_channel() -> Spec:
     """Return an axis of the chosen metric; the title above it names it."""
-    scale = {"zero": False, "domainMin": {"expr": "ends[metric][0]"}, "domainMax": {"expr": "ends[metric][1]"}}
+    scale = {"zero": False, "domain": [{"expr": "ends[metric][0]"}, {"expr": "ends[metric][1]"}]}
     axis = {"title": None, "format": FORMAT, "tickCount": 7}
     return {"field": "value", "type": "quantitative", "scale": scale, "axis": axis}
 

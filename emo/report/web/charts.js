@@ -23,12 +23,12 @@
     return spec;
   };
 
-  // The axis of the chart's number gets another scale, wherever a layer uses it.
+  // The axis of the chart's number, the one with a title, gets another scale wherever a layer uses it.
   const scaled = (spec, type) => {
     const own = structuredClone(spec);
     for (const layer of own.layer) {
       for (const encoding of Object.values(layer.encoding)) {
-        if (encoding.scale && encoding.axis && encoding.type === "quantitative" && encoding.scale.domain) {
+        if (encoding.scale && encoding.type === "quantitative" && encoding.axis.title) {
           encoding.scale.type = type;
           if (type === "linear") continue;
           delete encoding.scale.zero;

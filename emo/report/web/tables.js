@@ -46,6 +46,11 @@
     (table.closest(".wide") || table).before(field);
   };
 
+  // Paper cannot be unfolded.
+  window.addEventListener("beforeprint", () => {
+    for (const folded of document.querySelectorAll("details:not(.vega-embed *)")) folded.open = true;
+  });
+
   for (const table of document.querySelectorAll("table.numbers, table.jobs")) {
     const head = table.tHead;
     if (!head || table.tBodies[0].rows.length < 2) continue;
