@@ -16,7 +16,6 @@ from emo.report.charts.spec import (
     metric_channel,
     points,
     reach,
-    reaches,
     tooltip,
     whole,
 )
@@ -46,7 +45,7 @@ def against_damage(
     scale: Spec = {"zero": False, "nice": False, "domain": reach(ends, logarithmic=positive)}
     axis = {"title": metric_of(damage).label, "format": "~g", "grid": False, "tickCount": 8}
     x: Spec = {"field": "x", "type": "quantitative", "scale": scale, "axis": axis}
-    y = metric_channel()
+    y = metric_channel(menus)
     colours = coloured(series)
     said = [*tooltip(("arm", "arm")), {"field": "x", "title": damage, "format": ".3~f"}]
     bar = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55, "clip": True}
@@ -66,7 +65,7 @@ def against_damage(
     bound = BOUNDS.get(damage)
     if bound is not None and scale["domain"][0] < bound < scale["domain"][1]:
         layers.insert(0, _bound(bound))
-    spec = whole(rows, metrics, reaches(rows), menus, layers, HEIGHT)
+    spec = whole(rows, metrics, menus, [], layers, HEIGHT)
     if positive:
         known = [x for x in ends if x is not None]
         spec["usermeta"] = {"log": {"field": "x", "type": "log", "first": max(known) > 5 * min(known)}}

@@ -15,7 +15,6 @@ from emo.report.charts.spec import (
     metric_channel,
     points,
     reach,
-    reaches,
     tooltip,
     whole,
 )
@@ -60,7 +59,7 @@ def dots(
     axis = {"title": None, "labelAngle": 0 if level else -30, "labelLimit": 220, "domain": False, "ticks": False}
     x: Spec = {"field": "x", "type": "nominal", "scale": {"domain": list(places), "paddingInner": 0.25}, "axis": axis}
     offset = {"field": "series", "sort": list(series.names), "scale": {"domain": list(series.names)}}
-    y = metric_channel()
+    y = metric_channel(menus)
     colours = coloured(series)
     said = tooltip(("x", of), ("series", beside))
     layers = [
@@ -73,7 +72,7 @@ def dots(
         },
         *points({"x": x, "xOffset": offset, "y": y, **colours, "tooltip": said}, 55, "y"),
     ]  # fmt: skip
-    return Chart(name, title, caption, whole(rows, metrics, reaches(rows, levels), menus, layers, HEIGHT))
+    return Chart(name, title, caption, whole(rows, metrics, menus, levels, layers, HEIGHT))
 
 
 def lines(
@@ -111,7 +110,7 @@ def lines(
         "field": "x", "type": "quantitative", "scale": scale,
         "axis": {"title": axis, "format": "~g", "grid": False, "labelOverlap": "greedy", **ticks},
     }  # fmt: skip
-    y = metric_channel()
+    y = metric_channel(menus)
     colours, said = coloured(series), tooltip(("x", axis), ("series", of))
     own = {"detail": {"field": "series"}}
     layers = [
@@ -132,7 +131,7 @@ def lines(
         },
         *points({"x": x, "y": y, **colours, "tooltip": said}, 55, "x", "y"),
     ]
-    spec = whole(rows, metrics, reaches(rows, levels), menus, layers, HEIGHT)
+    spec = whole(rows, metrics, menus, levels, layers, HEIGHT)
     if log:
         spec["usermeta"] = {"log": {"field": "x", "type": log, "first": _wide(numbers)}}
     return Chart(name, title, caption, spec)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from emo.report.charts.spec import (
+    NO_EFFECT,
     Chart,
     Menu,
     Row,
@@ -14,7 +15,6 @@ from emo.report.charts.spec import (
     coloured,
     metric_channel,
     points,
-    reaches,
     tooltip,
     whole,
 )
@@ -50,13 +50,13 @@ def forest(
     names = list(dict.fromkeys(row["name"] for row in rows))
     broken = {text: "\n".join(wrap(text, LETTERS)) for text in names}
     height = max(map(len, (text.split("\n") for text in broken.values())), default=1) * LINE + 10
-    zero = [{"metric": metric, "at": 0.0, "what": "no effect"} for metric in metrics]
+    zero = [{"metric": metric, "at": 0.0, "what": NO_EFFECT} for metric in metrics]
     y: Spec = {
         "field": "label", "type": "nominal", "scale": {"domain": list(broken.values())},
         "axis": {"title": None, "labelLimit": 0, "labelExpr": "split(datum.label, '\\n')", "ticks": False,
                  "domain": False, "grid": True, "labelPadding": 8},
     }  # fmt: skip
-    x = metric_channel()
+    x = metric_channel(menus)
     colours = coloured(series)
     sure = {"condition": {"test": "isValid(datum.lo) && datum.lo <= 0 && datum.hi >= 0", "value": 0.35}, "value": 1}
     said = [*tooltip(("name", of)), {"field": "told", "title": "p"}]
@@ -80,9 +80,5 @@ def forest(
             layer["encoding"]["color"] = layer["encoding"]["color"] | {"legend": None}
             layer["encoding"].pop("shape", None)
     drawn = [row | {"label": broken[row["name"]]} for row in rows]
-    spec = whole(drawn, metrics, reaches([*rows, *_zeros(metrics)]), menus, layers, height * len(names))
+    spec = whole(drawn, metrics, menus, zero, layers, height * len(names))
     return Chart(name, title, caption, spec)
-
-
-def _zeros(metrics: Sequence[str]) -> list[Row]:
-    return [{"metric": metric, "value": 0.0, "lo": None, "hi": None} for metric in metrics]

@@ -7,6 +7,7 @@ an expression; rows hold fields of ours, so that a label may be anything.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ VEGA_SHAPES = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross",
     ">": "triangle-right", "<": "triangle-left",
 }  # fmt: skip
+NO_EFFECT = "no effect"
+SCALED = ("part", "arm")  # menus that change what the axis must hold
 CONFIG: Spec = {
     "font": "system-ui, DejaVu Sans, Liberation Sans, sans-serif",
     "background": "transparent",
@@ -114,18 +117,22 @@ def reach(values: Iterable[float | None], *, logarithmic: bool = False) -> list[
     return [float(f"{lo - room:.4g}"), float(f"{hi + room:.4g}")]
 
 
-def reaches(rows: Iterable[Row], guides: Iterable[Row] = ()) -> dict[str, list[float]]:
-    """Return the ends of the axis of every metric in ``rows``, with its neutral value."""
-    ends: dict[str, list[float | None]] = {}
+def reaches(rows: Iterable[Row], levels: Iterable[Row], menus: Sequence[Menu]) -> dict[str, list[float]]:
+    """Return the ends of the axis by metric and what menus of `SCALED` stand at, as `metric_channel` asks for them."""
+    scaled = _scaled(menus)
+    fields = [menu.field for menu in scaled]
+    neutral = {row["metric"]: row["at"] for row in levels if row["what"] == NO_EFFECT}
+    ends: dict[tuple[str, ...], list[float | None]] = {}
     for row in rows:
-        ends.setdefault(row["metric"], []).extend([row["value"], row["lo"], row["hi"]])
-    for row in guides:
-        if row["metric"] in ends and row["what"] == NO_EFFECT:
-            ends[row["metric"]].append(row["at"])
-    return {metric: reach(values) for metric, values in ends.items()}
+        metric, *place = (row[field] for field in ("metric", *fields))
+        known = ends.setdefault((metric, *place), [neutral.get(metric)])
+        known += [row["value"], row["lo"], row["hi"]]
+    every = itertools.product(dict.fromkeys(key[0] for key in ends), *(menu.options for menu in scaled))
+    return {"|".join(key): reach(ends.get(key, [])) for key in every}
 
 
-NO_EFFECT = "no effect"
+def _scaled(menus: Sequence[Menu]) -> list[Menu]:
+    return [menu for menu in menus if menu.field in SCALED]
 
 
 def guides(metrics: Iterable[str], chance: Mapping[str, float] | None = None) -> list[Row]:
@@ -162,9 +169,10 @@ def metric_params(metrics: Sequence[str], ends: Mapping[str, list[float]]) -> li
     ]
 
 
-def metric_channel() -> Spec:
+def metric_channel(menus: Sequence[Menu] = ()) -> Spec:
     """Return an axis of the chosen metric; the title above it names it."""
-    scale = {"zero": False, "domain": [{"expr": "ends[metric][0]"}, {"expr": "ends[metric][1]"}]}
+    key = " + '|' + ".join(["metric", *(menu.field for menu in _scaled(menus))])
+    scale = {"zero": False, "domain": [{"expr": f"ends[{key}][{end}]"} for end in (0, 1)]}
     axis = {"title": None, "format": FORMAT, "tickCount": 7}
     return {"field": "value", "type": "quantitative", "scale": scale, "axis": axis}
 
@@ -243,15 +251,15 @@ def tooltip(*fields: tuple[str, str]) -> list[Spec]:
 def whole(
     rows: Sequence[Row],
     metrics: Sequence[str],
-    ends: Mapping[str, list[float]],
     menus: Sequence[Menu],
+    levels: Sequence[Row],
     layers: Sequence[Spec],
     height: int,
 ) -> Spec:
     """Return the specification of a chart of one metric at a time, ``height`` pixels high."""
     return {
         "data": {"values": list(rows)},
-        "params": [*metric_params(metrics, ends), *(menu.param() for menu in menus)],
+        "params": [*metric_params(metrics, reaches(rows, levels, menus)), *(menu.param() for menu in menus)],
         "transform": chosen(menus, "metric"),
         "title": METRIC_TITLE,
         "width": "container",
