@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 from support.pages import EVIL, FOUND, NAMES, SETTINGS, TESTS, evil_page, replies, sweep_frame
 
+from emo.core.errors import UserError
 from emo.core.stats import Estimate
 from emo.report import replies as reply_browser
 from emo.report.charts import job, section, spec
 from emo.report.charts.engine import engine
+from emo.report.charts.export import export_page, on_paper
 from emo.report.charts.job import job_charts
 from emo.report.charts.sweep import sweep_charts
 from emo.report.html import write_report
@@ -139,6 +141,22 @@ def test_the_engine_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeyp
     [path] = (tmp_path / "emo").iterdir()
     path.write_bytes(path.read_bytes()[:-9])
     assert engine.__wrapped__() == first and len(calls) == 2
+
+
+@pytest.mark.long
+def test_svg_and_png_are_what_the_page_draws(tmp_path: Path) -> None:
+    chart = made()[3]
+    page = evil_page(tmp_path, [chart])
+    paths = export_page(page)
+    assert paths == [tmp_path / "charts" / f"damage.{kind}" for kind in ("svg", "png")]
+    drawn = paths[0].read_text(encoding="utf-8")
+    assert all(arm in drawn for arm in FOUND) and "emotion: all" in drawn and "perplexity ratio" in drawn
+    assert paths[1].read_bytes().startswith(b"\x89PNG") and paths[1].stat().st_size > 10_000
+    log = chart.spec | {"usermeta": {"log": {"field": "x", "type": "log", "first": True}}}
+    scaled = [layer["encoding"]["x"] for layer in on_paper(log)["layer"] if "scale" in layer["encoding"].get("x", {})]
+    assert scaled and all(x["scale"]["type"] == "log" and x["axis"]["title"].endswith("log scale") for x in scaled)
+    with pytest.raises(UserError, match="it has no charts"):
+        export_page(evil_page(tmp_path / "none", []))
 
 
 def test_large_sweeps_leave_emotions_out(monkeypatch: pytest.MonkeyPatch) -> None:

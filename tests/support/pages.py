@@ -104,7 +104,7 @@ def evil_page(folder: Path, charts: Sequence[Chart], rows: list[dict[str, Any]] 
     rows = replies(20) if rows is None else rows
     hostile = rows[0] | {"reply": EVIL, "label": EVIL, "scenario": EVIL}
     sample = {"scenario": EVIL, "event": EVIL, "valence": "negative", "emotion": EVIL, "replies": []}
-    named = [charts[0]._replace(title=EVIL, caption=EVIL), *charts[1:]]
+    named = [chart._replace(title=EVIL, caption=EVIL) for chart in charts[:1]] + list(charts[1:])
     return write_report(
         folder, title=EVIL, command=EVIL, config_yaml=EVIL,
         summary_rows=[{"arm": arm, **{metric: own[metric] for metric in METRICS}} for arm, own in FOUND.items()],

@@ -21,11 +21,12 @@ from emo.report.charts.spec import (
 )
 
 HEIGHT = 340
+ENDS = ("x", "x_lo", "x_hi")
 
 
 def against_damage(
     name: str, title: str, caption: str, rows: Sequence[Row], series: Series, metrics: Sequence[str], damage: str,
-    *, menus: Sequence[Menu] = (),
+    parts: Menu,
 ) -> Chart:  # fmt: skip
     """Return a chart of outcomes over damage, a dot with both intervals per series.
 
@@ -33,19 +34,22 @@ def against_damage(
         name: of its files.
         title: what it answers.
         caption: what it shows.
-        rows: ``metric``, ``series``, ``arm``, the fields of the menus, ``value``, ``lo``, ``hi``, ``n``; of the damage
-            ``x``, ``x_lo``, ``x_hi``.
+        rows: ``metric``, ``series``, ``arm``, ``part``, ``value``, ``lo``, ``hi``, ``n``; of the damage ``x``,
+            ``x_lo``, ``x_hi``.
         series: in the order of the legend.
         metrics: outcomes, in the order of the menu.
         damage: the metric on the x axis.
-        menus: further choices.
+        parts: the menu of what is shown: all, or one emotion.
     """
-    ends = [row[key] for row in rows for key in ("x", "x_lo", "x_hi")]
-    positive = min(x for x in ends if x is not None) > 0
-    scale: Spec = {"zero": False, "nice": False, "domain": reach(ends, logarithmic=positive)}
+    ends = {part: [row[key] for row in rows if row["part"] == part for key in ENDS] for part in parts.options}
+    known = [x for own in ends.values() for x in own if x is not None]
+    positive = min(known) > 0
+    reaches = {part: reach(own, logarithmic=positive) for part, own in ends.items()}
+    domain = [{"expr": f"damage[part][{end}]"} for end in (0, 1)]
+    scale: Spec = {"zero": False, "nice": False, "domain": domain}
     axis = {"title": metric_of(damage).label, "format": "~g", "grid": False, "tickCount": 8}
     x: Spec = {"field": "x", "type": "quantitative", "scale": scale, "axis": axis}
-    y = metric_channel(menus)
+    y = metric_channel([parts])
     colours = coloured(series)
     said = [*tooltip(("arm", "arm")), {"field": "x", "title": damage, "format": ".3~f"}]
     bar = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55, "clip": True}
@@ -63,11 +67,11 @@ def against_damage(
         *points({"x": x, "y": y, **colours, "tooltip": said}, 90, "x", "y"),
     ]
     bound = BOUNDS.get(damage)
-    if bound is not None and scale["domain"][0] < bound < scale["domain"][1]:
+    if bound is not None and min(known) < bound < max(known):
         layers.insert(0, _bound(bound))
-    spec = whole(rows, metrics, menus, [], layers, HEIGHT)
+    spec = whole(rows, metrics, [parts], [], layers, HEIGHT)
+    spec["params"].append({"name": "damage", "value": reaches})
     if positive:
-        known = [x for x in ends if x is not None]
         spec["usermeta"] = {"log": {"field": "x", "type": "log", "first": max(known) > 5 * min(known)}}
     return Chart(name, title, caption, spec)
 

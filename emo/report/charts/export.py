@@ -51,8 +51,21 @@ def export_page(page: Path) -> list[Path]:
 
 
 def on_paper(spec: Spec) -> Spec:
-    """Return a specification of fixed width on white, with what its menus stand at below the title."""
+    """Return a specification as its page first draws it, of fixed width, on white; the title says its menus."""
     menus = [param for param in spec["params"] if "bind" in param and param["name"] != "metric"]
     told = ", ".join(f"{param['bind']['name'].strip()}: {param['value']}" for param in menus)
     title = spec["title"] | ({"subtitle": told, "subtitleFontSize": 11, "subtitleColor": "#777777"} if told else {})
-    return spec | {"width": WIDTH, "background": "white", "padding": 8, "title": title}
+    log = spec.get("usermeta", {}).get("log", {})
+    layers = [_scaled(layer, log["type"]) for layer in spec["layer"]] if log.get("first") else spec["layer"]
+    return spec | {"width": WIDTH, "background": "white", "padding": 8, "title": title, "layer": layers}
+
+
+def _scaled(layer: Spec, kind: str) -> Spec:
+    """Return a layer whose number, the one with a title, has another scale, as the page's script gives it."""
+    own = dict(layer["encoding"])
+    for channel, given in own.items():
+        if "scale" in given and given["type"] == "quantitative" and given["axis"]["title"]:
+            scale = {key: value for key, value in given["scale"].items() if key != "zero"} | {"type": kind}
+            axis = given["axis"] | {"title": f"{given['axis']['title']}, log scale"}
+            own[channel] = given | {"scale": scale, "axis": axis}
+    return layer | {"encoding": own}

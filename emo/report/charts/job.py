@@ -136,7 +136,7 @@ def _damage(
         "Outcome against damage, an arm each: up is more effect, right is more damage. Bars are 95 % intervals; "
         "hollow: none.",
         rows, series_of, list(dict.fromkeys(row["metric"] for row in rows)), damage,
-        menus=[Menu("part", of, parts)],
+        Menu("part", of, parts),
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def reach(values: Iterable[float | None], *, logarithmic: bool = False) -> list[
     """Return the ends of an axis that shows ``values`` with room around; never shorter than rounding errors."""
     known = [x for x in values if x is not None]
     if not known:
-        return [0.0, 1.0]
+        return [1.0, 2.0] if logarithmic else [0.0, 1.0]
     lo, hi = min(known), max(known)
     if logarithmic and lo > 0:
         room = max((hi / lo) ** 0.06, 1.02)
