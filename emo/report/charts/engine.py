@@ -20,6 +20,8 @@ from emo.core.console import note
 from emo.core.home import cache_home
 from emo.core.locks import held
 
+SNIPPET = "window.vegaEmbed = vegaEmbed;"  # what the page's own script calls
+
 
 class Engine(NamedTuple):
     """The script as a page holds it."""
@@ -60,7 +62,7 @@ def _make(path: Path) -> tuple[bytes, bytes]:
     import vl_convert
 
     note(f"the script that draws charts is made once: {path} (seconds)")
-    script = vl_convert.javascript_bundle().encode("utf-8")
+    script = vl_convert.javascript_bundle(SNIPPET).encode("utf-8")
     data = gzip.compress(script, 9, mtime=0)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
