@@ -58,7 +58,7 @@ def forest(
     }  # fmt: skip
     x = metric_channel(menus)
     colours = coloured(series)
-    sure = {"condition": {"test": "isValid(datum.lo) && datum.lo <= 0 && datum.hi >= 0", "value": 0.35}, "value": 1}
+    sure = {"condition": {"test": "isValid(datum.lo) && datum.lo <= 0 && datum.hi >= 0", "value": 0.45}, "value": 1}
     said = [*tooltip(("name", of)), {"field": "told", "title": "p"}]
     layers = [
         {
