@@ -131,7 +131,8 @@ _unedited, _unit, _circuit = kind_in(*kinds("nothing")), on_units, on_circuit
 _plain: Test = lambda c: not _unit(c) and not _circuit(c)  # noqa: E731
 
 RULES: tuple[Rule, ...] = (
-    Rule(("runs",), lambda c: c.task != "run", "task=status, summarize, report, judge, compare, gc, verify, charts", "task"),
+    Rule(("runs",), lambda c: c.task != "run",
+         "task=status, summarize, report, judge, compare, gc, verify, charts", "task"),
     Rule(("gc.delete", "gc.hours"), lambda c: c.task == "gc", "task=gc", "task"),
     Rule(("model.revision",), lambda c: c.model.source == "hub", "models of the hub", "model"),
     Rule(("model.path",), lambda c: c.model.source == "local", "model=local", "model"),

@@ -45,8 +45,9 @@ def test_every_chart_is_valid_vega_lite() -> None:
     charts = made()
     assert [chart.name for chart in charts[:-3]] == ["curve", "arms", "differences", "damage"]
     for chart in charts:
-        altair.Chart.from_dict(chart.spec)  # against the schema of Vega-Lite
         values = chart.spec["data"]["values"]
+        few = {"data": {"values": values[:1]}}  # rows are checked one by one, in a second per thousand
+        altair.Chart.from_dict(chart.spec | few)  # against the schema of Vega-Lite
         assert values and all(row["value"] is not None for row in values)
         assert spec.unpacked(spec.packed(chart.spec)) == chart.spec
 
