@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from emo.core.types import Site  # noqa: E402
 from emo.model.lm import LM  # noqa: E402
 from emo.model.load import describe, load  # noqa: E402
 from emo.model.tiny import FAMILY_NAMES  # noqa: E402
+from emo.report.charts.engine import engine  # noqa: E402
 
 PIXEL = base64.b64decode(  # the smallest PNG
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -90,6 +92,13 @@ def _figures(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.path.parent.name != "report":
             patch.setattr("emo.report.plots.fonts.save", lambda _, path: path.write_bytes(PIXEL))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engine() -> None:
+    """Have what draws charts at hand, before a test sets another cache folder: it takes seconds to make."""
+    with contextlib.suppress(ImportError):
+        engine()
 
 
 @pytest.fixture(autouse=True)

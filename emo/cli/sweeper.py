@@ -92,7 +92,7 @@ def sweep(
         return []
     if task == "judge":
         raise UserError("task=judge: it labels finished runs; type runs=FOLDER, without -m and sweeps=")
-    if task in ("gc", "verify", "agreement", "label_sheet"):
+    if task in ("gc", "verify", "agreement", "label_sheet", "charts"):
         raise UserError(f"task={task}: it looks after what is there; type it without -m and sweeps=")
     if task in BUILDS:
         raise UserError(f"task={task}: one set a line; type it without -m and sweeps=")

@@ -35,6 +35,7 @@ from emo.measure.labels import EVALUATORS, evaluator_of
 from emo.model.load import describe, fetch
 from emo.pipeline.finished import FinishedJob
 from emo.report import sweep_tracking, tracking_access
+from emo.report.charts.engine import engine
 from emo.report.sweep_files import summarize_sweep
 from emo.results.result_file import find_result
 from emo.results.sweep_folder import alone, lists
@@ -88,6 +89,8 @@ def run_task(config: Config, typed: Sequence[str] = ()) -> int:
         return verify(roots(config), config)
     elif config.task == "report":
         report(roots(config), config)
+    elif config.task == "charts":
+        charts(config)
     elif config.task == "status":
         for root in with_earlier(roots(config)):
             show_status(root, read_sweep(root))
@@ -187,6 +190,25 @@ def compare(config: Config) -> None:
     show_comparison(first, second)
 
 
+def charts(config: Config) -> None:
+    """Write the charts of the pages that ``runs`` names as SVG and PNG: of a job, of a sweep, of all jobs of a folder.
+
+    Raises:
+        UserError: ``runs`` names nothing, there is no page, or it has no charts.
+    """
+    from emo.report.charts.export import export_page
+
+    if config.runs is None:
+        raise UserError("task=charts: of which page? type runs=FOLDER of a job or a sweep, e.g. runs=outputs/alpha")
+    for root in roots(config):
+        pages = [path for path in (root / "report.html",) if path.is_file()] or sorted(root.glob("*/report.html"))
+        if not pages:
+            raise UserError(f"runs={root}: no report.html in it; type the folder of a job or a sweep")
+        for page in pages:
+            made = export_page(page)
+            console.say(f"{len(made)} files: {made[0].parent}")
+
+
 def judge(folders: Sequence[Path], config: Config) -> int:
     """Label the replies of finished runs with ``config.evaluator``: the same jobs, of which only labels are missing.
 
@@ -237,6 +259,7 @@ def prefetch(configs: Sequence[Config]) -> None:
     Raises:
         UserError: one cannot be had.
     """
+    engine()  # of the charts: it needs no network, but seconds
     seen: set[str] = set()
     for config in configs:
         spec = describe(config.model, config.device, config.dtype)

@@ -50,7 +50,7 @@ CONTROLS = ("random", "shuffled")
 CHOICES = {
     "task": (
         *("run", "plan", "status", "summarize", "report", "prefetch", "judge", "compare", "agreement", "label_sheet"),
-        *("gc", "verify", "extract"),
+        *("gc", "verify", "extract", "charts"),
         *BUILDS,
     ),
     "console": ("rich", "quiet"),

@@ -148,7 +148,7 @@ _plain: Test = lambda c: not _unit(c) and not _circuit(c)  # noqa: E731
 
 RULES: tuple[Rule, ...] = (
     Rule(("runs",), lambda c: c.task != "run",
-         "task=status, summarize, report, judge, compare, agreement, label_sheet, gc, verify", "task"),
+         "task=status, summarize, report, judge, compare, agreement, label_sheet, gc, verify, charts", "task"),
     Rule(("agreement",), lambda c: c.task in ("agreement", "label_sheet"), "task=agreement, label_sheet", "task"),
     Rule(("gc.delete", "gc.hours"), lambda c: c.task == "gc", "task=gc", "task"),
     Rule(("build",), lambda c: c.task in BUILDS, "task=build_sev, build_dialogues, build_stories", "task"),

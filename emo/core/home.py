@@ -1,4 +1,4 @@
-"""Where the files of ``conf/`` and ``sweeps/`` lie, and where results go by default.
+"""Where the files of ``conf/`` and ``sweeps/`` lie, where results go by default, and what a user keeps between runs.
 
 In a clone they lie beside the package, and results go to its ``outputs/``, from whatever directory one starts. An
 installed package has them inside, and results go to ``outputs/`` of the current directory.
@@ -6,6 +6,7 @@ installed package has them inside, and results go to ``outputs/`` of the current
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -18,3 +19,8 @@ PROGRAM = ["python", "run.py"] if IN_CLONE else ["emo"]  # as it is typed
 def folder() -> Path:
     """Return the folder that holds ``outputs/``."""
     return _PACKAGE.parent if IN_CLONE else Path.cwd()
+
+
+def cache_home() -> Path:
+    """Return the folder for what is made once per user and machine: ``$XDG_CACHE_HOME/emo`` or ``~/.cache/emo``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emo"

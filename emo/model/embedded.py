@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib.util
 import io
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import transformers
 
 from emo.core.console import note
 from emo.core.errors import UserError, check_choice
+from emo.core.home import cache_home
 from emo.model.checkpoint import read_tokenizer, read_weights
 
 WRITTEN = ("config.json", "model.safetensors", "tokenizer.json")
@@ -54,11 +54,6 @@ PACKAGED = {
         "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
 }
-
-
-def cache_home() -> Path:
-    """Return the folder for converted models: ``$XDG_CACHE_HOME/emo`` or ``~/.cache/emo``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emo"
 
 
 def gguf_files(model_id: str) -> list[Path]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emo.core.errors import UserError
+from emo.core.home import cache_home
 from emo.core.kept_digests import digests
-from emo.model.embedded import cache_home
 from emo.model.supported import PICKLED, QUANTISED, check_tokenizer_files, quantised
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"

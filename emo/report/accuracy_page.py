@@ -48,12 +48,15 @@ def accuracy_section(
         "clean: that, and the reply is not degenerate. Shares of replies, 0 to 1."
     )
     notes = [said, *([PUBLISHED] if any(row.paper is not None for row in table) else [])]
-    parts = [page.items(notes)]
+    parts = []
     for arm in dict.fromkeys(row.arm for row in table):
         left_out = (unjudged or {}).get(arm, 0)
         remark = f" Not judged and left out: {left_out} of its replies." if left_out else ""
         parts.append(f"<h3>{page.text(arm)}</h3>\n{_arm([row for row in table if row.arm == arm], remark)}")
-    return page.section("Accuracy by emotion and valence", "\n".join(parts))
+    # The charts show it by emotion; a table per arm is for who wants the valences too.
+    told = f"<summary>a table for each of {len(parts)} arms</summary>"
+    folded = f"<details>{told}\n" + "\n".join(parts) + "</details>"
+    return page.section("Accuracy by emotion and valence", page.items(notes) + folded)
 
 
 def _arm(rows: Sequence[AccuracyRow], remark: str) -> str:

@@ -18,6 +18,8 @@ from emo.core.stats import Estimate, smallest_p
 from emo.pipeline.labelled import ClassJob
 from emo.report import class_notes as notes
 from emo.report import elements as page
+from emo.report.charts.job import job_charts
+from emo.report.charts.section import drawable
 from emo.report.class_figures import draw
 from emo.report.html import write_report
 from emo.report.titles import model_title
@@ -80,6 +82,11 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
             seconds=result["wall_s"],
             versions=result["versions"],
             facts=facts,
+            charts=drawable(
+                lambda: job_charts(
+                    found, job.names, tests, result["settings"], of="class", chance={"accuracy": 1 / len(job.names)}
+                )
+            ),
             tables=_tables(job, found),
         )
         finish(scratch, folder, result, job)

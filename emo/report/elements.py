@@ -1,9 +1,8 @@
-"""What every page shares: its look, its content policy, and how text, numbers and figures stand in it.
+"""What every page shares: its look, and how text, numbers and figures stand in it.
 
-A page is self-contained: readable from disk and on paper (only a sweep with very many figures links those of its
-jobs). Everything that comes from a model, a dataset or a
-user is escaped, and the page forbids itself scripts and network by its content policy: a reply is text,
-whatever it contains.
+A page is self-contained: readable from disk and on paper, without a network (only very many figures are linked, and lie
+beside it). Everything that comes from a model, a dataset or a user is escaped, and the page's content policy allows its
+own scripts alone (`emo.report.scripts`): a reply is text, whatever it contains.
 """
 
 from __future__ import annotations
@@ -15,47 +14,40 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from emo.core.console import format_estimate
 from emo.core.stats import Estimate
+from emo.report.charts.engine import engine
+from emo.report.scripts import policy, script_block, web_file
 
-CSS = """
-body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #222; max-width: 1000px; margin: 2em auto;
-  padding: 0 1em; }
-h1 { font-size: 1.6em; line-height: 1.25; } h2 { margin-top: 2em; border-bottom: 1px solid #ccc; }
-table { border-collapse: collapse; width: 100%; margin: .7em 0; }
-th, td { padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid #888; }
-.numbers td, .numbers th + th { text-align: right; font-variant-numeric: tabular-nums; }
-.ci { white-space: nowrap; } .small, caption, figcaption { color: #666; font-size: .88em; }
-caption { caption-side: bottom; text-align: left; padding-top: .4em; }
-.wide { overflow-x: auto; }
-figure { margin: 1.5em 0; } img { max-width: 100%; height: auto; }
-pre { background: #f5f5f5; padding: .8em; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
-.facts th, .sample th { width: 9.5em; font-weight: 600; }
-.sample { margin-bottom: 2em; } .sample td { white-space: pre-wrap; overflow-wrap: anywhere; }
-.sample .prompt { background: #f5f5f5; }
-.degenerate { color: #666; background: repeating-linear-gradient(135deg, #fff 0 9px, #f1f1f1 9px 11px); }
-.mark { border: 1px solid #D55E00; color: #A84A00; border-radius: 3px; padding: 0 .35em; font-size: .8em; }
-.numbers .text { text-align: left; } .numbers .setting { overflow-wrap: anywhere; min-width: 5em; }
-.dense { font-size: .8em; } .dense th, .dense td { padding: .15em .4em; } .dense .ci { display: block; }
-.best .arm, .best td { background: #eef5fb; } .best .mark { border-color: #0072B2; color: #005A8D; }
-.notes li { margin: .3em 0; }
-.job { margin: 1em 0; border-top: 1px solid #ddd; } .job summary { font-weight: 600; padding: .5em 0; cursor: pointer; }
-@media print { body { font-size: 11px; max-width: none; margin: 0; } figure, .sample { break-inside: avoid; }
-  h2 { break-after: avoid; } }
-"""
+EMBEDDED = 1_500_000  # bytes of figures, as they stand in a page, that it holds itself; beyond, it links them
+BASE64 = 4 / 3  # characters of an embedded image per byte of its file
 
 
-def write_page(folder: Path, title: str, body: Iterable[str], *, linked: bool = False) -> Path:
+def write_page(
+    folder: Path,
+    title: str,
+    body: Iterable[str],
+    *,
+    linked: bool = False,
+    scripts: Sequence[str] = ("tables",),
+    charts: bool = False,
+) -> Path:
     """Write ``folder/report.html`` from its title and the HTML of its parts; returns its path.
 
-    The file appears as a whole or not at all; ``folder`` is made if it is not there. A page with ``linked`` figures
-    may show images that lie beside it.
+    The file appears as a whole or not at all; ``folder`` is made if it is not there.
+
+    Args:
+        folder: where it goes.
+        title: of the page.
+        body: its parts.
+        linked: it may show images that lie beside it.
+        scripts: names of files in ``web/``, in the order in which they run.
+        charts: it has charts, so that it needs what draws them.
     """
     written = f'<p class="small">Written {time.strftime("%Y-%m-%d %H:%M")}.</p>'
-    images = "data: 'self' file:" if linked else "data:"
-    whole = _page(title, "\n".join([f"<h1>{text(title)}</h1>", *body, written]), images)
+    whole = _page(title, "\n".join([f"<h1>{text(title)}</h1>", *body, written]), linked, list(scripts), charts)
     folder.mkdir(parents=True, exist_ok=True)
     path, partial = folder / "report.html", folder / "report.html.tmp"
     # Half a surrogate pair, which a byte-level tokenizer can produce, must not cost the whole report.
@@ -64,19 +56,29 @@ def write_page(folder: Path, title: str, body: Iterable[str], *, linked: bool = 
     return path
 
 
-def _page(title: str, body: str, images: str) -> str:
-    policy = f"default-src 'none'; img-src {images}; style-src 'unsafe-inline'"
+def _page(title: str, body: str, linked: bool, scripts: list[str], charts: bool) -> str:
+    digests, drawn = [], ""
+    if charts:
+        own = engine()
+        digests, scripts = [own.digest], [*scripts, "charts"]
+        drawn = f'<script type="text/plain" id="engine">{own.packed}</script>\n'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts, digests, linked)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>{CSS}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f"<title>{text(title)}</title>\n<style>{web_file('page.css')}</style></head>\n<body>\n{body}\n"
+        f"{drawn}{''.join(map(script_block, scripts))}</body></html>\n"
     )
 
 
 def text(value: object) -> str:
     """Return any value as escaped text."""
     return html.escape(str(value))
+
+
+def heading(name: str) -> str:
+    """Return the name of a metric, which may be broken behind an underscore: tables of many are wide."""
+    return text(name).replace("_", "_<wbr>")
 
 
 def section(title: str, content: str) -> str:
@@ -151,6 +153,27 @@ def cell(value: object, common: bool) -> str:
         size = "" if common else f' <span class="small">n&nbsp;=&nbsp;{value.n}</span>'
         return f'{mean} <span class="ci small">{interval}</span>{size}'
     return text(f"{value:.3g}" if isinstance(value, float) else value)
+
+
+def figures(shown: Sequence[tuple[Path, str]], folded: bool, embedded: int = EMBEDDED) -> tuple[str, bool]:
+    """Return figures (PNG file, caption), and whether they are linked: too large for the page, they lie beside it.
+
+    Args:
+        shown: in order.
+        folded: the page shows something better first.
+        embedded: bytes that the page may hold of them.
+
+    Raises:
+        FileNotFoundError: a figure is not there.
+    """
+    linked = sum(path.stat().st_size for path, _ in shown) * BASE64 > embedded
+    whole = "".join(
+        linked_figure(quote(path.name), caption) if linked else figure(path, caption) for path, caption in shown
+    )
+    if not folded or not whole:
+        return section("Figures", whole), linked
+    count = f"{len(shown)} figures" if len(shown) > 1 else "1 figure"
+    return f'<details class="figures"><summary>{count} as PNG</summary>\n{whole}</details>\n', linked
 
 
 def figure(path: Path, caption: str) -> str:

@@ -1,4 +1,4 @@
-"""One run as one plain HTML page (see `emo.report.elements`)."""
+"""One run as one HTML page (see `emo.report.elements`): what was found, charts, numbers, figures, replies."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from emo.report import elements as page
+from emo.report.charts.section import charts_section
+from emo.report.charts.spec import Chart
+from emo.report.replies import Replies, replies_section
 
-SHOWN = 10  # sample prompts on the page; all of them are in samples.jsonl
+FEW = 6  # columns of a table that fit at full size
+SHOWN = 10  # sample prompts where scripts do not run; all of them are in samples.jsonl
 
 
 def write_report(
@@ -29,6 +33,8 @@ def write_report(
     findings: Sequence[str] = (),
     found: Sequence[str] = (),
     too_few: str | None = None,
+    charts: Sequence[Chart] = (),
+    replies: Replies | None = None,
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -40,9 +46,9 @@ def write_report(
         summary_rows: one mapping per arm, from column to cell: an `Estimate`, a number, text, or None.
         columns: columns shown, in order; the first names the row (``arm``).
         notes: warnings and remarks, one paragraph each.
-        figures: (PNG file, caption) in order; embedded.
+        figures: (PNG file, caption) in order; embedded, or linked where they are large; folded below charts.
         samples: ``{scenario, event, valence, emotion, replies: [{arm, text, degenerate}]}``; the first ten
-            are shown.
+            are shown, where scripts do not run or there is no browser of all replies.
         seconds: wall time of the run.
         versions: package -> version.
         tables: further sections, as HTML.
@@ -50,41 +56,46 @@ def write_report(
         found: what the numbers say, a sentence each.
         facts: what was run, as name -> value (model, dataset, intervention, n ...), shown first.
         too_few: why no number has an interval, for the line under the table; None: they have.
+        charts: interactive, shown before the numbers.
+        replies: all of them, for the reply browser.
 
     Raises:
         FileNotFoundError: a figure is not there.
     """
+    pictures, linked = page.figures(figures, folded=bool(charts))
+    some = f"Sample replies ({min(len(samples), SHOWN)} of {len(samples)} prompts)"
+    shown = "".join(_sample(i, sample) for i, sample in enumerate(samples[:SHOWN], start=1))
+    browser = "" if replies is None else replies_section(replies, f"<h3>{page.text(some)}</h3>\n{shown}")
     body = [
         *(f"<p><strong>{page.text(line)}</strong></p>" for line in findings),
         page.section("Finding", "".join(f"<p>{page.text(line)}</p>" for line in found)),
         page.facts(facts or {}),
+        charts_section(charts),
         "<h2>All numbers</h2>",
         _summary(summary_rows, columns, too_few),
         page.section("Notes", page.items(notes)),
-        page.section("Figures", "".join(page.figure(path, caption) for path, caption in figures)),
+        pictures,
         tables,
-        page.section(
-            f"Sample replies ({min(len(samples), SHOWN)} of {len(samples)} prompts)",
-            "".join(_sample(i, sample) for i, sample in enumerate(samples[:SHOWN], start=1)),
-        ),
+        browser or page.section(some, shown),
         "<h2>To get this result again</h2>",
         f"<pre>{page.text(command)}</pre>",
         f"<details><summary>Configuration</summary><pre>{page.text(config_yaml)}</pre></details>",
         "<h2>Versions and time</h2>",
         page.facts({"wall time": page.duration(seconds)} | dict(versions)),
     ]
-    return page.write_page(folder, title, body)
+    scripts = ["tables", *(["replies"] if browser else [])]
+    return page.write_page(folder, title, body, linked=linked, scripts=scripts, charts=bool(charts))
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], too_few: str | None) -> str:
     common, size = page.common_size(value for row in rows for value in row.values())
     size += f" {too_few[0].upper()}{too_few[1:]}." if too_few else ""
-    head = "".join(f"<th>{page.text(column)}</th>" for column in columns)
+    head = "".join(f"<th>{page.heading(column)}</th>" for column in columns)
     body = ""
     for row in rows:
         first, *rest = (page.cell(row.get(column), common) for column in columns)
         body += f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in rest)}</tr>\n"
-    return page.numbers(head, body, size)
+    return page.numbers(head, body, size, "numbers dense" if len(columns) > FEW else "numbers")
 
 
 def _sample(number: int, sample: Mapping[str, Any]) -> str:

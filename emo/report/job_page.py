@@ -33,8 +33,11 @@ from emo.report import (
     unit_results,
 )
 from emo.report.accuracy_page import accuracy_section
+from emo.report.charts.job import job_charts
+from emo.report.charts.section import drawable
 from emo.report.figures import draw
 from emo.report.html import write_report
+from emo.report.replies import Replies
 from emo.report.titles import model_title
 from emo.results import equal_divergence
 from emo.results.arm_order import base_name
@@ -74,7 +77,8 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
         write_rows(scratch / "metrics.jsonl", [metric_row(a, m, x) for a, ms in found.items() for m, x in ms.items()])
-        write_rows(scratch / "samples.jsonl", _sample_rows(job))
+        rows_of_replies = _sample_rows(job)
+        write_rows(scratch / "samples.jsonl", rows_of_replies)
         write_values(frame, scratch)
         (scratch / "geometry.json").write_text(json.dumps(shape, allow_nan=False), encoding="utf-8")
         figures = draw(job, found, shape, tests, scratch)
@@ -138,6 +142,10 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             facts=facts,
             findings=verdicts,
             found=job_findings(result),
+            charts=drawable(
+                lambda: job_charts(found, job.names, tests, result["settings"], chance=_chance(job.names, classes))
+            ),
+            replies=Replies(rows_of_replies, *_beside(job, tests)),
             tables=divergence_page.section(diverging)
             + beforehand.sections
             + (stability_page.section(alike) if alike else "")
@@ -199,6 +207,19 @@ def _report_samples(job: Job) -> list[dict[str, Any]]:
         scene = {"scenario": sample.scenario, "event": sample.event, "valence": sample.valence}
         out.append({**scene, "emotion": emotion, "replies": replies})
     return out
+
+
+def _beside(job: Job, tests: list[dict[str, Any]]) -> tuple[str, str | None]:
+    """Return the arm that the reply browser shows first, what the job is about, and the unedited one beside it."""
+    arms = [arm.name for arm in job.arms]
+    first = next((row["arm"] for row in tests), arms[-1])
+    return first, "none" if "none" in arms and first != "none" else None
+
+
+def _chance(names: list[str], classes: list[str]) -> dict[str, float]:
+    """Return what labels drawn at random reach."""
+    shares = dict.fromkeys(("accuracy", "clean_accuracy"), 1 / len(classes))
+    return shares | {"forced_accuracy": 1 / len(names)}
 
 
 def _shares(matrix: np.ndarray) -> list[list[float | None]]:

@@ -10,8 +10,7 @@ from urllib.parse import quote
 from emo.core.sealed import changed
 from emo.report import elements as page
 
-EMBEDDED = 20_000_000  # bytes of figures, as they stand in a page, that it holds itself; beyond, it links them
-BASE64 = 4 / 3  # characters of an embedded image per byte of its file
+EMBEDDED = 2_000_000  # bytes of the jobs' figures, as they stand in a page, that it holds itself; beyond, it links them
 
 
 class JobFigures(NamedTuple):
@@ -42,7 +41,7 @@ def read_figures(name: str, folder: str, where: Path, result: dict[str, Any]) ->
 def linked(jobs: Sequence[JobFigures], root: Path, limit: float = EMBEDDED) -> bool:
     """Whether the figures of ``jobs`` (folders relative to ``root``) are too large for one page."""
     size = sum((root / job.folder / file).stat().st_size for job in jobs for file, _ in job.figures)
-    return size * BASE64 > limit
+    return size * page.BASE64 > limit
 
 
 def job_sections(jobs: Sequence[JobFigures], root: Path, *, unfolded: bool, link: bool) -> str:

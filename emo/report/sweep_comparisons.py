@@ -11,6 +11,9 @@ import numpy as np
 from emo.core.frames import pd
 from emo.core.stats import Estimate
 from emo.report import elements as page
+from emo.report.charts.compared import PAIR, differences, effects_chart
+from emo.report.charts.section import drawable
+from emo.report.charts.spec import Chart
 from emo.report.plots.comparisons import claims
 from emo.report.plots.main_effects import main_effects_figure
 from emo.results.job_comparisons import compare_jobs
@@ -34,6 +37,7 @@ class Compared(NamedTuple):
     table: str  # HTML
     figures: list[tuple[Path, str]]
     notes: list[str]
+    charts: list[Chart]
 
 
 def compare_sweep(
@@ -51,12 +55,12 @@ def compare_sweep(
     done = [result for result in results.values() if result and result["status"] == "done"]
     notes = [OLD.format(n=len(done) - len(jobs))] if len(jobs) < len(done) else []
     if len(jobs) < 2:
-        return Compared([], "", [], notes) if notes else None
+        return Compared([], "", [], notes, []) if notes else None
     config = done[0]["config"]
     draws, seed = int(config["evaluator"]["bootstrap"]), int(config["seed"])
     compared = compare_jobs(jobs, draws, seed)
     if compared.empty:
-        return Compared([], "", [], notes) if notes else None
+        return Compared([], "", [], notes, []) if notes else None
     compared.to_csv(folder / FILE, index=False, encoding="utf-8")
     effects = main_effects(jobs, draws=draws, seed=seed)
     figures = []
@@ -72,7 +76,14 @@ def compare_sweep(
         drawn = [_drawn(row) for row in largest.to_dict("records")]
         path = claims(drawn, f"{title}: settings against each other", folder / "sweep_comparisons.png", metric)
         figures.append((path, "Settings that differ in one key, paired on the prompts that they share."))
-    return Compared(findings(compared, effects, draws), _table(largest, len(rows)), figures, notes)
+    named = {tuple(row[key] for key in PAIR): _named(row) for row in largest.to_dict("records")}
+    charts = drawable(
+        lambda: [
+            *differences(compared, named, str(rows["metric"].iloc[0]) if len(rows) else ""),
+            *([effects_chart(effects)] if effects is not None else []),
+        ]
+    )
+    return Compared(findings(compared, effects, draws), _table(largest, len(rows)), figures, notes, list(charts))
 
 
 def _named(row: Mapping[Any, Any]) -> str:

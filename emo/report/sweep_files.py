@@ -17,6 +17,8 @@ from emo.core.frames import pd
 from emo.core.sealed import changed, file_digests, seal
 from emo.measure import unjudged
 from emo.report import geometry_page, min_budget
+from emo.report.charts.section import drawable
+from emo.report.charts.sweep import sweep_charts
 from emo.report.class_summary import class_summary
 from emo.report.job_sections import job_sections, linked, read_figures
 from emo.report.plots.min_budget import min_budget_figure
@@ -139,6 +141,7 @@ def _write(
         doubtful = {name: said for name, result in results.items() if (said := (result or {}).get("verdicts"))}
         write_sweep_report(
             scratch, title, command, frame, axes, rows, figures, notes, table, sections,
+            charts=[*drawable(lambda: sweep_charts(frame, axes)), *(compared.charts if compared else ())],
             linked=link, findings=told, verdicts=doubtful, differences=told_pairs,
         )  # fmt: skip
         (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One sweep as one plain HTML page (`emo.report.elements`): the finding, the figures, every job with its own report."""
+"""One sweep as one HTML page (`emo.report.elements`): the finding, charts, the table, every job with its own report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from emo.core.console import format_estimate
 from emo.core.frames import pd
 from emo.core.metrics import metric_of
 from emo.report import elements as page
+from emo.report.charts.section import charts_section
+from emo.report.charts.spec import Chart
 from emo.report.sweep_table import Best, Setting, SweepTable, bounds_text, read_table, short_names
 
 SHORT = 24  # rows of a table that may stand before the figures
@@ -43,6 +45,7 @@ def write_sweep_report(
     findings: Sequence[str] | None = None,
     verdicts: Mapping[str, Sequence[str]] | None = None,
     differences: Sequence[str] = (),
+    charts: Sequence[Chart] = (),
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -53,7 +56,7 @@ def write_sweep_report(
         frame: its results (see `emo.report.sweep_table.read_table`); may be empty.
         axes: swept keys, in order.
         jobs: every job of the sweep, finished or not; a finished one is linked to ``<job's folder>/report.html``.
-        figures: (PNG file, caption) in order; embedded.
+        figures: (PNG file, caption) in order; embedded, or linked where they are large; folded below charts.
         notes: warnings and remarks, one paragraph each.
         tables: further tables, as HTML.
         sections: one for each finished job, as HTML (see `emo.report.job_sections`).
@@ -61,6 +64,7 @@ def write_sweep_report(
         verdicts: job (16 hex digits) -> what must be read before its numbers: none of them is called the best.
         findings: what was found, in place of the best value; None: the best value.
         differences: how the settings compare, a sentence each.
+        charts: interactive, shown behind the finding.
 
     Raises:
         FileNotFoundError: a figure is not there.
@@ -71,6 +75,7 @@ def write_sweep_report(
     best = read_table(sound, axes).best() if findings is None else None
     first = [f"{job.label}: {line}" for job in jobs for line in doubtful.get(Path(job.folder).name, [])]
     numbers = _table(table, best) if table.cells else ""
+    pictures, far = page.figures(figures, folded=bool(charts))
     short = len(table.settings) * len(table.arms) <= SHORT
     body = [
         "<h2>Finding</h2>",
@@ -79,16 +84,17 @@ def write_sweep_report(
             f"<p>{page.text(line)}</p>"
             for line in [*differences, *(findings or _findings(table, best)), *_unfinished(jobs)]
         ),
+        charts_section(charts),
         numbers if short else "",
         tables,
-        page.section("Figures", "".join(page.figure(path, caption) for path, caption in figures)),
+        pictures,
         "" if short else page.section("All settings", numbers),
         page.section("Jobs", _jobs(jobs) + sections if jobs else ""),
         page.section("Notes", page.items(notes)),
         "<h2>To get this result again</h2>",
         f"<pre>{page.text(command)}</pre>",
     ]
-    return page.write_page(folder, title, body, linked=linked)
+    return page.write_page(folder, title, body, linked=linked or far, charts=bool(charts))
 
 
 def _findings(table: SweepTable, best: Best | None) -> list[str]:
@@ -127,16 +133,15 @@ def _table(table: SweepTable, best: Best | None) -> str:
     common, size = page.common_size(x for (_, _, metric), x in table.cells.items() if metric in table.metrics)
     names = short_names(table.axes).values()
     head = "".join(f'<th class="text">{page.text(name)}</th>' for name in (*names, "arm"))
-    head += "".join(f"<th>{page.text(metric)}</th>" for metric in table.metrics)
+    head += "".join(f"<th>{page.heading(metric)}</th>" for metric in table.metrics)
     body = ""
     for setting in table.settings:
         arms = [arm for arm in table.arms if any(table.get(setting, arm, metric) for metric in table.metrics)]
         for i, arm in enumerate(arms):
             chosen = best is not None and (best.setting, best.arm) == (setting, arm)
             body += '<tr class="best">' if chosen else "<tr>"
-            if i == 0:
-                span = f' class="text setting" rowspan="{len(arms)}"'
-                body += "".join(f"<th{span}>{page.text(value)}</th>" for value in setting)
+            again = " again" if i else ""  # of like rows the first says it; sorted, all do
+            body += "".join(f'<th class="text setting{again}">{page.text(value)}</th>' for value in setting)
             body += f'<th class="text arm">{page.text(arm)}</th>'
             for metric in table.metrics:
                 mark = '<span class="mark">best</span> ' if chosen and metric == table.metrics[0] else ""

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.browser import play
+from support.played import play
 
 from emo.core.errors import UserError
 from emo.measure.people import read_people, text_id
