@@ -248,15 +248,15 @@ def test_groups_hold_what_belongs_together(tmp_path: Path) -> None:
         folder = tmp_path / make.__name__
         folder.mkdir()
         path = make(folder)[0]
-        names = [*SIX, "neutral"] if make is aipsy_affect else SIX
+        names = [*SIX, "unemotional"] if make is aipsy_affect else SIX
         groups: dict[str, set[str]] = {}
         for item in items(splits_of(make.__name__, path, classes=names)):
             groups.setdefault(item.group, set()).add(item.text)
         assert {len(own) for own in groups.values()} == size
-    own = splits_of("aipsy_affect", tmp_path / "aipsy_affect", classes=[*SIX, "neutral"])
+    own = splits_of("aipsy_affect", tmp_path / "aipsy_affect", classes=[*SIX, "unemotional"])
     together = {item.group for item in items(own) if item.text in ("B-rage-d1-v0.", "N-rage-d1-c0.", "Bm rage0.")}
-    assert len(together) == 1 and own.classes == (*SIX, "neutral") and own.left_out == {"vigilance": N + 2}
-    assert {item.label for item in items(own) if item.text.startswith("N-")} == {"neutral"}
+    assert len(together) == 1 and own.classes == (*SIX, "unemotional") and own.left_out == {"vigilance": N + 2}
+    assert {item.label for item in items(own) if item.text.startswith("N-")} == {"unemotional"}
 
 
 def test_a_conversation_may_be_read_instead_of_its_situation(tmp_path: Path) -> None:
