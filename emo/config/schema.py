@@ -51,7 +51,7 @@ class DatasetConfig:
     task: str = "emotion"  # emotion | rhetoric: how the class is asked for
     delimiter: str | None = None  # of a table: a character, or comma, semicolon, tab, pipe; null: sniffed among these
     header: bool = True  # of a table: false: its first row is a text, and columns are numbers from 0 on
-    multilabel: str | None = None  # a cell with several labels: skip | first; null: refused
+    multilabel: str | None = None  # a cell with several labels: skip | first | agree; null: refused
 
 
 @dataclass

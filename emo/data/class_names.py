@@ -56,7 +56,8 @@ class Naming:
         names: class of every listed value; empty: values are classes.
         classes: those that are asked for; None: all there are.
         values: of all texts, as often as they stand in the file.
-        several: what a cell with several labels is: skip | first; None: refused by `check`.
+        several: what a cell with several labels is: skip | first | agree (the class that all of them have, else
+            skipped); None: refused by `check`.
     """
 
     def __init__(
@@ -85,14 +86,15 @@ class Naming:
             value, n = next(iter(self.several)), sum(self.several.values())
             raise UserError(
                 f"{where}: {n} texts have several labels in a cell, e.g. '{value}'; type dataset.multilabel=skip to "
-                "leave them out, or dataset.multilabel=first to take the first"
+                "leave them out, first to take the first, or agree to keep those whose labels are all of one class"
             )
 
     def __call__(self, value: str) -> tuple[str | None, str]:
         """Return the class of a value, None where it has none, and what it counts as where it is left out."""
         if value in self.several:
-            if self._how == "skip":
-                return None, SEVERAL
+            named = {self(part)[0] for part in self._parts(value)} if self._how == "agree" else set()
+            if self._how != "first":
+                return named.pop() if len(named) == 1 else None, SEVERAL
             value = self._parts(value)[0]
         if value not in self._known and _missing(value):
             return None, NO_LABEL

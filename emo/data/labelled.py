@@ -108,7 +108,7 @@ def load_items(config: DatasetConfig, classes: Sequence[str] | None, seed: int) 
     items, joined = _joined(items)
     parts = _divided(items, seed)
     parts, left_out[SHARED] = drop_shared(parts, [[item.text for item in part] for part in parts])
-    _refuse_lacking(parts, items, kept, f"dataset={config.name}", path, left_out)
+    _refuse_lacking(parts, items, kept, config, path, left_out)
     left_out[LITERAL] += sum(len(part) - len(_balanced(part)) for part in parts)
     train, dev, test = (_balanced(_limit(part, config.limit)) for part in parts)
     told = dict(+left_out), naming.matched, naming.first, joined, read.warnings
@@ -212,7 +212,7 @@ def _refuse_lacking(
     parts: Sequence[Sequence[Item]],
     items: Sequence[Item],
     classes: Sequence[str],
-    where: str,
+    config: DatasetConfig,
     path: Path,
     left_out: Counter[str],
 ) -> None:
@@ -225,11 +225,14 @@ def _refuse_lacking(
         few = [one for one in lacking if groups[one] < len(PARTS)]
         told = ", ".join(f"{one!r} {groups[one]}" for one in lacking[:8])
         need = f"a class needs {len(PARTS)} groups, one for each split (groups of it: {told})"
+        others = [one for one in classes if one not in few]
+        if config.task == "emotion" and len(others) > 1:
+            need += f"; type emotions.names=[{','.join(others)}] to go without"
         if not few:
             need = f"its groups ({told}) fell to the other splits, with a text or a class of theirs: type another seed"
         raise UserError(
-            f"{where}: no text of {_some(lacking)} for the {name} split; {need}; labels of {path.name} that were left "
-            f"out: {_some([one for one, n in left_out.items() if n]) or 'none'} (dataset.labels)"
+            f"dataset={config.name}: no text of {_some(lacking)} for the {name} split; {need}; labels of {path.name} "
+            f"that were left out: {_some([one for one, n in left_out.items() if n]) or 'none'} (dataset.labels)"
         )
 
 

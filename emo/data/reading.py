@@ -1,4 +1,4 @@
-"""Rows of a user's files: JSON lines or an array of objects, delimited text, parquet; gzipped or not, or a folder.
+"""Rows of a user's files: JSON lines, an array or an object of objects, delimited text, parquet; gzipped, or a folder.
 
 A file of any other layout is read by a function of the user's own, `Reader`, that ``dataset._target_`` names.
 
@@ -59,6 +59,9 @@ class Reader(Protocol):
 
         Raises:
             ValueError: the file is not what it should be; a message that begins ``line 7: `` names the place.
+
+        A reader that takes only some files of a folder has an attribute ``files``, their patterns (of `Path.rglob`):
+        others are no part of its digest.
         """
 
 
@@ -90,7 +93,9 @@ def read_rows(path: Path, key: str, layout: Layout, target: str | None = None) -
 def _read_by(target: str, path: Path) -> Rows:
     """Return the records that a function of the user's own gives; its file is part of their digest."""
     reader: Reader = load_target(target, "dataset._target_", ["__call__"])
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    patterns = getattr(reader, "files", ("*",))
+    inside = sorted({file for pattern in patterns for file in path.rglob(pattern) if file.is_file()})
+    files = [path] if path.is_file() else inside
     rows: list[Row] = []
     try:
         for n, record in enumerate(reader(path), 1):
@@ -159,6 +164,8 @@ def _read(path: Path, key: str, layout: Layout) -> tuple[list[tuple[str, int, di
     text = _text_of(path, key)
     if kind == ".json" and text.lstrip()[:1] == "[":
         return [("record", n, cells) for n, cells in enumerate(_array(path, text), 1)], []
+    if kind == ".json" and (keyed := _keyed(path, text)):
+        return [("record", n, cells) for n, cells in enumerate(keyed, 1)], []
     if kind in TABLES:
         made, told = read_table(path, text, layout)
         return [("line", n, cells) for n, cells in made], told
@@ -216,6 +223,18 @@ def _array(path: Path, text: str) -> list[dict[str, Any]]:
         if not isinstance(record, dict):
             raise UserError(f"{path}, record {n}: a {type(record).__name__}, not a JSON object")
     return list(records)
+
+
+def _keyed(path: Path, text: str) -> list[dict[str, Any]]:
+    """Return the records of one object that has each under an id of its own; empty: it is lines of objects."""
+    try:
+        found = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError:  # of lines, the second is too much: they are read, and refused, one by one
+        return []
+    except _Twice as error:
+        raise UserError(f"{path}: two fields of an object are called '{error}'; rename or delete one") from None
+    records = list(found.values()) if isinstance(found, dict) else []
+    return records if all(isinstance(record, dict) for record in records) else []
 
 
 def _parquet(path: Path, key: str) -> list[dict[str, Any]]:

@@ -278,6 +278,7 @@ def variants(record: str, file: str, config: Any) -> str:
             made = dict(zip(names, cells, strict=True))
             assert {config.text, config.label} - {None} <= set(made)
             made[config.text] += f" {i} {value}"
+            made |= {config.group: str(i)} if config.group else {}
             made |= {config.label: value} if config.label else {config.literal: f"{made[config.literal]} {i}"}
             out = io.StringIO()
             csv.writer(out, delimiter=mark, lineterminator="").writerow(made.values())
@@ -304,8 +305,8 @@ def test_an_example_record_is_read(
 
 
 def test_the_examples_are_found() -> None:
-    """Ten formats on the page about data, and the commonest on the first page."""
-    assert len([1 for page, *_ in EXAMPLES if page.name == "data.md"]) == 10
+    """Twelve formats on the page about data, and the commonest on the first page."""
+    assert len([1 for page, *_ in EXAMPLES if page.name == "data.md"]) == 12
 
 
 def test_every_configuration_key_that_a_page_names_is_one(composers: Composers) -> None:
