@@ -118,7 +118,7 @@ def numbers(head: str, body: str, size: str, look: str = "numbers") -> str:
         head: HTML of its header cells.
         body: HTML of its rows.
         size: what is said of n, see `common_size`.
-        look: its classes in `CSS`.
+        look: its classes in web/page.css.
     """
     return (
         f'<div class="wide"><table class="{look}"><caption>Mean [95 % bootstrap interval over scenarios or groups, and '

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emo.core.errors import UserError
-from emo.report.elements import CSS, text
+from emo.report.elements import text
+from emo.report.scripts import web_file
 from emo.results.replies import Reply
 
 TABLE, PAGE = "labels.csv", "labels.html"
@@ -141,7 +142,7 @@ def _page(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{len(rows)} replies to label</title>\n<style>{CSS}{LOOK}</style></head>\n<body>\n"
+        f"<title>{len(rows)} replies to label</title>\n<style>{web_file('page.css')}{LOOK}</style></head>\n<body>\n"
         f"<h1>{len(rows)} replies to label</h1>\n<p>{text(ASKED)}</p>\n"
         f'<p id="place" class="small"></p>\n<div id="text"></div>\n<p>{buttons}</p>\n'
         '<p><button id="back">back</button><button id="next">next</button><button id="clear">no label</button></p>\n'

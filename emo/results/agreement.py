@@ -19,7 +19,7 @@ class Labels(NamedTuple):
     """What one labeller says of every reply."""
 
     name: str
-    labels: list[str | int | None]  # (n,) a class; of a match question 0 or 1; None: not labelled
+    labels: Sequence[str | int | None]  # (n,) a class; of a match question 0 or 1; None: not labelled
     match: bool = False  # it was told the target and asked whether the style matches
     targets: bool = False  # the labels are the targets themselves, where something found them to match
 

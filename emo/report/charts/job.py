@@ -96,7 +96,8 @@ def _differences(tests: Sequence[Mapping[str, Any]]) -> Chart | None:
         return None
     rows: list[Row] = []
     for row in measured:
-        x = Estimate(row["value"], *(row["ci"] or (None, None)), row["n"])
+        lo, hi = row["ci"] or (None, None)
+        x = Estimate(row["value"], lo, hi, row["n"])
         p = row["p_holm"]
         told = "not measured (too few scenarios)" if p is None else f"{p:.3f} (Holm)"
         name = f"{row['arm']} − {row['against']}"
