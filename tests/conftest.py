@@ -20,7 +20,7 @@ from support.tiers import is_long  # noqa: E402
 
 from emo.config.schema import ModelConfig  # noqa: E402
 from emo.core import console  # noqa: E402
-from emo.core.types import Site  # noqa: E402
+from emo.core.types import Site, Tokens  # noqa: E402
 from emo.model.lm import LM  # noqa: E402
 from emo.model.load import describe, load  # noqa: E402
 from emo.model.tiny import FAMILY_NAMES  # noqa: E402
@@ -33,6 +33,10 @@ PIXEL = base64.b64decode(  # the smallest PNG
 # follows from it by make test-slow.
 ALIKE = ("phi3", "smollm3", "ministral", "gemma3_images", "qwen3_moe")
 MODELS = "test_contract_models"
+# Families unlike each other: every site with every operation and token selector with every run, of the others the
+# selector that replies are written under.
+UNLIKE = ("llama", "gemma2", "gpt2", "gpt_neox", "mixtral")
+PRODUCTS = ("test_replies_equal_the_uncached_twin", "test_numbers_do_not_depend_on_the_batch_size")
 torch.set_num_threads(1)  # tiny products: a second thread costs more than it brings
 
 
@@ -44,10 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     given = {id(item): getattr(getattr(item, "callspec", None), "params", {}) for item in items}
     items[:] = [item for item in items if not _without_site(given[id(item)])]
     for item in items:
-        family = given[id(item)].get("lm", FAMILY_NAMES[0])
+        params = given[id(item)]
+        family = params.get("lm", FAMILY_NAMES[0])
         if is_long(item.path) or family != FAMILY_NAMES[0]:
             item.add_marker("long")
-        if family in ALIKE and item.path.parent.name == "contract" and item.path.stem != MODELS:
+        if params.get("lm", params.get("family")) in ALIKE and item.path.stem != MODELS:
+            item.add_marker("slow")
+        product = getattr(item, "originalname", "") in PRODUCTS
+        if product and family not in UNLIKE and params.get("tokens") != Tokens.EVERY_STEP:
             item.add_marker("slow")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from emo.config.choices import BUILDS
 from emo.config.interventions import scale_tuned, steers
+from emo.config.kinds import on_classes
 from emo.config.schema import Config
 from emo.core.errors import UserError, nearest
 from emo.core.types import NEUTRAL
@@ -50,7 +51,7 @@ def check_emotions(config: Config) -> None:
                 raise UserError(f"{key}: {name} is not one of emotions.names, {', '.join(names)}{nearest(name, names)}")
             if not text.strip():
                 raise UserError(f"{key}.{name}: empty; type a text or leave the key out")
-    others, needs = outside_six(names), {} if config.task in BUILDS else dict(_needs(config))
+    others, needs = outside_six(names), {} if config.task in BUILDS or on_classes(config) else dict(_needs(config))
     if others and needs:
         near = next((hint for name in others if (hint := nearest(name, EKMAN6))), "")
         raise UserError(

@@ -26,6 +26,7 @@ SCENARIOS = {  # stage -> its tensors with their axes, or its rows
     "push sigma, and the states' mean length norm (block, sublayer)",
     "rms": "mean root mean square rms (block) of the unedited state behind a block, at the last token of the neutral "
     "prompts",
+    "lens": "rows: the tokens that a direction raises and lowers most, by emotion and block",
     "selection": "rows: the strengths that were tried on dev; meta: what was chosen",
     "states": "of the test split under the emotion prompts: projections proj (prompt and emotion, block, emotion), and "
     "states (group, emotion, block, residual) of some",

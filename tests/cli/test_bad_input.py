@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 
 def test_presets_stand_in_the_help(tmp_path: Path) -> None:
-    text = run(tmp_path, "--help").stdout
+    text = run(tmp_path, "--help", "groups").stdout
     for path in (REPOSITORY / "sweeps").glob("*.yaml"):
         assert path.stem in next(line for line in text.splitlines() if line.startswith("sweeps:"))
     assert "paper_steering" in text and "llama32_3b" in text

@@ -73,6 +73,7 @@ def outcome(compose: Any, words: list[str]) -> object:
         return str(cli.explain(error)) if cli.is_refusal(error) else str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", [*PRESETS, *EXPERIMENTS])
 def test_jobs_of_presets_and_experiments_are_hydras_own(loader: Any, preset: str) -> None:
     master = swept(loader, preset)
@@ -86,6 +87,7 @@ def test_jobs_of_presets_and_experiments_are_hydras_own(loader: Any, preset: str
     assert isinstance(got, tuple)
 
 
+@pytest.mark.slow
 def test_odd_overrides_are_hydras_own(loader: Any) -> None:
     master = swept(loader)
     fast = Composer(loader, master)

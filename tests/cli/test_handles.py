@@ -105,6 +105,7 @@ def test_wrong_words(words: list[str], said: str, tmp_path: Path) -> None:
         emo.job(["model=tiny_llama", f"paths.outputs={tmp_path}", *words])
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_sweep(tmp_path: Path) -> None:
     """By its line, in a process of its own; its comparisons beside."""

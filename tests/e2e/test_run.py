@@ -92,7 +92,7 @@ def test_the_files_of_a_result(done: Done) -> None:
     needed = {"sample", "emotion", "seed", "reply", "nll", "kl", "cosine", "degenerate", "refusal", "theme", "valence"}
     assert needed | {"scenario", "event"} <= set(samples[0])
     figures = {path.name for path in folder.glob("*.png")}
-    assert figures == {"arms.png", "delta_s.png", "probes.png", "pca.png", "cosines.png"}
+    assert figures == {"arms.png", "delta_s.png", "probes.png", "reliability.png", "pca.png", "cosines.png"}
     html = (folder / "report.html").read_text(encoding="utf-8")
     assert "<html" in html and all(arm in html for arm in ARMS)
     assert html.count("data:image/png") == len(figures)

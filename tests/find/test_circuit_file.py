@@ -289,6 +289,7 @@ print(json.dumps(emo.circuits.write(circuit, lm, json.loads(sys.argv[2]), "anger
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_writes_the_same_tokens(tmp_path: Path) -> None:
     lm = emo.load_model("tiny_llama", "cpu")
     ours = made_for(lm, size=2.0)

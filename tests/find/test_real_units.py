@@ -70,6 +70,7 @@ def test_closed_form_heads_equal_zeroing_each(smol: LM, prompts: list[list[int]]
         assert gap(ours[n, list(LAYERS)], theirs) <= TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("op", "units"), [("ablate", "neurons"), ("enhance", "neurons"), ("ablate", "heads")])
 def test_tree_rows_score_as_full_forwards(smol: LM, prompts: list[list[int]], op: str, units: str) -> None:
     """Every condition of two prompts in shared batches, against a whole forward pass each."""

@@ -138,6 +138,7 @@ def test_a_job_says_which_language_its_replies_are_in(
     monkeypatch.setattr("emo.report.job_page.draw", lambda *_: [])
     monkeypatch.setattr("emo.measure.batch.generate", write_german)
     monkeypatch.setattr("transformers.PreTrainedTokenizerBase.decode", lambda _, ids, **__: bytes(ids).decode())
+    monkeypatch.setattr("emo.pipeline.lens.texts_of", lambda _, ids: list(map(str, ids)))
     assert run_job(config(tmp_path, "console=rich", "control.arms=[]")) == 0
     out, result = capsys.readouterr().out, read_result(tmp_path)
     assert {tuple(counts) for counts in result["languages"].values()} == {("German",)}

@@ -106,6 +106,7 @@ def test_a_slow_dtype_is_said_once(
     assert sum("dtype=float32" in line for line in told) == slow
 
 
+@pytest.mark.slow
 def test_weights_are_counted_without_reading_them(hub: HubCache) -> None:
     for family in FAMILY_NAMES:
         lm = load_named(f"tiny_{family}", "cpu")

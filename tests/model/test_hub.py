@@ -68,6 +68,7 @@ def test_uncached_model_offline_is_one_line(cache: Path, tmp_path: Path) -> None
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_code_of_a_repository_never_runs(cache: Path, with_code: Path, tmp_path: Path) -> None:
     """Not even when somebody pipes yes: one line, exit code 2, nothing written, no file left."""
     done = run(cache, tmp_path, "model.id=owner/code", HF_HUB_OFFLINE="1")

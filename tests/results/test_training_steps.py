@@ -103,6 +103,7 @@ def test_a_sweep_over_revisions(cache: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_branches_without_steps_keep_the_order_typed(cache: Path, tmp_path: Path) -> None:
     swept(cache, tmp_path, "late,early")
     found = emo.load_results(tmp_path / "revisions")
