@@ -182,7 +182,7 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
         units = kind.partition("_")[2]
         console.say(f"ranking check: {ranking_check.line(result['ranking_check'], units)}")
     for row in result["comparisons"] if len(result["comparisons"]) <= COMPARED else []:
-        console.say(comparison_line(row))
+        console.say(comparison_line(row, result["smallest_p"]))
     if len(result["comparisons"]) > COMPARED:
         console.say(f"{len(result['comparisons'])} paired comparisons: in the report")
     least = result["smallest_p"]

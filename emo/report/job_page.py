@@ -133,7 +133,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             config_yaml=OmegaConf.to_yaml(OmegaConf.structured(c)),
             summary_rows=[{"arm": arm, **{m: ms.get(m) for m in columns}} for arm, ms in found.items()],
             columns=["arm", *columns],
-            notes=[*(comparison_line(row) for row in tests), *remarks.notes(job, counts, least)],
+            notes=[*(comparison_line(row, least) for row in tests), *remarks.notes(job, counts, least)],
             too_few=evidence.few,
             figures=figures,
             samples=_report_samples(job),

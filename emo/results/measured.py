@@ -42,7 +42,7 @@ def measured(folder: str | Path, circuit: Circuit) -> dict[str, Any]:
         "pairs": max((x["n"] for own in arms.values() for x in own.values()), default=0),
         "dataset": result["config"]["dataset"]["name"],
         "evaluator": result["config"]["evaluator"]["name"],
-        "comparisons": [comparison_line(row) for row in result["comparisons"]],
+        "comparisons": [comparison_line(row, result["smallest_p"]) for row in result["comparisons"]],
         "findings": job_findings(result),
         **({"scale": scale} if isinstance(scale, int | float) and result["config"]["circuit"]["dose"] == "raw" else {}),
     }

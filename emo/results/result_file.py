@@ -25,6 +25,7 @@ from emo.results.table import read_result
 from emo.results.terms import terms_line
 
 RESULT = "result.json"
+LEVEL_P = 0.05
 
 
 def finish(scratch: Path, folder: Path, result: dict[str, Any], job: AnyJob) -> None:
@@ -85,12 +86,22 @@ def _copy(other: Path, folder: Path, address: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def comparison_line(row: dict[str, Any]) -> str:
-    """Return one paired comparison in words."""
+def comparison_line(row: dict[str, Any], least: float | None) -> str:
+    """Return one paired comparison in words.
+
+    Args:
+        row: of ``comparisons``.
+        least: the smallest p that the scenarios allow: above 0.05 none can be read, so none is printed.
+    """
     if row["value"] is None:
         return f"{row['arm']} - {row['against']}, {row['metric']}: not measured"
     interval = "no interval" if row["ci"] is None else f"[{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]"
-    p = "p not measured" if row["p_holm"] is None else f"p = {row['p_holm']:.3f} (sign flips, Holm)"
+    if row["p_holm"] is None:
+        p = "p not measured"
+    elif least is not None and least > LEVEL_P:
+        p = "too few scenarios or groups for a p"
+    else:
+        p = f"p = {row['p_holm']:.3f} (sign flips, Holm)"
     return f"{row['arm']} - {row['against']}, {row['metric']}: {row['value']:.2f} {interval}, {p}{terms_line(row)}"
 
 

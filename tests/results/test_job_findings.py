@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from emo.results.job_findings import job_findings
+from emo.results.result_file import comparison_line
 
 
 def x(value: float, half: float | None = 0.05) -> dict[str, Any]:
@@ -66,3 +67,9 @@ def test_broken_replies() -> None:
 
 def test_a_job_without_a_target_says_nothing() -> None:
     assert job_findings(made(0.6, 0.1, 0.01) | {"comparisons": []}) == []
+
+
+def test_no_p_is_printed_where_none_can_be_small() -> None:
+    row = {"arm": "steer", "against": "none", "metric": "accuracy", "value": 0.2, "ci": [0.1, 0.3], "p_holm": 0.5}
+    assert comparison_line(row, 0.01).endswith("0.20 [0.10, 0.30], p = 0.500 (sign flips, Holm)")
+    assert comparison_line(row, 0.25).endswith("0.20 [0.10, 0.30], too few scenarios or groups for a p")

@@ -53,7 +53,7 @@ def test_a_job_says_what_its_directions_are(tmp_path: Path) -> None:
     result = read_result(tmp_path)
     [folder] = tmp_path.glob("run/*")
     assert set(result["divergence"]) == {"steer", "random", "shuffled"} and result["verdicts"] == []
-    told = {row["against"]: comparison_line(row) for row in result["comparisons"]}
+    told = {row["against"]: comparison_line(row, None) for row in result["comparisons"]}
     assert "both at KL 0.1" in told["random"] and "KL" not in told["none"]
     lens, beforehand = (json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("lens", "reliability"))
     assert {row["emotion"] for row in lens["rows"]} == {"anger", "sadness", "fear"}
