@@ -57,10 +57,11 @@ def test_results_and_replies(tmp_path: Path) -> None:
     assert {"arm", "sample", "emotion", "reply", "valence"} <= set(replies) and len(replies) > 10
 
 
-@pytest.mark.parametrize("model", ["tiny_llama", "tiny_qwen2"])
-def test_replies_are_the_jobs(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "scale"), [("tiny_llama", 2), ("tiny_qwen2", 2), ("tiny_gemma3", 60)])
+def test_replies_are_the_jobs(model: str, scale: int, tmp_path: Path) -> None:
     """Asked by the ids of test samples, `emo.circuits.write(like=job)` gives the replies that the job wrote."""
-    job = made(tmp_path, *CIRCUIT, f"model={model}")
+    words = (*CIRCUIT, f"model={model}", f"intervention.scale={scale}")  # behind a norm 2 changes no token
+    job = made(tmp_path, *words)
     written = job.replies
     own = written[(written["arm"] == "circuit") & (written["emotion"] == "fear")]
     again = emo.circuits.write(job.circuit, job.lm, list(own["sample"]), "fear", like=job)
@@ -73,7 +74,7 @@ def test_replies_are_the_jobs(model: str, tmp_path: Path) -> None:
     emo.circuits.save(saved, tmp_path / "card", result=job)
     card = (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
     assert "| random_circuit |" in card and "circuit - " in card and str(tmp_path) not in card
-    other = made(tmp_path, *CIRCUIT, f"model={model}", "circuit.budget=1x")
+    other = made(tmp_path, *words, "circuit.budget=1x")
     with pytest.raises(UserError, match="another circuit"):
         emo.circuits.save(other.circuit, tmp_path / "other", result=job)
 
