@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,18 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from emo import circuits as circuits
     from emo.cli.handles import JobHandle
     from emo.measure.classifier import Classifier
     from emo.measure.own_labeller import OwnLabeller
     from emo.model.lm import LM
+
+
+def __getattr__(name: str) -> Any:
+    """Return ``emo.circuits`` where it is first asked for: torch only where it is needed."""
+    if name == "circuits":
+        return import_module("emo.circuits")
+    raise AttributeError(f"module 'emo' has no attribute {name!r}")
 
 
 def job(line: str | Sequence[str] = "") -> JobHandle:
