@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from emo.cli.forecast import Work, look, stages
 from emo.cli.rates import Rate, Rates, duration, read_rates
 from emo.config.schema import Config
+from emo.core.console import EARLY
 from emo.core.errors import UserError
 
 FEWEST = 50  # replies whose time says something: a handful pays for a whole batch
@@ -80,12 +81,15 @@ def time_left(
         total: units of it in all.
         spent: seconds on it so far.
     """
+    done = done if done >= EARLY * total else 0
     now = (total - done) * spent / done if done else 0.0
     spans = {name: rates.seconds([one for one in work if one.stage == name]) for name in {one.stage for one in work}}
     known = {name: span[0] for name, span in spans.items() if span is not None}
     if not known and (not spans or stage not in spans or not done):
         return None
-    whole = len(known) == len(spans) or (len(known) == len(spans) - 1 and stage in spans and stage not in known)
+    whole = len(known) == len(spans) or (
+        len(known) == len(spans) - 1 and stage in spans and stage not in known and done > 0
+    )
     rest = sum(seconds for name, seconds in known.items() if name != stage)
     # A stage may have several lines of progress: what its rate says is left beyond this one counts too.
     return rest + max(now, known.get(stage or "", 0.0) - spent), whole

@@ -33,6 +33,7 @@ from emo.core.stats import Estimate
 
 MODES = ("rich", "quiet")
 EVERY = 30.0  # seconds between progress lines in a log
+EARLY = 0.05  # share of the work from which its rate says how long the rest takes: first units pay for whole batches
 TOLD_AFTER = 10.0  # seconds of a job before it is told how long all of it takes: to know that takes a moment itself
 LOG_WIDTH = 160  # columns of a table in a log, where there is no terminal to ask (COLUMNS overrides)
 _logger = logging.getLogger("emo.core.console")
@@ -141,8 +142,10 @@ class Counter:
         now = monotonic()
         if now - self._last >= EVERY and 0 < self.done < self.total:
             self._last = now
-            left = (self.total - self.done) * (now - self._start) / max(self.done, 1)
-            _line(f"{self.description}: {self._count()}, {self._rate(now)}, {_seconds(left)} left{self._job(now)}")
+            left = ""
+            if self.done >= EARLY * self.total:
+                left = f", {_seconds((self.total - self.done) * (now - self._start) / self.done)} left"
+            _line(f"{self.description}: {self._count()}, {self._rate(now)}{left}{self._job(now)}")
 
     def close(self, complete: bool) -> None:
         """Write the one line that stays: units, seconds, rate; or where the work stopped."""

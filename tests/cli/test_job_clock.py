@@ -26,6 +26,7 @@ def test_what_is_left_is_this_stage_and_those_to_come() -> None:
     assert time_left(left, RATES, None, 50, 100, 10.0) == (85.0, True)  # capture goes on as it went
     assert time_left(left, RATES, "replies", 10, 30, 40.0) == (95.0, True)  # slower than it was: 4 s a reply
     assert time_left(left, RATES, "replies", 30, 30, 50.0) == (25.0, True)  # 60 s were expected: something may follow
+    assert time_left(left, RATES, "replies", 1, 30, 30.0) == (45.0, True)  # the first one says nothing: 60 - 30 and 15
     assert time_left([], RATES, None, 5, 10, 3.0) is None
 
 
@@ -33,6 +34,7 @@ def test_what_was_never_measured_makes_it_at_least_so_long() -> None:
     left = [work("replies", 30), work("damage", 30, 0)]
     assert time_left(left, RATES, None, 0, 1, 0.0) == (60.0, False)
     assert time_left(left, RATES, "damage", 10, 30, 5.0) == (70.0, True)  # now it shows how fast it is
+    assert time_left(left, RATES, "damage", 1, 30, 30.0) == (60.0, False)  # not yet
     nothing = Rates(None, False, {})
     assert time_left(left, nothing, None, 50, 100, 10.0) is None
     assert time_left(left, nothing, "replies", 10, 30, 10.0) == (20.0, False)

@@ -64,6 +64,20 @@ def test_log_reports_long_work_every_30_seconds(capsys, monkeypatch):
     ]
 
 
+def test_the_first_units_do_not_say_how_long_it_takes(capsys, monkeypatch):
+    """They pay for the whole batch that they came with."""
+    console.setup("rich")
+    clock = iter([0.0, 31.0, 62.0, 70.0])
+    monkeypatch.setattr(console, "monotonic", lambda: next(clock))
+    with console.progress("generate", 60, "replies") as counter:
+        counter.advance(1)
+        counter.advance(5)
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "generate: 1 of 60 replies, 0.0323 replies/s",
+        "generate: 6 of 60 replies, 0.0968 replies/s, 558 s left",
+    ]
+
+
 def test_stopped_work_says_where(capsys):
     console.setup("rich")
 
