@@ -16,7 +16,7 @@ from emo.core.disk import writing
 from emo.core.frames import pd
 from emo.core.sealed import changed, file_digests, seal
 from emo.measure import unjudged
-from emo.report import geometry_page, min_budget
+from emo.report import depths_page, geometry_page, min_budget
 from emo.report.charts.section import drawable
 from emo.report.charts.sweep import sweep_charts
 from emo.report.class_summary import class_summary
@@ -33,6 +33,7 @@ from emo.results.main_effects import FILE as EFFECTS
 from emo.results.table import job_folders, label, name_folder, read_any, read_sweep, table_of
 from emo.results.table_files import JSONL, PARQUET, STATES, described, digests, read_table, write_table
 
+OPTIONAL = {JSONL, PARQUET, COMPARISONS, EFFECTS, geometry_page.FILE, depths_page.FILE}  # that a table may lack
 CONSOLE_ROWS = 30  # the report and results.csv have all
 
 
@@ -122,9 +123,10 @@ def _write(
         found = {root / row.folder: results[Path(row.folder).name] for row in rows}
         compared = compare_sweep(found, axes, title, scratch)
         table += compared.table if compared else ""
-        alike = geometry_page.of_sweep(found, axes, title, scratch)
-        table += alike.table if alike else ""
-        drawn += alike.figures if alike else []
+        views = (geometry_page.of_sweep, depths_page.of_sweep)
+        alike = [made for view in views if (made := view(found, axes, title, scratch))]
+        table += "".join(made.table for made in alike)
+        drawn += [figure for made in alike for figure in made.figures]
         figures = [*(compared.figures if compared else ()), *draw_sweep(frame, axes, title, scratch), *drawn]
         notes = ["All numbers are of the test split; intervals resample scenarios or groups (default: 2,000 draws)."]
         jobs = [
@@ -137,7 +139,7 @@ def _write(
         link = linked(jobs, root)
         sections = job_sections(jobs, root, unfolded=unfolded, link=link)
         told = classes.findings if classes is not None else None
-        told_pairs = [*(compared.findings if compared else ()), *(alike.findings if alike else ())]
+        told_pairs = [*(compared.findings if compared else ()), *(line for made in alike for line in made.findings)]
         doubtful = {name: said for name, result in results.items() if (said := (result or {}).get("verdicts"))}
         write_sweep_report(
             scratch, title, command, frame, axes, rows, figures, notes, table, sections,
@@ -145,7 +147,7 @@ def _write(
             linked=link, findings=told, verdicts=doubtful, differences=told_pairs,
         )  # fmt: skip
         (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")
-        for name in {JSONL, PARQUET, COMPARISONS, EFFECTS} - {path.name for path in scratch.iterdir()}:
+        for name in OPTIONAL - {path.name for path in scratch.iterdir()}:
             (root / name).unlink(missing_ok=True)  # of an earlier table
         for path in scratch.iterdir():
             os.replace(path, root / path.name)
