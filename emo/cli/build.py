@@ -11,7 +11,7 @@ from emo.config.schema import Config
 from emo.core import console
 from emo.core.disk import writing
 from emo.pipeline.building.sets import MadeSet, build
-from emo.report.set_card import READ_BY
+from emo.report.set_card import judged_by, read_by
 from emo.report.set_files import write_set
 
 SHOWN = 5  # of what could not be had
@@ -59,7 +59,9 @@ def _show(made: MadeSet, command: str) -> None:
     console.say(f"{len(made.records)} records{events}: {made.file}")
     console.say(f"to look through it: {made.folder / 'report.html'}; data card: {made.folder / 'README.md'}")
     if made.records:
-        console.say(f"next, try: {READ_BY[made.kind].format(file=made.file)}")
+        console.say(f"next, try: {read_by(made)}")
+        if line := judged_by(made):
+            console.say(line)
 
 
 def _tries(made: MadeSet) -> int:

@@ -71,8 +71,8 @@ def refuse_other(config: Config, typed: list[str]) -> None:
             raise UserError(f"{word}: build.model={config.build.model} writes, on a server; leave {key} out")
         if not _inside(key, READ if server else (*READ, *OF_MODELS)):
             raise UserError(
-                f"{word}: not read by task={config.task}, which reads build.*, emotions.names (dialogues, stories), "
-                "paths.outputs, console and, of a model in this process, model, device, dtype and "
+                f"{word}: not read by task={config.task}, which reads build.*, emotions.names and words (dialogues, "
+                "stories), paths.outputs, console and, of a model in this process, model, device, dtype and "
                 "batch_size; leave it out"
             )
 

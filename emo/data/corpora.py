@@ -24,6 +24,7 @@ AGREED = 2  # raters of GoEmotions who chose a label: what its authors ask for i
 TURN = re.compile(r"(Ses\w+)\s+\[[^\]]*\]:\s*(.*)")  # of an IEMOCAP transcription: id [begin-end]: text
 JUDGED = re.compile(r"\[[^\]]*\]\s+(Ses\w+)\s+(\w+)\s")  # of an IEMOCAP evaluation: [begin - end] id label [v, a, d]
 REPLACED = re.compile(r"<([^<>]*)/>")  # the word of a FunLines headline that ``edit`` replaces
+FUNLINES = ("original", "edit", "meanGrade")
 ISEAR_TEXT = "SIT"
 BROKEN = re.compile(r"\s+á\s+")  # what stands in ISEAR's file where a line of the form ended
 
@@ -90,16 +91,23 @@ def funlines(path: Path) -> Iterator[Record]:
         path: train_funlines.csv; ``original`` marks the replaced word, ``<word/>``.
 
     Raises:
-        ValueError: a headline has no such mark, or a mean grade is no number.
+        ValueError: a column is missing, a headline has no such mark, or a mean grade is no number.
     """
     rows = csv.DictReader(io.StringIO(_text(path), newline=""))
+    columns = list(rows.fieldnames or ())
+    if columns and (missing := [name for name in FUNLINES if name not in columns]):
+        raise ValueError(f"line 1: no column {', '.join(missing)}, only {', '.join(columns)[:160]}")
     for row in rows:
         parts = REPLACED.split(row["original"], maxsplit=1)
         if len(parts) != 3:
             raise ValueError(f"line {rows.line_num}: no replaced word, <word/>, in 'original'")
+        try:
+            grade = _rounded(float(row["meanGrade"]))
+        except (TypeError, ValueError):  # a line that is too short has None
+            raise ValueError(f"line {rows.line_num}: 'meanGrade' is no number: {row['meanGrade']!r}") from None
         before, word, after = parts
         edited = f"{before}{row['edit'].strip()}{after}"
-        yield {"text": edited, "original": f"{before}{word}{after}", "grade": _rounded(float(row["meanGrade"]))}
+        yield {"text": edited, "original": f"{before}{word}{after}", "grade": grade}
 
 
 def isear(path: Path) -> Iterator[Record]:
@@ -114,7 +122,9 @@ def isear(path: Path) -> Iterator[Record]:
         ValueError: the header lacks the columns, or a line has fewer cells than it.
     """
     lines = _lines(path, 1)
-    header = next(lines, (1, ""))[1].split("|")
+    if (first := next(lines, None)) is None:
+        return
+    header = first[1].split("|")
     missing = [name for name in ("ID", "Field1", ISEAR_TEXT) if name not in header]
     if missing:
         raise ValueError(f"line 1: no column {', '.join(missing)}, only {', '.join(filter(None, header))[:160]}")

@@ -176,7 +176,11 @@ def _cell(record: dict[str, Any], key: str, config: DatasetConfig, where: str) -
         return record[column]
     told = f"{where}: no column '{column}' (dataset.{key}), only {', '.join(record)}{nearest(column, record)}; "
     wanted = {str(config.text): "The kiln opened and every bowl was whole."}
-    wanted |= {} if config.label is None else {config.label: "happiness"}
+    if config.label is not None:
+        names = names_of(config)
+        wanted[config.label] = next(
+            (value for value, name in names.items() if name == "happiness"), next(iter(names), "happiness")
+        )
     raise UserError(told + (_no_header(record, config) or f"such a record is needed: {shown(wanted)}"))
 
 

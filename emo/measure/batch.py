@@ -13,6 +13,7 @@ from torch import Tensor
 from emo.config.schema import Config
 from emo.core.partial import Done, Owner, fill
 from emo.core.sealed import digest
+from emo.data.language import ENGLISH
 from emo.data.scenarios import Sample, spread
 from emo.edit.banks import Found
 from emo.edit.base import Arm, Plan, compiled
@@ -21,7 +22,6 @@ from emo.measure.dose import doses as measured_doses
 from emo.measure.edit_divergence import edit_divergences
 from emo.measure.encoder import embed
 from emo.measure.fluency import fluency
-from emo.measure.language import ENGLISH
 from emo.measure.margin import Question, margins, replies_for
 from emo.measure.projections import projections
 from emo.model.generate import generate

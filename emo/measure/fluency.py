@@ -1,6 +1,6 @@
 """Is a reply still language? Degenerate replies, refusals, length (methods 4.3); needs no model.
 
-The dictionary is English: in a reply of another language (`emo.measure.language`) the share of words outside it is
+The dictionary is English: in a reply of another language (`emo.data.language`) the share of words outside it is
 not measured, and the other rules decide. Where a language sets no spaces between words, its characters are counted.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from emo.config.schema import EvaluatorConfig
+from emo.data.language import ENGLISH, UNSPACED, language, words_of
 from emo.data.texts import read_lines, shipped_words
 from emo.measure.encoder import vocabulary
-from emo.measure.language import ENGLISH, UNSPACED, language, words_of
 
 
 class Fluency(NamedTuple):

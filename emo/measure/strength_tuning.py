@@ -21,11 +21,11 @@ from emo.config.schema import SelectConfig
 from emo.core.console import note, warn
 from emo.core.stats import Estimate, estimate
 from emo.core.store import Artifact
+from emo.data.language import common_language
 from emo.data.near import clusters_of
 from emo.edit.base import Arm
 from emo.measure.batch import Measure
 from emo.measure.labels import hits
-from emo.measure.language import common_language
 
 Rows = list[dict[str, Any]]
 Labeller = Callable[[Rows], Rows]  # replies -> `emo.measure.classifier.label_rows`

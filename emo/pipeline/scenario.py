@@ -20,6 +20,7 @@ from emo.config.interventions import kind_of
 from emo.config.values import asks_divergence
 from emo.core.sealed import digest
 from emo.core.store import Artifact
+from emo.data.language import common_language
 from emo.data.scenarios import spread
 from emo.data.texts import digest_of, words_digest
 from emo.edit.base import Arm, decoding_of
@@ -29,7 +30,6 @@ from emo.edit.steering import steering_arm
 from emo.measure import unjudged
 from emo.measure.batch import Measure
 from emo.measure.labels import label_all, labeller_address
-from emo.measure.language import common_language
 from emo.measure.margin import stand_ins, without_replies
 from emo.measure.strength_tuning import Choice, Maker, choose
 from emo.pipeline.divergent import Divergent

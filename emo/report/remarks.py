@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emo.config.interventions import kind_of, zeroes
+from emo.data.language import ENGLISH
 from emo.data.scenarios import joined_line
 from emo.edit.base import Arm
 from emo.edit.circuits import CircuitArm
@@ -14,7 +15,6 @@ from emo.edit.steering import NO_SHUFFLED
 from emo.edit.units import UnitArm
 from emo.find.directions import MLP
 from emo.measure import unjudged
-from emo.measure.language import ENGLISH
 from emo.measure.margin import without_replies
 from emo.model.chat import THINKS
 from emo.pipeline.scenario import Job
@@ -59,7 +59,7 @@ NOTES = {
 
 
 def languages(job: Job) -> dict[str, dict[str, int]]:
-    """Return how many replies of every arm are in which language (`emo.measure.language`), the commonest first."""
+    """Return how many replies of every arm are in which language (`emo.data.language`), the commonest first."""
     if job.config.evaluator.name == "projection":
         return {}
     return {arm: dict(Counter(row["language"] for row in rows).most_common()) for arm, rows in job.damage.items()}

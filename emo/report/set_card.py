@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
-from emo.data.text_rules import MOST_SPREAD
+from emo.config.emotions import EKMAN6
+from emo.data.language import ENGLISH
+from emo.data.text_rules import MOST_SPREAD, length_bounds
 from emo.pipeline.building.labelled_texts import Texts
 from emo.pipeline.building.sets import Filled, MadeSet
 
@@ -39,7 +42,7 @@ def card(made: MadeSet, command: str, limits: Sequence[str] = ()) -> str:
         "- Per text who, when, the sha256 of the request and the number of answers: `provenance.jsonl`",
         "",
         "```",
-        READ_BY[made.kind].format(file=made.file),
+        read_by(made),
         "```",
         "",
         "To go on, or to have more (`build.count`, `build.tries`):",
@@ -72,13 +75,34 @@ def card(made: MadeSet, command: str, limits: Sequence[str] = ()) -> str:
         *_lost(made),
         "## Limits",
         "",
-        *(f"- {limit}" for limit in [*LIMITS, *limits]),
+        *(f"- {limit}" for limit in [*LIMITS, *_foreign(made), *limits]),
         "",
         "## Requests",
         "",
         *(_request(filled) for filled in made.stages),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def read_by(made: MadeSet) -> str:
+    """Return the line that a set is used by: its file, and its emotions where they are not the six."""
+    line = READ_BY[made.kind].format(file=shlex.quote(str(made.file)))
+    names = tuple(dict.fromkeys(record["emotion"] for record in made.records if "emotion" in record))
+    return line if names in ((), EKMAN6) else f"{line} {shlex.quote('emotions.names=[' + ','.join(names) + ']')}"
+
+
+def judged_by(made: MadeSet) -> str:
+    """Return what is to be said of evaluators where the replies will hardly be English; empty: nothing."""
+    if made.kind != "sev" or made.language.name == ENGLISH:
+        return ""
+    return (
+        f"the offline classifier, refusals and similarity know English only: for replies in {made.language.name} type "
+        "evaluator=openai_judge (or llm_judge, with a model that knows it)"
+    )
+
+
+def _foreign(made: MadeSet) -> list[str]:
+    return [f"{line[0].upper()}{line[1:]}."] if (line := judged_by(made)) else []
 
 
 LIMITS = (
@@ -108,8 +132,8 @@ def rules(made: MadeSet) -> list[str]:
     stage = made.stages[0].stage
     assert isinstance(stage, Texts)
     form = "four turns of A and B, one exclamation mark at most" if made.kind == "dialogues" else "one paragraph"
-    low, high = stage.length
-    return [f"{low} to {high} words (characters: 1.7 times as many), {form}; its emotion is not named", *common]
+    low, high = length_bounds(*stage.length, made.language)
+    return [f"{low} to {high} {unit}, {form}; its emotion is not named", *common]
 
 
 def _row(filled: Filled) -> str:

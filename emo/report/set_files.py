@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from emo.pipeline.building.sets import Filled, MadeSet
+from emo.pipeline.building.sets import MadeSet
 from emo.pipeline.building.sev import shown
 from emo.report import elements as page
 from emo.report.set_card import card
@@ -93,21 +93,21 @@ def _records(made: MadeSet) -> list[str]:
         groups.setdefault(record.get("theme") or record["emotion"], []).append(record)
     parts = ["<h2>Records</h2>"]
     for i, (name, own) in enumerate(groups.items()):
-        body = "".join(_record(made.stages, record) for record in own)
+        body = "".join(_record(made, record) for record in own)
         opened = " open" if i == 0 else ""
         parts.append(f'<details class="job"{opened}><summary>{page.text(name)} ({len(own)})</summary>{body}</details>')
     return parts
 
 
-def _record(stages: Sequence[Filled], record: dict[str, Any]) -> str:
+def _record(made: MadeSet, record: dict[str, Any]) -> str:
     name = record.get("skeleton_id") or record["id"]
-    tries = ", ".join(f"{filled.stage.name} {len(filled.tries[name])}" for filled in stages)
+    tries = ", ".join(f"{filled.stage.name} {len(filled.tries[name])}" for filled in made.stages)
     texts = {"scenario": record["scenario"], **record["event"]} if "event" in record else {
         record["topic"]: record.get("dialogue") or record.get("text")
     }  # fmt: skip
     rows = "".join(
         f"<tr{' class=prompt' if key == 'scenario' else ''}><th>{page.text(key)}</th>"
-        f'<td dir="auto">{page.text(text)}</td></tr>'
+        f'<td dir="auto" lang="{made.language.code}">{page.text(text)}</td></tr>'
         for key, text in texts.items()
     )
     head = f"{page.text(name)} <span class=small>answers: {page.text(tries)}</span>"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from support.command import run
 from support.jobs import config
 
 from emo.core.errors import UserError
@@ -292,7 +293,17 @@ def test_sounds_and_films_are_no_part_of_the_digest(tmp_path: Path) -> None:
         ("empathetic_dialogues", "x.csv", "conv_id\nhit:0,1,sad,Well, so,1,a,5,\n", "line 2 of x.csv: 9 cells"),
         ("empathetic_dialogues", "x.csv", "conv_id\nhit:0,1,sad\n", "line 2 of x.csv: 3 cells, not the 8 or 9"),
         ("funlines", "x.csv", "id,original,edit,meanGrade\n1,No mark,b,1\n", "line 2: no replaced word, <word/>"),
-        ("funlines", "x.csv", "id,original,edit,meanGrade\n1,A <b/>,b,much\n", "could not convert string to float"),
+        (
+            "funlines",
+            "x.csv",
+            "id,original,edit,meanGrade\n1,A <b/>,b,much\n",
+            "line 2: 'meanGrade' is no number: 'much'",
+        ),
+        ("funlines", "x.csv", "id,original,edit\n1,A <b/>,b\n", "line 1: no column meanGrade, only id, original, edit"),
+        ("funlines", "x.csv", "", "empty; a header and one row per text"),
+        ("isear", "x.csv", "", "empty; a header and one row per text"),
+        ("meld", "x.csv", "Utterance,Dialogue_ID\na,1\n", 'such a record is needed: {"Utterance":'),
+        ("mustard", "x.json", '{"1": {"utterance": "a"}}', '"sarcasm": "True"}'),
         ("isear", "x.csv", "emotion,text\njoy,a\n", "line 1: no column ID, Field1, SIT"),
         ("isear", "x.csv", "ID|Field1|SIT|\n1|joy\n", "line 2: 2 cells, the header has 4"),
         ("lcc", "x.xml", "<a>\n<b>", "line 2: no XML that can be read"),
@@ -313,6 +324,31 @@ def test_a_wrong_file_is_one_line(name: str, file: str, content: str, said: str,
     with pytest.raises(UserError) as caught:
         splits_of(name, tmp_path / file)
     assert said in str(caught.value) and "\n" not in str(caught.value) and file in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [aipsy_affect, hypo_l, mustard], ids=lambda make: make.__name__)
+def test_a_job_reads_a_published_layout_from_the_command_line(make: Callable[[Path], Made], tmp_path: Path) -> None:
+    """As a user types it: what was left out is said, and the classes are those of the set."""
+    (tmp_path / "data").mkdir()
+    path, wanted, left_out = make(tmp_path / "data")
+    words = (f"dataset={make.__name__}", f"dataset.path={path}", "intervention=mask", "model=tiny_llama")
+    small = (
+        f"paths.outputs={tmp_path / 'outputs'}",
+        "selector.ratio=0.2",
+        "control.seeds=2",
+        "control.units=[random]",
+        "evaluator.bootstrap=20",
+        "device=cpu",
+    )
+    done = run(tmp_path, *words, *small, COLUMNS="300")
+    assert done.returncode == 0, done.stderr
+    [result] = (tmp_path / "outputs").rglob("result.json")
+    page = (result.parent / "report.html").read_text(encoding="utf-8")
+    said = done.stdout + done.stderr
+    for name in set(wanted.values()):
+        assert name in said and name in page
+    for name, n in left_out.items():
+        assert f"{n} {name}" in said
 
 
 def test_a_file_is_needed(tmp_path: Path) -> None:

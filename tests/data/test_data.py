@@ -267,6 +267,48 @@ def test_rules_are_counted_for_a_users_file_only(tmp_path: Path) -> None:
     assert load_splits(DatasetConfig(name="sev"), 0).broken_rules == {}
 
 
+@pytest.mark.parametrize(
+    ("scenario", "event", "angry", "counts"),
+    [
+        (
+            "Am 3. März habe ich die beiden grauen Kisten aus dem alten Büro in das neue im 2. Stock getragen.",
+            "Die Kisten waren am Mittag in dem neuen Büro.",
+            "Die Kisten waren am Mittag zu meinem Ärger fort.",
+            {"emotion words": 1},
+        ),
+        (
+            "星期二早上我把修改过的送货时间表发给了负责北边路线的三位司机师傅。",
+            "那三位司机师傅在中午以前都收到了新的时间表。",
+            "那三位司机师傅在中午以前都很生气地走开了。",
+            {"emotion words": 1},
+        ),
+        (
+            "火曜日の朝、私は新しい配達の予定表を北の道を走る三人の運転手に送りました。",
+            "その三人の運転手は昼までに新しい予定表を受け取りました。",
+            "その三人の運転手は昼までに怒って帰ってしまったのでした。",
+            {},  # no words of it are known
+        ),
+    ],
+    ids=["German", "Chinese", "Japanese"],
+)
+def test_rules_are_those_of_the_files_language(
+    tmp_path: Path, scenario: str, event: str, angry: str, counts: dict[str, int]
+) -> None:
+    """A set that task=build_sev wrote in another language is not measured by English words and lengths."""
+    events = dict.fromkeys(VALENCES, event)
+    records = [record(i, scenario=f"{scenario[:-1]}{i}{scenario[-1]}", event=events) for i in range(6)]
+    records[0]["event"] = events | {"negative": angry}
+    path = write(tmp_path / "mine.jsonl", records)
+    assert load_splits(DatasetConfig(name="jsonl", path=path), 0).broken_rules == counts
+
+
+def test_labelled_texts_are_told_from_scenarios(tmp_path: Path) -> None:
+    """A set of task=build_stories is no set of scenarios: what reads it is said."""
+    path = write(tmp_path / "stories.jsonl", [{"id": "s0", "topic": "a key", "emotion": "anger", "text": "It was."}])
+    with pytest.raises(UserError, match=r"line 1: a text with its emotion, .* dataset=labelled .*dataset.group=topic"):
+        load_splits(DatasetConfig(name="jsonl", path=path), 0)
+
+
 def test_the_published_format() -> None:
     """The authors' file is read as it is, and breaks its own rules as often as was counted by hand."""
     if not PUBLISHED.is_file():

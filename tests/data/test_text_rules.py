@@ -10,7 +10,7 @@ import pytest
 from emo.config.choices import LANGUAGES
 from emo.core.errors import UserError
 from emo.data.language_words import read_language
-from emo.data.text_rules import emotion_words_in, event_rules, n_sentences, scenario_rules
+from emo.data.text_rules import emotion_words_in, event_rules, n_sentences, persons_in, scenario_rules
 from emo.data.texts import read_jsonl
 
 GOOD = {
@@ -95,24 +95,62 @@ def test_every_rule_of_events_refuses(change: dict[str, str], rule: str | None) 
 
 
 @pytest.mark.parametrize(
-    ("text", "n"),
+    ("text", "n", "code"),
     [
-        ("Dr. Hale came at 5 p.m. on Monday and paid 3.50 euros.", 1),
-        ("Mr. and Mrs. Lee left early, at 7 a.m. Monday.", 1),
-        ("It rained... and then it stopped.", 1),
-        ("It rained. We left!", 2),
-        ("He asked “Is it open?” and left.", 1),
-        ("我去了车站。火车晚点了。", 2),
-        ("no end", 0),
+        ("Dr. Hale came at 5 p.m. on Monday and paid 3.50 euros.", 1, "en"),
+        ("Mr. and Mrs. Lee left early, at 7 a.m. Monday.", 1, "en"),
+        ("It rained... and then it stopped.", 1, "en"),
+        ("It rained. We left!", 2, "en"),
+        ("I live at number 3. Ada came.", 2, "en"),
+        ("He asked “Is it open?” and left.", 1, "en"),
+        ("我去了车站。火车晚点了。", 2, "zh"),
+        ("no end", 0, "en"),
+        ("Am 3. März habe ich die Kisten in den 2. Stock getragen.", 1, "de"),
+        ("Ich wohne in Nummer 3. Der Bus hält dort.", 2, "de"),
+        ("Ich zog 2019. Ada blieb dort.", 2, "de"),
+        ("Die Nachbarin sagte zu mir: „Kommen Sie morgen.“", 1, "de"),
+        ("Sie sagte: „Kommen Sie.“ Dann ging sie.", 2, "de"),
+        ("Er fragte mich: »Ist offen?«", 1, "de"),
+        ("Elle m'a dit : « Venez demain. »", 1, "fr"),
+        ("Elle m'a dit : « Venez. » Puis elle partit.", 2, "fr"),
     ],
 )
-def test_sentences_are_counted(text: str, n: int) -> None:
-    assert n_sentences(text) == n
+def test_sentences_are_counted(text: str, n: int, code: str) -> None:
+    assert n_sentences(text, read_language(code)) == n
 
 
 def test_beginnings_of_words_are_found_and_friends_are_not_joy() -> None:
     german = read_language("de")
     assert emotion_words_in("Die Überraschung war groß, aber mein Freund kam nicht.", german) == ["überraschung"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "code"),
+    [
+        ("Ich bin wu\u0308tend.", ["wütend"], "de"),  # a letter and its sign
+        ("Ich bin wuetend und unglücklich.", ["wuetend", "unglücklich"], "de"),
+        ("Meine Prüfungsangst und die Pruefungsaengste der anderen.", ["prüfungsangst", "pruefungsaengste"], "de"),
+        ("Herr Hassan spricht in Freudenstadt von der Armut.", [], "de"),
+        ("我今天很高興。", ["高興"], "zh"),
+    ],
+)
+def test_an_emotion_word_is_found_however_it_is_written(text: str, found: list[str], code: str) -> None:
+    """Compounds, umlauts without their letters, either way of writing Chinese; names are none."""
+    assert emotion_words_in(text, read_language(code)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "persons", "code"),
+    [
+        ("我和其他人坐在那里弹吉他。", {"first"}, "zh"),
+        ("他把信给了你。", {"he", "you"}, "zh"),
+        ("Mir muss der Zug, er war zu spät, egal sein.", {"first"}, "de"),
+        ("Il pleuvait et elle était en retard, la lettre.", set(), "fr"),
+        ("He told her of it.", {"he", "she"}, "en"),
+    ],
+)
+def test_only_what_stands_for_persons_names_them(text: str, persons: set[str], code: str) -> None:
+    assert persons_in(text, read_language(code)) == persons
 
 
 def test_a_language_of_ones_own(tmp_path: Path) -> None:

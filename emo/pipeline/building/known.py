@@ -78,7 +78,7 @@ class Known:
             limit, word = self.max_cosine, "cosine"
         else:
             own = _sequences(text)
-            like = torch.tensor([len(own & self._parts[i]) / max(1, len(own | self._parts[i])) for i in others])
+            like = torch.tensor([_share(own, self._parts[i]) for i in others])
             limit, word = MOST_SHARED, "shared"
         best = int(like.argmax())
         return (others[best], f"{word} {float(like[best]):.2f}") if float(like[best]) > limit else (None, "")
@@ -88,6 +88,15 @@ def _sequences(text: str) -> set[str]:
     letters = normalised(text).replace(" ", "")
     n = SEQUENCE if max(letters, default="") < UNSPACED else SHORT_SEQUENCE
     return {letters[i : i + n] for i in range(max(1, len(letters) - n + 1))}
+
+
+def _share(first: set[str], second: set[str]) -> float:
+    return len(first & second) / max(1, len(first | second))
+
+
+def shared(first: str, second: str) -> float:
+    """Return the share of their sequences of letters that two texts have in common."""
+    return _share(_sequences(first), _sequences(second))
 
 
 def cosine(first: str, second: str) -> float:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emo.data.language_words import Language
-from emo.data.text_rules import Broken, length_rule, plain_rule
+from emo.data.text_rules import Broken, length_bounds, length_rule, plain_rule
 from emo.measure.chat_server import ChatRequest
 from emo.measure.json_answers import objects
-from emo.pipeline.building.requests import WRITER, conversation, in_language, object_of, readable, rejected
+from emo.pipeline.building.requests import (
+    WRITER,
+    conversation,
+    in_language,
+    object_of,
+    readable,
+    rejected,
+    unit,
+    written,
+)
 from emo.pipeline.building.stage import Ask, Slot
 
 TURN = re.compile(r"^([AB])\s*[:：]\s*(\S.*)$")
@@ -37,11 +46,11 @@ class Texts:
     def request(self, asks: Sequence[Ask]) -> ChatRequest:
         """Return the request for one text."""
         [ask] = asks
-        low, high = (round(1.7 * n) for n in self.length) if self.language.unspaced else self.length
+        low, high = length_bounds(*self.length, self.language)
         text = (
             f"{self.form}{in_language(self.language)}.\nSubject: {ask.slot.about['topic']}.\n"
-            f"Emotion: {ask.slot.about['emotion']}.\n\n"
-            f"- It has {low} to {high} {self.language.unit}.\n"
+            f"Emotion: {ask.slot.about['called']}.\n\n"
+            f"- It has {low} to {high} {unit(self.language)}.\n"
             "- The emotion shows in what happens and in what is said and done. It is never named: no word for this or "
             "any other feeling or mood.\n"
             f"{rejected(ask.before).strip()}\n"
@@ -53,15 +62,15 @@ class Texts:
         """Return the text; one that stands there without JSON will do."""
         answer = readable(answer).strip()
         for found in objects(answer):
-            if isinstance(found.get(self.key), str) and found[self.key].strip():
-                return [found[self.key].strip()]
-        return [answer if answer and "{" not in answer else None] * n
+            if (text := written(found.get(self.key))) is not None:
+                return [text]
+        return [written(answer) if "{" not in answer else None] * n
 
     def broken(self, slot: Slot, value: str) -> list[Broken]:
         """Return the rules that a text breaks."""
         return [
             *length_rule(value, *self.length, self.language),
-            *plain_rule(value, self.language, slot.about["emotion"]),
+            *plain_rule(value, self.language, [slot.about["emotion"], slot.about["called"]]),
         ]
 
     def texts(self, value: str) -> list[str]:
@@ -106,10 +115,10 @@ class Stories(Texts):
         return [*super().broken(slot, value), *more]
 
 
-def text_slots(topics: Sequence[str], emotions: Sequence[str], prefix: str) -> list[Slot]:
-    """Return one text for every topic and emotion."""
+def text_slots(topics: Sequence[str], emotions: Sequence[str], words: Mapping[str, str], prefix: str) -> list[Slot]:
+    """Return one text for every topic and emotion, which ``words`` may call by another name (of its language)."""
     return [
-        Slot(f"{prefix}{t:03d}_{emotion}", {"topic": topic, "emotion": emotion})
+        Slot(f"{prefix}{t:03d}_{emotion}", {"topic": topic, "emotion": emotion, "called": words.get(emotion, emotion)})
         for t, topic in enumerate(topics)
         for emotion in emotions
     ]

@@ -136,7 +136,7 @@ def _texts(
 ) -> list[Filled]:
     stage: Texts = Dialogues(language) if config.task == "build_dialogues" else Stories(language)
     topics = _topics(config.build.count)
-    slots = text_slots(topics, config.emotions.names, stage.key[0])
+    slots = text_slots(topics, config.emotions.names, config.emotions.words or {}, stage.key[0])
     _introduce(config, writer, log, stage, slots, None)
     known = _known(config, stage.name, language.code == "en", others)
     return [_run(stage, slots, config, writer, log, language, known)]

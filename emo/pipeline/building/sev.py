@@ -11,8 +11,19 @@ from emo.data.language_words import Language
 from emo.data.text_rules import VALENCES, Broken, event_rules, scenario_rules
 from emo.measure.chat_server import ChatRequest
 from emo.measure.json_answers import objects
-from emo.pipeline.building.known import cosine
-from emo.pipeline.building.requests import WRITER, conversation, in_language, object_of, readable, rejected
+from emo.pipeline.building.known import MOST_SHARED, cosine, shared
+from emo.pipeline.building.requests import (
+    WRITER,
+    beginning,
+    conversation,
+    in_first_person,
+    in_language,
+    object_of,
+    readable,
+    rejected,
+    unit,
+    written,
+)
 from emo.pipeline.building.stage import Ask, Slot
 
 LISTED = re.compile(r"^\s*\(?\d+[.):]\s*(.+)$")
@@ -35,7 +46,7 @@ class Scenarios:
     def request(self, asks: Sequence[Ask]) -> ChatRequest:
         """Return the request for some scenarios of one theme."""
         low, high = self.language.scenario
-        middle, unit = round(low + MIDDLE * (high - low)), self.language.unit
+        middle = round(low + MIDDLE * (high - low))
         subjects = "\n".join(
             f"{n}. {ask.slot.about['matter']}{rejected(ask.before)}" for n, ask in enumerate(asks, start=1)
         )
@@ -43,8 +54,8 @@ class Scenarios:
             f"Field of life: {asks[0].slot.about['theme']}.\n"
             f"Write one everyday situation{in_language(self.language)} for each of the numbered subjects below.\n\n"
             "Every situation\n"
-            f"- is exactly one sentence of {low} to {high} {unit}; aim at {middle};\n"
-            "- is told by the person it happens to, who says I, my, we or our;\n"
+            f"- is exactly one sentence of {low} to {high} {unit(self.language)}; aim at {middle};\n"
+            f"- is told by the person it happens to, who {in_first_person(self.language)};\n"
             "- says what that person did, has planned or was doing, plainly, and leaves open how it turns out;\n"
             "- has no word for a feeling or a mood, and does not say that anything is good or bad;\n"
             "- has details of its own, so that no two sound alike.\n\n"
@@ -60,15 +71,13 @@ class Scenarios:
         texts: list[Any] = []
         for found in objects(answer):
             if isinstance(found.get("scenarios"), list):
-                texts = [
-                    text.strip() if isinstance(text, str) and text.strip() else None for text in found["scenarios"]
-                ]
+                texts = [written(text) for text in found["scenarios"]]
                 break
         else:
             lines = [line.strip() for line in answer.splitlines() if line.strip()]
-            texts = [match[1].strip() for line in lines if (match := LISTED.match(line))]
+            texts = [written(match[1]) for line in lines if (match := LISTED.match(line))]
             if n == 1 and not texts and "{" not in answer:
-                texts = list(lines[:1])
+                texts = [written(line) for line in lines[:1]]
         return [*texts[:n], *[None] * (n - len(texts))]
 
     def broken(self, slot: Slot, value: str) -> list[Broken]:  # noqa: ARG002 - every stage is told the slot
@@ -105,10 +114,10 @@ class Events:
             "- negative: something fails, is lost, comes late, or is not what was expected.\n\n"
             "All three\n"
             "- are exactly one sentence each, follow from the situation and do not tell it again;\n"
-            "- are as alike as they can be: the same people, time and order of words, beginning with the same two "
-            "words, so that only the outcome differs;\n"
-            f"- are nearly equally long: count the {self.language.unit}; the longest has at most a fifth more than the "
-            "shortest;\n"
+            "- are as alike as they can be: the same people, time and order of words, beginning with the same "
+            f"{beginning(self.language)}, so that only the outcome differs;\n"
+            f"- are nearly equally long: count the {unit(self.language)}; the longest has at most a fifth more than "
+            "the shortest;\n"
             "- have no word for a feeling or a mood.\n\n"
             f"{rejected(ask.before).strip()}\n"
             'Return only a JSON object: {"positive": "...", "neutral": "...", "negative": "..."}'
@@ -119,15 +128,17 @@ class Events:
         """Return the three sentences by their outcome."""
         for found in objects(readable(answer)):
             own: dict[str, Any] = found["event"] if isinstance(found.get("event"), dict) else found
-            if all(isinstance(own.get(v), str) and own[v].strip() for v in VALENCES):
-                return [{v: own[v].strip() for v in VALENCES}]
+            texts = {v: written(own.get(v)) for v in VALENCES}
+            if all(texts.values()):
+                return [texts]
         return [None] * n
 
     def broken(self, slot: Slot, value: dict[str, str]) -> list[Broken]:
         """Return the rules that the events break, and whether one tells the scenario again."""
         broken = event_rules(value, self.language)
-        for valence in VALENCES if self.english and not broken else ():
-            if cosine(value[valence], slot.about["scenario"]) > self.max_cosine:
+        like, most = (cosine, self.max_cosine) if self.english else (shared, MOST_SHARED)
+        for valence in VALENCES if not broken else ():
+            if like(value[valence], slot.about["scenario"]) > most:
                 return [Broken("restates", f"{valence}: it tells the situation again instead of what came of it")]
         return broken
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Protocol
 from emo.core import stopping
 from emo.core.console import Counter, progress
 from emo.core.sealed_lines import SealedLines
+from emo.data.language import language
 from emo.data.text_rules import Broken
 from emo.measure.chat_server import ChatRequest
-from emo.measure.language import language
 from emo.measure.prices import Tokens
 from emo.pipeline.building.known import Known
 from emo.pipeline.building.writers import Asked, Writer, Written

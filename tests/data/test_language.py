@@ -15,11 +15,11 @@ from support.jobs import config, read_result, read_rows
 from emo.cli.run import run_job
 from emo.config.check import REPOSITORY
 from emo.config.schema import EvaluatorConfig
+from emo.data.language import ENGLISH, common_language, language, small_words, words_of
 from emo.data.texts import CORPUS, read_jsonl, shipped_words
 from emo.measure.encoder import PACKAGE, vocabulary
 from emo.measure.fluency import fluency
 from emo.measure.labels import hits
-from emo.measure.language import ENGLISH, common_language, language, small_words, words_of
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
 BOUNDS = EvaluatorConfig(name="margin")
