@@ -19,10 +19,13 @@ from emo.measure.labeller import Rows
 from emo.measure.labels import EVALUATORS, evaluator_of, label_all
 from emo.measure.people import Rater, read_people
 from emo.report.agreement_page import write_agreement
+from emo.report.corrected_section import refresh
 from emo.report.label_sheet import write_sheet
 from emo.results.agreement import Agreement, Labels, compare
 from emo.results.corrected import Tables, correct
 from emo.results.replies import Replies, Reply, drawn, of_file, of_runs
+from emo.results.sweep_folder import lists
+from emo.results.trusted import Trusted, write_corrections
 
 VERSION = 1
 PEOPLE = "people"
@@ -61,8 +64,9 @@ def agree(config: Config, folders: Sequence[Path] | None) -> int:
     draws, seed = config.evaluator.bootstrap, config.seed
     classes = _classes(replies.names, labellers)
     found = compare(replies.rows, labellers, classes, draws, seed)
-    corrected = None
-    if replies.results and (trusted := _trusted(given.trusted, labellers, raters, replies.rows)):
+    corrected, name = None, ""
+    shown: list[Path] = []
+    if replies.results and (trusted := _trusted(given.trusted, labellers, raters, replies.rows)).labels:
         others = (one for one in labellers if not one.match and one.name != given.trusted)
         called = next((one for one in others if None not in one.labels), None)
         if called is None:
@@ -70,11 +74,15 @@ def agree(config: Config, folders: Sequence[Path] | None) -> int:
                 f"agreement.trusted={given.trusted}: no other labeller labelled all replies; leave agreement.limit "
                 "out, or give runs with labels of their own"
             )
-        corrected = correct(replies, called, trusted, draws, seed)
+        corrected, name = correct(replies, called, trusted.labels, draws, seed), called.name
+        if any(called is one for one in own):
+            shown = write_corrections(replies, corrected, trusted, name)
     folder = Path(config.paths.outputs) / config.name / "agreement"
     page = write_agreement(folder, replies, labellers, found, corrected)
     _show(found, corrected, replies)
     console.say(f"report: {page}")
+    if corrected is not None:
+        _show_pages(shown, name, own)
     console.answer(folder)
     return 0
 
@@ -204,20 +212,42 @@ def _classes(names: Sequence[str], labellers: Sequence[Labels]) -> list[str]:
 
 def _trusted(
     name: str | None, labellers: Sequence[Labels], raters: Sequence[Rater], replies: Sequence[Reply]
-) -> dict[str, str]:
-    """Return {id: label} of what stands for the truth; where people differ the label that most gave, then the first."""
+) -> Trusted:
+    """Return what stands for the truth; where people differ the label that most gave, then the first."""
     if name is None and not raters:
-        return {}
+        return Trusted("", {}, 0)
     if name in (None, PEOPLE):
         if not raters:
             raise UserError(f"agreement.trusted={PEOPLE}: no labels by people; type agreement.people=[FILE]")
         ids = dict.fromkeys(key for rater in raters for key in rater.labels)
         votes = {key: Counter(r.labels[key] for r in raters if key in r.labels) for key in ids}
-        return {key: found.most_common(1)[0][0] for key, found in votes.items()}
+        most = {key: found.most_common(1)[0][0] for key, found in votes.items()}
+        several = " (what most gave, then the first)" if len(raters) > 1 else ""
+        return Trusted(", ".join(rater.name for rater in raters) + several, most, sum(rater.lost for rater in raters))
     naming = [one for one in labellers if not one.match]
     check_choice("agreement.trusted", name, [PEOPLE, *(one.name for one in naming)])
     one = next(one for one in naming if one.name == name)
-    return {r.id: str(label) for r, label in zip(replies, one.labels, strict=True) if label is not None}
+    given = {r.id: str(label) for r, label in zip(replies, one.labels, strict=True) if label is not None}
+    return Trusted(one.name, given, next((rater.lost for rater in raters if rater.name == name), 0))
+
+
+def _show_pages(folders: Sequence[Path], called: str, own: Sequence[Labels]) -> None:
+    """Bring the pages of the jobs up to date, and say what else shows the corrected accuracies."""
+    if not folders:
+        names = ", ".join(one.name for one in own if not one.match) or "nobody"
+        console.say(f"the jobs' pages stay as they are: they show labels of {names}, and {called}'s were corrected")
+        return
+    done = [folder for folder in folders if refresh(folder)]
+    console.say(f"the pages of {len(done)} jobs show corrected accuracies beside the raw ones now")
+    if len(done) < len(folders):
+        few = next(folder for folder in folders if folder not in done)
+        console.warn(
+            f"{len(folders) - len(done)} pages are gone or of an earlier version and do not ({few / 'report.html'}); "
+            "delete it and type the job's line again, then this one"
+        )
+    sweeps = [root for root in dict.fromkeys(folder.parent for folder in folders) if lists(root)]
+    for root in sweeps:
+        console.say(f"so does the page of their sweep, once it is written anew: task=summarize runs={root}")
 
 
 def _show(found: Agreement, corrected: Tables | None, replies: Replies) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from emo.core.slots import without
+
 SEAL = "seal"
 
 
@@ -56,7 +58,9 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 (64 hex digits) of a file's content."""
+    """Return the sha256 (64 hex digits) of a file's content; of a page without what its slots hold."""
+    if path.suffix == ".html":
+        return hashlib.sha256(without(path.read_bytes())).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -10,7 +10,7 @@ r bootstrap draws, k draws of a control.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -40,6 +40,12 @@ class Estimate(NamedTuple):
         """Return ``{value, ci: [lo, hi] or None, n}``, the form of result.json."""
         ci = None if self.lo is None or self.hi is None else [self.lo, self.hi]
         return {"value": self.value, "ci": ci, "n": self.n}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Estimate:
+        """Return what `to_dict` was given."""
+        lo, hi = kept["ci"] or (None, None)
+        return cls(kept["value"], lo, hi, kept["n"])
 
 
 class Paired(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from emo.core.console import say
+from emo.core.console import say, warn
 from emo.core.errors import UserError, nearest
 from emo.core.types import NEUTRAL, OTHER
 from emo.data.class_names import value_of
@@ -28,6 +28,7 @@ class Rater(NamedTuple):
 
     name: str  # of the file
     labels: dict[str, str]  # by the id of the text
+    lost: int  # labels of texts that are not among the replies
 
 
 def text_id(text: str) -> str:
@@ -44,8 +45,9 @@ def read_people(files: Sequence[str], known: Mapping[str, str], names: Sequence[
         names: the emotions; neutral and other may be given too.
 
     Raises:
-        UserError: a file is not there or lacks a column, or holds an unknown id, a label that is not allowed, two
-            labels for a reply, or none at all; two files have one name.
+        UserError: a file is not there or lacks a column, or holds no known id, a label that is not allowed, two
+            labels for a reply, or none at all; two files have one name. Some unknown ids are said and counted: labels
+            outlive runs, and a sheet may be of more runs than these.
     """
     raters = [_read(Path(file).expanduser(), known, (*names, NEUTRAL, OTHER)) for file in files]
     called = [rater.name for rater in raters]
@@ -64,17 +66,24 @@ def _read(path: Path, known: Mapping[str, str], allowed: Sequence[str]) -> Rater
     for row in rows:
         label, key = value_of(row.cells["label"]), _id(row)
         if key not in known:
-            strange.append(f"{row.where}: {key}")
+            strange.append((f"{row.where}: {key}", label))
         elif not label:
             empty.append(key)
         elif label not in allowed:
             wrong.append((row.where, label))
         elif labels.setdefault(key, label) != label:
             twice.append(row.where)
-    if strange:
+    places = "; ".join(where for where, _ in strange[:TOLD])
+    if strange and len(strange) == len(rows):
         raise UserError(
-            f"{KEY}={path}: {len(strange)} of {len(rows)} ids are of no reply here ({'; '.join(strange[:TOLD])}); "
+            f"{KEY}={path}: {len(strange)} of {len(rows)} ids are of no reply here ({places}); "
             "give the runs (runs=FOLDER) or the file that the sheet was made of"
+        )
+    lost = sum(bool(label) for _, label in strange)
+    if lost:
+        warn(
+            f"{path.name}: {lost} of its labels are of replies that are not here ({places}), and count nowhere: they "
+            "are of other runs, or of replies that were written anew; what is left may be no random draw of these"
         )
     if wrong:
         where, label = wrong[0]
@@ -85,7 +94,7 @@ def _read(path: Path, known: Mapping[str, str], allowed: Sequence[str]) -> Rater
         raise UserError(f"{KEY}={path}: no label in it; fill the column label with {', '.join(allowed)}")
     if empty:
         say(f"{path.name}: {len(labels)} replies labelled, {len(set(empty))} left empty")
-    return Rater(path.name.partition(".")[0], labels)
+    return Rater(path.name.partition(".")[0], labels, lost)
 
 
 def _id(row: Row) -> str:

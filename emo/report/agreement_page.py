@@ -11,6 +11,7 @@ from typing import Any
 from emo.core.console import format_estimate
 from emo.core.stats import Estimate
 from emo.report import elements as page
+from emo.report.corrected_section import CORRECTED, differences_table, lacking_line, shares_table
 from emo.report.plots.corrected import corrected_arms, corrected_curve
 from emo.results.agreement import Agreement, Compared, Labels, disagreements, per_class
 from emo.results.arm_order import base_name
@@ -21,13 +22,6 @@ READ = 60  # disagreements on the page; disagreements.csv has all
 DRAWN = "clean_accuracy"  # metric of the figures
 ARMS = 24  # of a figure
 SETTINGS = ("alpha", "scale", "k", "ratio")  # numbers of an intervention that sweeps vary
-CORRECTED = (
-    "raw: the run's own labels. prediction-powered: corrected by the replies with a trusted label, which have to be "
-    "drawn at random from the arm (a label sheet draws them so). confusion matrix: assumes that what is called wrongly "
-    "is called the same wrong names in every arm. would halve: labelled replies of this arm that would make the "
-    "interval of the prediction-powered one half as wide; -: not even a label for each reply would, more scenarios are "
-    "needed."
-)
 KAPPA = (
     "Cohen's kappa: agreement beyond chance, 0 is chance and 1 all equal. Where almost all replies are of one class "
     "kappa is low however few differ: read it beside the share."
@@ -128,21 +122,10 @@ def _targets(found: Agreement) -> str:
 
 
 def _corrected(tables: Tables, replies: Replies, folder: Path) -> str:
-    rows = [
-        [f"{x.arm}, {x.metric}", x.job, x.raw, x.powered.estimate, x.confusion, x.powered.labelled,
-         x.powered.to_halve or "-"]
-        for x in tables.shares
-        if x.emotion is None
-    ]  # fmt: skip
-    head = ["arm", "job", "raw", "prediction-powered", "confusion matrix", "labelled", "would halve"]
-    parts = [page.table(head, rows)]
-    if tables.differences:
-        pairs = [[f"{x.arm} - {x.against}, {x.metric}", x.job, x.raw, x.powered] for x in tables.differences]
-        parts.append(page.table(["comparison", "job", "raw", "prediction-powered"], pairs))
+    parts = [shares_table(tables.shares, jobs=True), differences_table(tables.differences, jobs=True)]
     notes = [CORRECTED]
     if tables.lacking:
-        few = ", ".join(f"{name} ({n})" for name, n in tables.lacking.items())
-        notes.append(f"No confusion matrix: too few labelled replies of {few}; 5 of each class are needed.")
+        notes.append(lacking_line(tables.lacking))
     return "".join(parts) + page.items(notes) + _figures(tables, replies, folder)
 
 

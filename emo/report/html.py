@@ -9,6 +9,7 @@ from typing import Any
 from emo.report import elements as page
 from emo.report.charts.section import charts_section
 from emo.report.charts.spec import Chart
+from emo.report.corrected_section import slots
 from emo.report.replies import Replies, replies_section
 
 FEW = 6  # columns of a table that fit at full size
@@ -66,13 +67,16 @@ def write_report(
     some = f"Sample replies ({min(len(samples), SHOWN)} of {len(samples)} prompts)"
     shown = "".join(_sample(i, sample) for i, sample in enumerate(samples[:SHOWN], start=1))
     browser = "" if replies is None else replies_section(replies, f"<h3>{page.text(some)}</h3>\n{shown}")
+    sentence, corrected = slots()
     body = [
         *(f"<p><strong>{page.text(line)}</strong></p>" for line in findings),
         page.section("Finding", "".join(f"<p>{page.text(line)}</p>" for line in found)),
+        sentence,
         page.facts(facts or {}),
         charts_section(charts),
         "<h2>All numbers</h2>",
         _summary(summary_rows, columns, too_few),
+        corrected,
         page.section("Notes", page.items(notes)),
         pictures,
         tables,

@@ -35,6 +35,7 @@ from emo.report import (
 from emo.report.accuracy_page import accuracy_section
 from emo.report.charts.job import job_charts
 from emo.report.charts.section import drawable
+from emo.report.corrected_section import refresh
 from emo.report.figures import draw
 from emo.report.html import write_report
 from emo.report.replies import Replies
@@ -156,6 +157,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             ),
         )
         finish(scratch, folder, result, job)
+        refresh(folder)  # where its replies were labelled before it was written anew
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return result

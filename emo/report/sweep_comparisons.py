@@ -12,11 +12,12 @@ from emo.core.frames import pd
 from emo.core.stats import Estimate
 from emo.report import elements as page
 from emo.report.charts.compared import PAIR, differences, effects_chart
+from emo.report.charts.corrected import compared_corrected
 from emo.report.charts.section import drawable
 from emo.report.charts.spec import Chart
 from emo.report.plots.comparisons import claims
 from emo.report.plots.main_effects import main_effects_figure
-from emo.results.job_comparisons import compare_jobs
+from emo.results.job_comparisons import CORRECTED, compare_jobs, with_corrected
 from emo.results.main_effects import FILE as EFFECTS
 from emo.results.main_effects import effects_table, main_effects
 from emo.results.sweep_findings import findings, lead
@@ -24,6 +25,10 @@ from emo.results.values import values_of_jobs
 
 FILE = "comparisons.csv"
 ROWS = 24  # pairs in the table and the figure of the page; comparisons.csv has all
+TOLD = (
+    "corrected: without the errors of who labelled, by the trusted labels of both jobs (prediction-powered), without a "
+    "p: a few labelled replies carry it."
+)
 OLD = (
     "{n} finished jobs have no values.parquet (of an earlier version), so they are not compared; delete their folders "
     "and type the line again (nothing is computed anew)."
@@ -61,6 +66,7 @@ def compare_sweep(
     compared = compare_jobs(jobs, draws, seed)
     if compared.empty:
         return Compared([], "", [], notes, []) if notes else None
+    compared = with_corrected(compared, jobs, results, draws, seed)
     compared.to_csv(folder / FILE, index=False, encoding="utf-8")
     effects = main_effects(jobs, draws=draws, seed=seed)
     figures = []
@@ -80,6 +86,7 @@ def compare_sweep(
     charts = drawable(
         lambda: [
             *differences(compared, named, str(rows["metric"].iloc[0]) if len(rows) else ""),
+            *compared_corrected([_both(row) for row in largest.to_dict("records") if _corrected(row) is not None]),
             *([effects_chart(effects)] if effects is not None else []),
         ]
     )
@@ -103,16 +110,37 @@ def _drawn(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {**row, "against": row["b"], "value": row["difference"], "ci": ci, "named": _named(row)}
 
 
+def _raw(row: Mapping[Any, Any]) -> Estimate:
+    lo, hi = (None if np.isnan(row[end]) else float(row[end]) for end in ("ci_lo", "ci_hi"))
+    return Estimate(float(row["difference"]), lo, hi, int(row["n"]))
+
+
+def _corrected(row: Mapping[Any, Any]) -> Estimate | None:
+    """Return the difference without the labeller's error; None: too few trusted labels, or none."""
+    value, lo, hi = (float(row.get(key, np.nan)) for key in CORRECTED)
+    if np.isnan(value):
+        return None
+    return Estimate(value, None if np.isnan(lo) else lo, None if np.isnan(hi) else hi, int(row["n"]))
+
+
+def _both(row: Mapping[Any, Any]) -> tuple[str, str, Estimate, Estimate]:
+    corrected = _corrected(row)
+    assert corrected is not None
+    return _named(row), str(row["metric"]), _raw(row), corrected
+
+
 def _table(rows: pd.DataFrame, count: int) -> str:
     if rows.empty:
         return ""
-    head = ["difference of", "key", "metric", "difference", "p (Holm)", "scenarios"]
+    told = any(_corrected(row) is not None for row in rows.to_dict("records"))
+    head = ["difference of", "key", "metric", "difference", *(["corrected"] if told else []), "p (Holm)", "scenarios"]
     body = []
     for row in rows.to_dict("records"):
-        lo, hi = (None if np.isnan(x) else float(x) for x in (row["ci_lo"], row["ci_hi"]))
-        x = Estimate(float(row["difference"]), lo, hi, int(row["n"]))
         p = "too few scenarios" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.3f}"
-        body.append([_named(row), row["axis"], row["metric"], x, p, int(row["scenarios"])])
+        both = [_raw(row), *([_corrected(row)] if told else [])]
+        body.append([_named(row), row["axis"], row["metric"], *both, p, int(row["scenarios"])])
     shown = f"The {len(rows)} largest of {count}. " if len(rows) < count else ""
-    told = f"{shown}{FILE} has every metric, emotion and valence."
-    return page.section("Settings against each other", page.table(head, body) + f'<p class="small">{told}</p>')
+    said = f"{shown}{FILE} has every metric, emotion and valence."
+    if told:
+        said += f" {TOLD}"
+    return page.section("Settings against each other", page.table(head, body) + f'<p class="small">{said}</p>')

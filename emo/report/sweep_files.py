@@ -16,10 +16,11 @@ from emo.core.disk import writing
 from emo.core.frames import pd
 from emo.core.sealed import changed, file_digests, seal
 from emo.measure import unjudged
-from emo.report import depths_page, geometry_page, min_budget
+from emo.report import depths_page, geometry_page, min_budget, sweep_corrected
 from emo.report.charts.section import drawable
 from emo.report.charts.sweep import sweep_charts
 from emo.report.class_summary import class_summary
+from emo.report.corrected_section import refresh
 from emo.report.job_sections import job_sections, linked, read_figures
 from emo.report.plots.min_budget import min_budget_figure
 from emo.report.plots.sweep import draw_sweep
@@ -32,8 +33,10 @@ from emo.report.sweep_tracking import track
 from emo.results.main_effects import FILE as EFFECTS
 from emo.results.table import job_folders, label, name_folder, read_any, read_sweep, table_of
 from emo.results.table_files import JSONL, PARQUET, STATES, described, digests, read_table, write_table
+from emo.results.trusted import FILE as TRUSTED
 
-OPTIONAL = {JSONL, PARQUET, COMPARISONS, EFFECTS, geometry_page.FILE, depths_page.FILE}  # that a table may lack
+# That a table may lack.
+OPTIONAL = {JSONL, PARQUET, COMPARISONS, EFFECTS, geometry_page.FILE, depths_page.FILE, sweep_corrected.FILE}
 CONSOLE_ROWS = 30  # the report and results.csv have all
 
 
@@ -72,8 +75,10 @@ def summarize_sweep(
         command = sweep["command"] if sweep else f"python run.py task=summarize runs={root}"
         unfolded = bool(sweep and sweep.get("experiment"))
         states = described(frame, digests(folders), sweep["axes"] if sweep else [])
-        states |= {"jobs": names, "unjudged": left_out}
+        states |= {"jobs": names, "unjudged": left_out, "trusted": digests(folders, TRUSTED)}
         if write:
+            for folder in folders:
+                refresh(folder)
             with writing(root / "results.csv", "the table of the sweep"):
                 by_name = {path.name: result for path, result in results.items()}
                 _write(root, frame, title, command, rows, by_name, unfolded, states)
@@ -127,6 +132,8 @@ def _write(
         alike = [made for view in views if (made := view(found, axes, title, scratch))]
         table += "".join(made.table for made in alike)
         drawn += [figure for made in alike for figure in made.figures]
+        labels = {Path(row.folder).name: row.label for row in rows}
+        corrected = sweep_corrected.of_sweep(found, frame, axes, labels, scratch)
         figures = [*(compared.figures if compared else ()), *draw_sweep(frame, axes, title, scratch), *drawn]
         notes = ["All numbers are of the test split; intervals resample scenarios or groups (default: 2,000 draws)."]
         jobs = [
@@ -143,8 +150,9 @@ def _write(
         doubtful = {name: said for name, result in results.items() if (said := (result or {}).get("verdicts"))}
         write_sweep_report(
             scratch, title, command, frame, axes, rows, figures, notes, table, sections,
-            charts=[*drawable(lambda: sweep_charts(frame, axes)), *(compared.charts if compared else ())],
-            linked=link, findings=told, verdicts=doubtful, differences=told_pairs,
+            charts=[*drawable(lambda: sweep_charts(frame, axes)), *(corrected.charts if corrected else ()),
+                    *(compared.charts if compared else ())],
+            linked=link, findings=told, verdicts=doubtful, differences=told_pairs, corrected=corrected,
         )  # fmt: skip
         (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")
         for name in OPTIONAL - {path.name for path in scratch.iterdir()}:
@@ -181,6 +189,8 @@ def _shown(
     """
     kept = read_table(root, folders, sweep["axes"] if sweep else [])
     if kept is None or kept[1].get("jobs") != names or changed(root, kept[1]["files"]):
+        return None
+    if kept[1].get("trusted", [None] * len(folders)) != digests(folders, TRUSTED):
         return None
     return kept[0], dict(kept[1]["unjudged"])
 

@@ -14,6 +14,7 @@ from emo.core.metrics import metric_of
 from emo.report import elements as page
 from emo.report.charts.section import charts_section
 from emo.report.charts.spec import Chart
+from emo.report.sweep_corrected import SweepCorrected
 from emo.report.sweep_table import Best, Setting, SweepTable, bounds_text, read_table, short_names
 
 SHORT = 24  # rows of a table that may stand before the figures
@@ -46,6 +47,7 @@ def write_sweep_report(
     verdicts: Mapping[str, Sequence[str]] | None = None,
     differences: Sequence[str] = (),
     charts: Sequence[Chart] = (),
+    corrected: SweepCorrected | None = None,
 ) -> Path:
     """Write ``folder/report.html`` and return its path.
 
@@ -65,6 +67,7 @@ def write_sweep_report(
         findings: what was found, in place of the best value; None: the best value.
         differences: how the settings compare, a sentence each.
         charts: interactive, shown behind the finding.
+        corrected: what trusted labels say of it.
 
     Raises:
         FileNotFoundError: a figure is not there.
@@ -74,7 +77,8 @@ def write_sweep_report(
     sound = frame[~frame["job"].isin(list(doubtful))] if len(frame) else frame
     best = read_table(sound, axes).best() if findings is None else None
     first = [f"{job.label}: {line}" for job in jobs for line in doubtful.get(Path(job.folder).name, [])]
-    numbers = _table(table, best) if table.cells else ""
+    numbers = _table(table, best, corrected) if table.cells else ""
+    told = None if corrected is None or best is None else corrected.best_line(best.setting, best.arm, best.metric)
     pictures, far = page.figures(figures, folded=bool(charts))
     short = len(table.settings) * len(table.arms) <= SHORT
     body = [
@@ -82,10 +86,11 @@ def write_sweep_report(
         *(f"<p><strong>{page.text(line)}</strong></p>" for line in first),
         *(
             f"<p>{page.text(line)}</p>"
-            for line in [*differences, *(findings or _findings(table, best)), *_unfinished(jobs)]
+            for line in [*differences, *(findings or _findings(table, best, told)), *_unfinished(jobs)]
         ),
         charts_section(charts),
         numbers if short else "",
+        "" if corrected is None else corrected.section,
         tables,
         pictures,
         "" if short else page.section("All settings", numbers),
@@ -97,8 +102,8 @@ def write_sweep_report(
     return page.write_page(folder, title, body, linked=linked or far, charts=bool(charts))
 
 
-def _findings(table: SweepTable, best: Best | None) -> list[str]:
-    """Say what is best, and what that is worth."""
+def _findings(table: SweepTable, best: Best | None, corrected: str | None = None) -> list[str]:
+    """Say what is best, what it is without the labeller's error where that is known, and what that is worth."""
     lines = []
     if not table.cells:
         lines.append("Nothing was measured.")
@@ -108,6 +113,7 @@ def _findings(table: SweepTable, best: Best | None) -> list[str]:
             f"Best {best.metric} on the test values below: {format_estimate(best.estimate)}, arm {best.arm} at "
             f"{_words(table, best.setting)}; the highest of {best.candidates} values {among}."
         )
+        lines += [] if corrected is None else [corrected]
         lines.append(
             "The best of several test values is selected on test, so it is too high on average: confirm it on the dev "
             "split or on other data before reporting it."
@@ -128,12 +134,19 @@ def _words(table: SweepTable, setting: Setting) -> str:
     return ", ".join(f"{names[axis]}={text}" for axis, text in zip(table.axes, setting, strict=True))
 
 
-def _table(table: SweepTable, best: Best | None) -> str:
-    """Return one row per setting and arm; a setting's values stand once, beside all of its arms."""
+def _table(table: SweepTable, best: Best | None, corrected: SweepCorrected | None) -> str:
+    """Return one row per setting and arm; a setting's values stand once, beside all of its arms.
+
+    Where trusted labels correct a metric, a column beside it has what it is then.
+    """
+    beside = {metric for _, _, metric in corrected.beside.cells} if corrected is not None else set()
     common, size = page.common_size(x for (_, _, metric), x in table.cells.items() if metric in table.metrics)
     names = short_names(table.axes).values()
     head = "".join(f'<th class="text">{page.text(name)}</th>' for name in (*names, "arm"))
-    head += "".join(f"<th>{page.heading(metric)}</th>" for metric in table.metrics)
+    for metric in table.metrics:
+        head += f"<th>{page.heading(metric)}</th>"
+        if corrected is not None and metric in beside:
+            head += f"<th>{page.heading(metric)}, corrected ({corrected.kind})</th>"
     body = ""
     for setting in table.settings:
         arms = [arm for arm in table.arms if any(table.get(setting, arm, metric) for metric in table.metrics)]
@@ -146,6 +159,9 @@ def _table(table: SweepTable, best: Best | None) -> str:
             for metric in table.metrics:
                 mark = '<span class="mark">best</span> ' if chosen and metric == table.metrics[0] else ""
                 body += f"<td>{mark}{page.cell(table.get(setting, arm, metric), common)}</td>"
+                if corrected is not None and metric in beside:
+                    x = corrected.beside.get(setting, arm, metric)
+                    body += f"<td>{'' if x is None else page.cell(x, True)}</td>"
             body += "</tr>\n"
     return page.numbers(head, body, size, "numbers dense")
 

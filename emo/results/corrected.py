@@ -53,7 +53,7 @@ class Tables(NamedTuple):
 
     shares: list[Share]
     differences: list[Difference]
-    lacking: dict[str, int]  # class -> labelled replies, where too few for a confusion matrix
+    lacking: dict[str, int]  # class -> labelled replies, too few for a confusion matrix (of all, or of clean ones)
     labelled: int  # different replies with a trusted label
 
 
@@ -72,7 +72,7 @@ def correct(replies: Replies, called: Labels, trusted: Mapping[str, str], draws:
     differences: list[Difference] = []
     for job in replies.results:
         rows = [(r, label) for r, label in zip(replies.rows, called.labels, strict=True) if r.row["job"] == job]
-        frame = _frame(rows, trusted, replies.names)
+        frame = values_of(rows, trusted, replies.names)
         for key, part in frame.groupby(["arm", "metric"], sort=False):
             arm, metric = map(str, key)
             for emotion in (None, *replies.names):
@@ -82,11 +82,18 @@ def correct(replies: Replies, called: Labels, trusted: Mapping[str, str], draws:
                     shares.append(Share(job, arm, metric, emotion, *_measured(own, draws, seed), matrix))
         differences += _differences(job, replies.results[job], frame, draws, seed)
     told = {one.id for one in replies.rows if one.id in trusted}
-    return Tables(shares, differences, table["accuracy"].lacking, len(told))
+    whole = {f"{name} that are not broken": n for name, n in table["clean_accuracy"].lacking.items()}
+    return Tables(shares, differences, table["accuracy"].lacking or whole, len(told))
 
 
-def _frame(rows: Sequence[tuple[Reply, Any]], trusted: Mapping[str, str], names: Sequence[str]) -> pd.DataFrame:
-    """Return one row per arm, metric, sample, target and draw: value (F), truth (Y, nan: not labelled)."""
+def values_of(rows: Sequence[tuple[Reply, Any]], trusted: Mapping[str, str], names: Sequence[str]) -> pd.DataFrame:
+    """Return one row per arm, metric, sample, target and draw: value (F), truth (Y, nan: not labelled).
+
+    Args:
+        rows: replies of one run, each with the label that is corrected.
+        trusted: as of `correct`.
+        names: emotions; a reply without a target stands for each.
+    """
     made = []
     for reply, label in rows:
         row, true = reply.row, trusted.get(reply.id)

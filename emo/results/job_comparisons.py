@@ -4,24 +4,27 @@ Every two jobs of a sweep that differ in one key are compared in pairs, arm by a
 95 % interval over scenarios, the p of sign flips of scenario means, and Holm's adjustment over the comparisons of one
 key, metric and part of the data (methods 4.4). Where both jobs have a control, the difference of differences stands
 beside: (target - control) of one job less that of the other says whether the circuit, and not any edit of its size,
-does more. Draws of a control are averaged first, so intervals are given the draws.
+does more. Draws of a control are averaged first, so intervals are given the draws. Where trusted labels cover both jobs
+the difference without the labeller's error stands beside the raw one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from emo.core.corrected import FEWEST_LABELLED, widened
 from emo.core.errors import UserError
 from emo.core.frames import pd
 from emo.core.metrics import headline
 from emo.core.paired_stats import paired_many
-from emo.core.stats import holm
+from emo.core.stats import Estimate, holm
 from emo.results.table import axes_of, job_folders, read_result, read_sweep
+from emo.results.trusted import Rectified, of_jobs, rectified_job
 from emo.results.values import LOGARITHMS, VALUES, JobValues, values_of_jobs
 
 UNEDITED = ("none", "prompt")
@@ -29,6 +32,7 @@ OF_UNITS = ("delta_s", "delta_s_last", "dose")  # in activation units of a model
 MOST = 300  # pairs: seconds
 KEY = ["axis", "a", "b", "at", "arm", "beyond", "metric", "emotion", "valence"]
 NUMBERS = ["value_a", "value_b", "difference", "ci_lo", "ci_hi", "n", "scenarios", "p", "p_holm"]
+CORRECTED = ["corrected", "corrected_lo", "corrected_hi"]
 
 
 class Pair(NamedTuple):
@@ -86,7 +90,7 @@ def compare_jobs(jobs: Sequence[JobValues], draws: int = 2000, seed: int = 0) ->
 
 
 def compare_folder(folder: str | Path) -> pd.DataFrame:
-    """Return `compare_jobs` of the finished jobs of a sweep, or of all results below a folder.
+    """Return `compare_jobs` of the finished jobs of a sweep, or of all results below a folder, `with_corrected`.
 
     Raises:
         UserError: no such folder, no finished result in it, or results without their values.
@@ -102,10 +106,58 @@ def compare_folder(folder: str | Path) -> pd.DataFrame:
     if not jobs:
         raise UserError(f"{root}: its results keep no values ({VALUES}): of an earlier version")
     config = next(iter(done.values()))["config"]
-    return compare_jobs(jobs, int(config["evaluator"]["bootstrap"]), int(config["seed"]))
+    draws, seed = int(config["evaluator"]["bootstrap"]), int(config["seed"])
+    return with_corrected(compare_jobs(jobs, draws, seed), jobs, done, draws, seed)
 
 
-def _rows(pair: Pair, draws: int, seed: int) -> Iterator[pd.DataFrame]:
+def with_corrected(
+    compared: pd.DataFrame, jobs: Sequence[JobValues], results: Mapping[Path, dict[str, Any] | None], draws: int,
+    seed: int,
+) -> pd.DataFrame:  # fmt: skip
+    """Return comparisons with columns `CORRECTED` where trusted labels cover both jobs; as they are where none do.
+
+    The difference is of values that stand for replies (`emo.core.corrected.rectified`), on all prompts together: parts
+    have too few labels. nan: another metric, or fewer than ten labelled replies of an arm that is in the difference. No
+    p: sign flips of values that a few labelled replies carry are not worth one.
+
+    Args:
+        compared: of `compare_jobs`.
+        jobs: those that were compared.
+        results: content of result.json, by folder of the job.
+        draws: bootstrap draws.
+        seed: same seed, same numbers.
+    """
+    found = {job: own for job, own in of_jobs(results).items() if own.current}
+    folders = {folder.name: folder for folder in results}
+    made = {job.job: rectified_job(job, folders[job.job], found[job.job]) for job in jobs if job.job in found}
+    rows = [
+        row
+        for pair in pairs(jobs) if pair.a.job in made and pair.b.job in made
+        for row in _corrected(pair.axis, made[pair.a.job], made[pair.b.job], draws, seed)
+    ]  # fmt: skip
+    if not rows:
+        return compared
+    frame = pd.DataFrame(rows, columns=[*KEY, *CORRECTED]).astype(dict.fromkeys(CORRECTED, float))
+    return compared.merge(frame, on=KEY, how="left")
+
+
+def _corrected(axis: str, a: Rectified, b: Rectified, draws: int, seed: int) -> Iterator[dict[str, Any]]:
+    both, pair = (a, b), Pair(axis, a.values, b.values)
+    for part in _rows(pair, draws, seed, whole=True):
+        for row in part.to_dict("records"):
+            arms = [row["arm"], *([row["beyond"]] if row["beyond"] else [])]
+            labelled = [one.labelled.get(arm, 0) for one in both for arm in arms]
+            if min(labelled) < FEWEST_LABELLED:
+                continue
+            samples = {sample for one in both for arm in arms for sample in one.samples[arm]}
+            places = {pair.a.places[sample][0] for sample in samples if sample in pair.a.places}
+            lo, hi = (None if np.isnan(row[end]) else float(row[end]) for end in ("ci_lo", "ci_hi"))
+            x = widened(Estimate(float(row["difference"]), lo, hi, int(row["n"])), len(places), *labelled)
+            yield {key: row[key] for key in KEY} | dict(zip(CORRECTED, x[:3], strict=True))
+
+
+def _rows(pair: Pair, draws: int, seed: int, *, whole: bool = False) -> Iterator[pd.DataFrame]:
+    """Yield the comparisons of two jobs, of all prompts and (but with ``whole``) of every part of them."""
     a, b = (_columns(job, pair) for job in (pair.a, pair.b))
     shared = a.index.intersection(b.index)
     columns = [column for column in a.columns if column in b.columns]
@@ -119,7 +171,7 @@ def _rows(pair: Pair, draws: int, seed: int) -> Iterator[pd.DataFrame]:
     cuts = [("", "", np.ones(len(shared), dtype=bool))]
     cuts += [(name, "", emotion == name) for name in dict.fromkeys(emotion)]
     cuts += [("", name, valence == name) for name in dict.fromkeys(valence) if name]
-    for in_emotion, in_valence, rows in cuts:
+    for in_emotion, in_valence, rows in cuts[:1] if whole else cuts:
         x, y = own[rows].to_numpy(), other[rows].to_numpy()
         both = ~np.isnan(x) & ~np.isnan(y)
         found = paired_many(np.where(both, x - y, np.nan), scenario[rows], draws, seed)

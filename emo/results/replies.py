@@ -38,6 +38,7 @@ class Replies(NamedTuple):
     rows: list[Reply]
     names: tuple[str, ...]
     results: dict[str, dict[str, Any]]  # job -> its result.json; of a file nothing
+    folders: dict[str, list[Path]]  # job -> where it lies: under several names it is the same one
 
     def texts(self) -> dict[str, str]:
         """Return {id: text} of the different replies."""
@@ -50,10 +51,15 @@ def of_runs(folders: Sequence[Path]) -> Replies:
     Raises:
         UserError: there are none, or two runs have other emotions.
     """
-    results, rows = {}, []
+    results: dict[str, dict[str, Any]] = {}
+    places: dict[str, list[Path]] = {}
+    rows = []
     for folder in dict.fromkeys(path for root in folders for path in job_folders(root, None)):
         result = read_result(folder)
-        if result is None or folder.name in results or not (folder / SAMPLES).is_file():
+        if result is None or not (folder / SAMPLES).is_file():
+            continue
+        places.setdefault(folder.name, []).append(folder)
+        if folder.name in results:
             continue
         results[folder.name] = result
         lines = (folder / SAMPLES).read_text(encoding="utf-8").split("\n")
@@ -68,7 +74,7 @@ def of_runs(folders: Sequence[Path]) -> Replies:
         Reply(text_id(row["reply"]), row["reply"], row["emotion"], number, row)
         for row, number in zip(rows, place, strict=True)
     ]
-    return Replies(made, min(asked), results)
+    return Replies(made, min(asked), results, places)
 
 
 def of_file(path: Path, names: Sequence[str]) -> Replies:
@@ -99,7 +105,7 @@ def of_file(path: Path, names: Sequence[str]) -> Replies:
         Reply(text_id(text), text, target, number, cells)
         for (text, target, cells), number in zip(made, place, strict=True)
     ]
-    return Replies(replies, tuple(names), {})
+    return Replies(replies, tuple(names), {}, {})
 
 
 def _allowed(given: str | None, names: Sequence[str], where: str, what: str) -> None:

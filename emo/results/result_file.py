@@ -23,6 +23,7 @@ from emo.pipeline.jobs import AnyJob
 from emo.pipeline.labelled import ClassJob
 from emo.results.table import read_result
 from emo.results.terms import terms_line
+from emo.results.trusted import FILE as TRUSTED
 
 RESULT = "result.json"
 LEVEL_P = 0.05
@@ -40,6 +41,8 @@ def publish(scratch: Path, folder: Path, address: str) -> None:
     found = read_result(folder, address, whole=True)
     if found is not None and not unjudged.total(found):
         return
+    if (folder / TRUSTED).is_file():  # people's work: pages say whether it is of the replies that are there now
+        shutil.copy2(folder / TRUSTED, scratch / TRUSTED)
     shutil.rmtree(folder, ignore_errors=True)  # failed, damaged or of another address
     scratch.chmod(0o755)
     try:

@@ -13,6 +13,7 @@ import numpy as np
 
 from emo.core.frames import pd
 from emo.core.stats import FEWEST, smallest_p
+from emo.results.job_comparisons import CORRECTED
 from emo.results.main_effects import METRICS, Factor, MainEffects
 
 LEVEL = 0.05
@@ -69,8 +70,17 @@ def pair_line(row: Mapping[Any, Any], draws: int, tests: int) -> str:
     means = f"{row['value_a']:.2f} and {row['value_b']:.2f}"
     return (
         f"{row['axis']} {row['a']} less {row['b']}{at}, arm {row['arm']}: {_metric(row)} {means}, difference "
-        f"{_number(row)}: {_verdict(row, draws, tests)}."
+        f"{_number(row)}: {_verdict(row, draws, tests)}.{_without_errors(row)}"
     )
+
+
+def _without_errors(row: Mapping[Any, Any]) -> str:
+    """Return the difference that trusted labels leave, where there are any."""
+    value, lo, hi = (row.get(key, np.nan) for key in CORRECTED)
+    if np.isnan(value):
+        return ""
+    ends = "no interval" if np.isnan(lo) else f"[{lo:+.2f}, {hi:+.2f}]"
+    return f" Without the labeller's errors: {value:+.2f} {ends}."
 
 
 def _metric(row: Mapping[Any, Any]) -> str:

@@ -22,9 +22,9 @@ MANY = 100_000  # rows beyond which results.jsonl, forty times as large as resul
 KINDS = ("str", "float64", "int64")  # what a column may be so that both files give it back as it was
 
 
-def digests(folders: Sequence[Path]) -> list[str | None]:
-    """Return the sha256 of every job's result file; None where there is none."""
-    return [file_digest(path) if (path := folder / RESULT).is_file() else None for folder in folders]
+def digests(folders: Sequence[Path], name: str = RESULT) -> list[str | None]:
+    """Return the sha256 of every job's file of a name; None where there is none."""
+    return [file_digest(path) if (path := folder / name).is_file() else None for folder in folders]
 
 
 def write_table(frame: pd.DataFrame, folder: Path) -> None:

@@ -33,6 +33,7 @@ def forest(
     *,
     menus: Sequence[Menu] = (),
     of: str = "difference",
+    beside: bool = False,
 ) -> Chart:
     """Return a chart with a row per difference; pale: its interval contains 0, hollow: it has none.
 
@@ -46,10 +47,13 @@ def forest(
         metrics: in the order of the menu.
         menus: further choices.
         of: what is drawn.
+        beside: a name has a row of every series, side by side.
     """
     names = list(dict.fromkeys(row["name"] for row in rows))
     broken = {text: "\n".join(wrap(text, LETTERS)) for text in names}
     height = max(map(len, (text.split("\n") for text in broken.values())), default=1) * LINE + 10
+    offset: Spec = {"yOffset": {"field": "series", "sort": list(series.names)}} if beside else {}
+    height = max(height, LINE * len(series.names) + 6) if beside else height
     zero = [{"metric": metric, "at": 0.0, "what": NO_EFFECT} for metric in metrics]
     y: Spec = {
         "field": "label", "type": "nominal", "scale": {"domain": list(broken.values())},
@@ -70,10 +74,10 @@ def forest(
         {
             "transform": [{"filter": "isValid(datum.lo)"}],
             "mark": {"type": "rule", "strokeWidth": 3, "clip": True},
-            "encoding": {"x": x | {"field": "lo"}, "x2": {"field": "hi"}, "y": y, "color": colours["color"],
-                         "opacity": sure, "tooltip": said},
+            "encoding": {"x": x | {"field": "lo"}, "x2": {"field": "hi"}, "y": y, **offset,
+                         "color": colours["color"], "opacity": sure, "tooltip": said},
         },
-        *points({"x": x, "y": y, **colours, "opacity": sure, "tooltip": said}, 70, "x"),
+        *points({"x": x, "y": y, **offset, **colours, "opacity": sure, "tooltip": said}, 70, "x"),
     ]  # fmt: skip
     if len(series.names) == 1:  # the title says it
         for layer in layers[1:]:

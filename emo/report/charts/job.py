@@ -47,7 +47,7 @@ def job_charts(
         return []
     parts = [ALL, *names]
     made = []
-    along = _along(arms, settings)
+    along = along_of(arms, settings)
     if along:
         made.append(_curve(found, arms, metrics, parts, settings, along, of, chance))
     if len(arms) <= MOST:
@@ -141,7 +141,7 @@ def _damage(
     )  # fmt: skip
 
 
-def _along(arms: Sequence[str], settings: Mapping[str, Mapping[str, float]]) -> str | None:
+def along_of(arms: Sequence[str], settings: Mapping[str, Mapping[str, float]]) -> str | None:
     """Return the setting that arms of one kind have at least three values of."""
     for key in dict.fromkeys([*CURVE, *(key for own in settings.values() for key in own)]):
         values = {settings[arm][key] for arm in arms if key in settings.get(arm, {})}
@@ -156,7 +156,7 @@ def _curve(
 ) -> Chart:  # fmt: skip
     """Return the arms over a number; what has no value of it (none, prompt) is level."""
     numbers = sorted({settings[arm][along] for arm in arms if along in settings.get(arm, {})})
-    named = {arm: _name(arm, settings.get(arm, {}), along) for arm in arms}
+    named = {arm: name_along(arm, settings.get(arm, {}), along) for arm in arms}
     drawn = dict.fromkeys([*metrics[:1], *_measured(found, ["delta_s"]), *metrics])
     rows: list[Row] = []
     for metric in drawn:
@@ -176,6 +176,7 @@ def _curve(
     )  # fmt: skip
 
 
-def _name(arm: str, own: Mapping[str, float], along: str) -> str:
+def name_along(arm: str, own: Mapping[str, float], along: str) -> str:
+    """Return what an arm is called where it is drawn along one of its settings: without that one."""
     others = ",".join(f"{key}={value:g}" for key, value in own.items() if key != along)
     return base_name(arm) + (f"@{others}" if others else "")

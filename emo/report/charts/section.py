@@ -33,7 +33,12 @@ def charts_section(charts: Sequence[Chart]) -> str:
     """Return the charts, headed; nothing where there are none."""
     if not charts:
         return ""
-    return f'<h2>Charts</h2>\n<p class="small">{html.escape(HELP)}</p>\n' + "".join(map(_figure, charts))
+    return f'<h2>Charts</h2>\n<p class="small">{html.escape(HELP)}</p>\n' + figures_of(charts)
+
+
+def figures_of(charts: Sequence[Chart]) -> str:
+    """Return the places of charts, without a heading."""
+    return "".join(map(_figure, charts))
 
 
 def _figure(chart: Chart) -> str:

@@ -30,7 +30,7 @@ MODEL = "model"
 CAPTION = "Means over the test set; {} are 95 % intervals over scenarios or groups. {}"
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """What of a sweep is where."""
 
     along: str  # swept key on the x axis
@@ -49,7 +49,7 @@ def sweep_charts(frame: pd.DataFrame, axes: Sequence[str]) -> list[Chart]:
     table = read_table(frame, axes)
     if not table.varying() or not table.metrics:
         return []
-    metrics, layout = table.metrics[:METRICS], _layout(table)
+    metrics, layout = table.metrics[:METRICS], layout_of(table)
     size = len(table.settings) * len(table.arms) * len(metrics)
     parts = [ALL, *_emotions(frame, metrics[0])]
     if size * len(parts) > MOST:
@@ -58,7 +58,8 @@ def sweep_charts(frame: pd.DataFrame, axes: Sequence[str]) -> list[Chart]:
     return [_outcomes(table, rows, metrics, parts, layout)] if rows else []
 
 
-def _layout(table: SweepTable) -> _Layout:
+def layout_of(table: SweepTable) -> Layout:
+    """Return what of a sweep in which something varies is drawn where."""
     varying = table.varying()
     numeric = [axis for axis in varying if table.numeric(axis)]
     names = [axis for axis in varying if axis != MODEL] or varying
@@ -67,7 +68,7 @@ def _layout(table: SweepTable) -> _Layout:
     if numeric and len(varying) <= 2:
         along = numeric[0]
     over = MODEL if MODEL in varying and along != MODEL else None
-    return _Layout(along, over, [axis for axis in varying if axis not in (along, over)])
+    return Layout(along, over, [axis for axis in varying if axis not in (along, over)])
 
 
 def _emotions(frame: pd.DataFrame, metric: str) -> list[str]:
@@ -78,7 +79,7 @@ def _emotions(frame: pd.DataFrame, metric: str) -> list[str]:
 
 def _rows(
     frame: pd.DataFrame, axes: Sequence[str], table: SweepTable, metrics: Sequence[str], parts: Sequence[str],
-    layout: _Layout,
+    layout: Layout,
 ) -> list[Row]:  # fmt: skip
     keys = {
         metric_key(metric, *([] if part == ALL else [part])): (metric, part) for metric in metrics for part in parts
@@ -90,18 +91,19 @@ def _rows(
         at = setting[place[layout.along]]
         along = shown(number(at)) if table.numeric(layout.along) else at
         series = arm if layout.over is None else setting[place[layout.over]]
-        menus = {_field(i): setting[place[axis]] for i, axis in enumerate(layout.menus)}
+        menus = {field(i): setting[place[axis]] for i, axis in enumerate(layout.menus)}
         own = {"metric": metric, "x": along, "series": series, "part": part, **estimate_row(x), **menus}
         rows.append(own | ({} if layout.over is None else {"arm": arm}))
     return rows
 
 
-def _field(i: int) -> str:
+def field(i: int) -> str:
+    """Return the field of a chart's rows that holds the value of its i-th menu of keys."""
     return f"key{i}"
 
 
 def _outcomes(
-    table: SweepTable, rows: list[Row], metrics: Sequence[str], parts: Sequence[str], layout: _Layout
+    table: SweepTable, rows: list[Row], metrics: Sequence[str], parts: Sequence[str], layout: Layout
 ) -> Chart:
     short = short_names(table.axes)
     menus = [Menu("part", "emotion", parts)] if len(parts) > 1 else []
@@ -110,7 +112,7 @@ def _outcomes(
         series: Series = plain_series(table.options[layout.over])
     else:
         series = arm_series(table.arms)
-    menus += [Menu(_field(i), short[axis], table.options[axis]) for i, axis in enumerate(layout.menus)]
+    menus += [Menu(field(i), short[axis], table.options[axis]) for i, axis in enumerate(layout.menus)]
     title, told = f"What changes along {short[layout.along]}?", "" if layout.over is None else "A colour per model."
     of = "arm" if layout.over is None else short[layout.over]
     if table.numeric(layout.along):
