@@ -60,7 +60,8 @@ class ModelSpec(NamedTuple):
     @property
     def told(self) -> str:
         """Origin, depth, precision and version in words."""
-        return f"{self.id}, {self.n_layers} blocks, {self.dtype}, {self.version}"
+        version = "random weights, so its numbers mean nothing" if self.source == "tiny" else self.version
+        return f"{self.id}, {self.n_layers} blocks, {self.dtype}, {version}"
 
     @property
     def where(self) -> dict[str, Any]:

@@ -54,25 +54,34 @@ def draw(job: ClassJob, found: dict[str, dict[str, Estimate]], folder: Path) -> 
     if swept is not None:
         key = "share of neurons" if swept == "ratio" else swept
         points = _points(found, panels, {arm: values.get(swept) for arm, values in told.items()})
-        add("strength", strength_figure(points, key, panels, title, folder / "strength.png"))
+        add("strength", strength_figure(points, key, panels, f"Along {key}: {title}", folder / "strength.png"))
     else:
-        add("arms", arms_figure(found, panels, title, folder / "arms.png"))
+        add("arms", arms_figure(found, panels, f"Arms on test: {title}", folder / "arms.png"))
     matrices = _matrices(job, results.at_chance(job, found))
     if matrices[0]:
-        add("change", change_figure(matrices[0], job.names, matrices[1], title, folder / "change.png"))
+        add(
+            "change",
+            change_figure(
+                matrices[0], job.names, matrices[1], f"Every class under every edit: {title}", folder / "change.png"
+            ),
+        )
     loops = notes.loops(job)
     if loops:
         base_line = {row["class"]: row["base"] for row in loops}
         lines = [_line(row) for row in loops]
         dev = f"{where}, n = {len(job.splits.dev)} dev texts"
-        add("loop", loop_figure(lines, base_line, job.names, dev, folder / "loop.png"))
+        add("loop", loop_figure(lines, base_line, job.names, f"The feedback loop: {dev}", folder / "loop.png"))
     per = np.array([row["per_block"] for row in notes.sets(job)])
-    add("counts", counts_figure(per, job.names, title, folder / "counts.png"))
+    add("counts", counts_figure(per, job.names, f"Neurons of every class by block: {title}", folder / "counts.png"))
     for name, overlap in notes.overlaps(job).items():
         grids = {overlap.title: overlap.values}
         chance = "" if overlap.chance is None else f" Random sets of these sizes share {overlap.chance:.3f}."
         file = "overlap" if name == "classes" else f"overlap_{name}"
-        add("overlap", overlap_grid(grids, overlap.rows, job.names, title, folder / f"{file}.png"), chance)
+        add(
+            "overlap",
+            overlap_grid(grids, overlap.rows, job.names, f"Shared neurons: {title}", folder / f"{file}.png"),
+            chance,
+        )
     return made
 
 

@@ -19,7 +19,7 @@ from emo.model.chat import THINKS, opens_thinking
 from emo.pipeline.finding import HALVINGS
 from emo.pipeline.labelled import ClassJob
 from emo.report.class_standing import standing
-from emo.report.remarks import drawn
+from emo.report.remarks import counted_blocks, drawn
 from emo.results import class_results as results
 from emo.results.evidence import Evidence
 from emo.results.exploded import Counts, lines
@@ -48,7 +48,7 @@ def facts(job: ClassJob) -> dict[str, str]:
         own = [arm for arm in job.arms if arm.pick == "own"]
         shares = ", ".join(dict.fromkeys(f"{arm.ratio:g}" for arm in own))
         strengths = ", ".join(dict.fromkeys(f"{arm.strength:g}" for arm in own))
-        blocks = f"{len(job.layers)} blocks, {job.layers[0]}-{job.layers[-1]}"
+        blocks = counted_blocks(job.layers)
         told = f"{own[0].op}, ratio {shares} of the {c.intervention.ratio_of}, strength {strengths}"
         found["intervention"] = f"{c.intervention.kind} ({'found on dev' if own[0].adaptive else told}), {blocks}"
     listed = sets(job)
@@ -154,23 +154,29 @@ def loops(job: ClassJob) -> list[dict[str, Any]]:
     return [{"arm": arm.name, **row} for arm in job.arms if arm.adaptive for row in job.predictions[arm.name].rows]
 
 
-def remarks(job: ClassJob, found: dict[str, dict[str, Estimate]], broken: Counts, least: float | None) -> list[str]:
+def doubts(job: ClassJob, found: dict[str, dict[str, Estimate]]) -> list[str]:
+    """Return what must be read before any number: that the unedited model only guesses."""
+    if not results.at_chance(job, found):
+        return []
+    x = found["none"]["accuracy"]
+    return [
+        f"The unedited model names {x.value:.0%} of the texts right, not above naming one class "
+        f"always ({results.chance(job):.0%}): a change of accuracy says nothing here; read logprob_margin."
+    ]
+
+
+def remarks(job: ClassJob, broken: Counts, least: float | None) -> list[str]:
     """Return the remarks that hold for a job.
 
     Args:
         job: that was run.
-        found: its estimates.
         broken: counts of exploded numbers.
         least: the smallest p that its comparisons can give.
     """
     c = job.config
     made = [f"{line[0].upper()}{line[1:]}." for line in said(job.splits)]
-    if results.at_chance(job, found):
-        x = found["none"]["accuracy"]
-        made.append(
-            f"The unedited model names {x.value:.0%} of the texts right, not above naming one class "
-            f"always ({results.chance(job):.0%}): a change of accuracy says nothing here; read logprob_margin."
-        )
+    if any(arm.pick == "other_emotion" for arm in job.arms):
+        made.append("other_emotion: the neurons of another class, edited in the same way.")
     made += standing([c.intervention.kind])
     if kind_of(c).edits == "classes" and c.evaluator.answer == "choice":
         made.append(

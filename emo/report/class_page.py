@@ -26,7 +26,8 @@ from emo.report.titles import model_title
 from emo.results import class_results as results
 from emo.results.evidence import Evidence
 from emo.results.exploded import exploded_classes
-from emo.results.result_file import comparison_line, finish, header, metric_row, write_rows
+from emo.results.job_findings import job_findings
+from emo.results.result_file import comparison_line, finish, header, metric_row, shown_p, write_rows
 from emo.results.values import write_values
 
 SHOWN = 10  # replies of an induction on the page
@@ -66,6 +67,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
         result |= {key: getattr(job.splits, key) for key in ("left_out", "matched", "several", "joined")}
         facts = notes.facts(job)
         result |= {"facts": facts, "figures": [{"file": path.name, "caption": text} for path, text in figures]}
+        doubtful = notes.doubts(job, found)
         columns = [m for m in headline() if any(m in metrics for metrics in found.values())]
         c = job.config
         write_report(
@@ -75,16 +77,23 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
             config_yaml=OmegaConf.to_yaml(OmegaConf.structured(c)),
             summary_rows=[{"arm": arm, **{m: ms.get(m) for m in columns}} for arm, ms in found.items()],
             columns=["arm", *columns],
-            notes=[*(comparison_line(row, least) for row in tests), *notes.remarks(job, found, counts, least)],
+            notes=[*(comparison_line(row, least) for row in tests), *notes.remarks(job, counts, least)],
             too_few=evidence.few,
             figures=figures,
             samples=[],
             seconds=result["wall_s"],
             versions=result["versions"],
             facts=facts,
+            findings=doubtful,
+            found=job_findings(result, "class", "logprob_margin" if doubtful else None),
             charts=drawable(
                 lambda: job_charts(
-                    found, job.names, tests, result["settings"], of="class", chance={"accuracy": 1 / len(job.names)}
+                    found,
+                    job.names,
+                    shown_p(tests, least),
+                    result["settings"],
+                    of="class",
+                    chance={"accuracy": 1 / len(job.names)},
                 )
             ),
             tables=_tables(job, found),
@@ -145,7 +154,7 @@ def _precision(job: ClassJob) -> str:
         for edited, made in results.predicted(job, arm.name):
             cells = [f"{_two(p)} / {_two(r)}" for p, r in zip(made.precision, made.recall, strict=True)]
             rows.append([arm.name if edited == "-" else f"{arm.name}, {edited}", *cells, f"{made.accuracy:.2f}"])
-    return page.table(["arm, edited class", *job.names, "accuracy"], rows)
+    return page.table(["precision / recall of arm, edited class", *job.names, "accuracy"], rows)
 
 
 def _two(share: Tensor) -> str:

@@ -17,12 +17,14 @@ from typing import Any
 from urllib.parse import quote
 
 from emo.core.console import format_estimate
+from emo.core.metrics import metric_of
 from emo.core.stats import Estimate
 from emo.report.charts.engine import engine
 from emo.report.scripts import policy, script_block, web_file
 
 EMBEDDED = 1_500_000  # bytes of figures, as they stand in a page, that it holds itself; beyond, it links them
 BASE64 = 4 / 3  # characters of an embedded image per byte of its file
+COLUMNS = " What a column is stands where the mouse is on its name, and in docs/usage.md, Reading the table."
 
 
 def write_page(
@@ -76,9 +78,16 @@ def text(value: object) -> str:
     return html.escape(str(value))
 
 
-def heading(name: str) -> str:
-    """Return the name of a metric, which may be broken behind an underscore: tables of many are wide."""
+def breakable(name: object) -> str:
+    """Return a name that may be broken behind an underscore: tables of many columns are wide."""
     return text(name).replace("_", "_<wbr>")
+
+
+def heading(metric: str, more: str = "") -> str:
+    """Return the header cell of a metric, with more words behind its name; its label and unit stand under the mouse."""
+    label = metric_of(metric).label
+    told = f' title="{text(label)}"' if label != metric else ""
+    return f"<th{told}>{breakable(metric)}{text(more)}</th>"
 
 
 def section(title: str, content: str) -> str:

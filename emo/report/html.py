@@ -94,12 +94,12 @@ def write_report(
 def _summary(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], too_few: str | None) -> str:
     common, size = page.common_size(value for row in rows for value in row.values())
     size += f" {too_few[0].upper()}{too_few[1:]}." if too_few else ""
-    head = "".join(f"<th>{page.heading(column)}</th>" for column in columns)
+    head = "".join(map(page.heading, columns))
     body = ""
     for row in rows:
         first, *rest = (page.cell(row.get(column), common) for column in columns)
         body += f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in rest)}</tr>\n"
-    return page.numbers(head, body, size, "numbers dense" if len(columns) > FEW else "numbers")
+    return page.numbers(head, body, size + page.COLUMNS, "numbers dense" if len(columns) > FEW else "numbers")
 
 
 def _sample(number: int, sample: Mapping[str, Any]) -> str:

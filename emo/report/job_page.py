@@ -47,7 +47,7 @@ from emo.results.evidence import Evidence
 from emo.results.exploded import exploded
 from emo.results.geometry import geometry
 from emo.results.job_findings import job_findings
-from emo.results.result_file import comparison_line, finish, header, metric_row, write_rows
+from emo.results.result_file import comparison_line, finish, header, metric_row, shown_p, write_rows
 from emo.results.stability import stability
 from emo.results.table import OWN_METRICS
 from emo.results.terms import terms, verdict
@@ -74,6 +74,10 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
     diverging = equal_divergence.described(job)
     verdicts += equal_divergence.doubts(diverging)
     tests = equal_divergence.told_in(tests, diverging)
+    evidence, counts = Evidence.of_samples(job.splits.test), exploded(job)
+    tested = sum(row["p"] is not None for row in tests)
+    least = smallest_p(evidence.distinct, tested, job.config.evaluator.bootstrap)
+    drawn = shown_p(tests, least)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
@@ -82,7 +86,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         write_rows(scratch / "samples.jsonl", rows_of_replies)
         write_values(frame, scratch)
         (scratch / "geometry.json").write_text(json.dumps(shape, allow_nan=False), encoding="utf-8")
-        figures = draw(job, found, shape, tests, scratch)
+        figures = draw(job, found, shape, drawn, scratch)
         beforehand = directions_page.write(job, found, scratch)
         figures += beforehand.figures
         alike = _alike(job)
@@ -108,9 +112,6 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
         told_ranking = {"ranking check": ranking_check.line(checked, str(job.on))} if checked else {}
         if checked:
             result["ranking_check"] = checked
-        evidence, counts = Evidence.of_samples(job.splits.test), exploded(job)
-        tested = sum(row["p"] is not None for row in tests)
-        least = smallest_p(evidence.distinct, tested, job.config.evaluator.bootstrap)
         result |= {"comparisons": tests, "smallest_p": least, "chosen": _chosen(job.selection), "verdicts": verdicts}
         result |= {"clusters": evidence.to_dict(), "exploded": counts, "languages": remarks.languages(job)}
         facts = remarks.facts(job) | (unit_results.facts(job) if job.on is not None else {}) | told_ranking
@@ -144,7 +145,7 @@ def write_result(job: Job, folder: Path, command: str, start: float) -> dict[str
             findings=verdicts,
             found=job_findings(result),
             charts=drawable(
-                lambda: job_charts(found, job.names, tests, result["settings"], chance=_chance(job.names, classes))
+                lambda: job_charts(found, job.names, drawn, result["settings"], chance=_chance(job.names, classes))
             ),
             replies=Replies(rows_of_replies, *_beside(job, tests)),
             tables=divergence_page.section(diverging)

@@ -149,7 +149,14 @@ def _how(divergence: float | None, *, chosen: bool) -> str:
 def _steering(arms: Sequence[Arm], emotions: int) -> str:
     some = arms[0]
     told = f"alpha {_strengths(arms, emotions)} ({some.dose})"
-    return f"{told}, {len(some.layers)} blocks, {some.layers[0]}-{some.layers[-1]}"
+    return f"{told}, {counted_blocks(some.layers)}"
+
+
+def counted_blocks(layers: Sequence[int]) -> str:
+    """Return ``1 block, 2`` or ``5 blocks, 2-6``."""
+    if len(layers) == 1:
+        return f"1 block, {layers[0]}"
+    return f"{len(layers)} blocks, {layers[0]}-{layers[-1]}"
 
 
 def _strengths(arms: Sequence[Arm], emotions: int) -> str:
@@ -190,10 +197,11 @@ def shuffled_facts(job: Job) -> dict[str, Any]:
 
 def shuffled_line(found: dict[str, Any]) -> str:
     """Return `shuffled_facts` in words."""
+    draws = len(found["draws"])
     told = ", ".join(f"{own['mean']:+.2f} ({own['largest']:.2f})" for own in found["draws"])
     return (
-        f"{len(found['draws'])} draws, labels balanced over groups; cosine with the true direction, mean (largest "
-        f"absolute): {told}; taken out, {found['after']:.0e} is left at most"
+        f"{draws} {'draw' if draws == 1 else 'draws'}, labels balanced over groups; cosine with the true direction, "
+        f"mean (largest absolute): {told}; taken out, {found['after']:.0e} is left at most"
     )
 
 

@@ -89,7 +89,7 @@ def write_sweep_report(
             for line in [*differences, *(findings or _findings(table, best, told)), *_unfinished(jobs)]
         ),
         charts_section(charts),
-        numbers if short else "",
+        page.section("All numbers", numbers) if short else "",
         "" if corrected is None else corrected.section,
         tables,
         pictures,
@@ -144,9 +144,9 @@ def _table(table: SweepTable, best: Best | None, corrected: SweepCorrected | Non
     names = short_names(table.axes).values()
     head = "".join(f'<th class="text">{page.text(name)}</th>' for name in (*names, "arm"))
     for metric in table.metrics:
-        head += f"<th>{page.heading(metric)}</th>"
+        head += page.heading(metric)
         if corrected is not None and metric in beside:
-            head += f"<th>{page.heading(metric)}, corrected ({corrected.kind})</th>"
+            head += page.heading(metric, f", corrected ({corrected.kind})")
     body = ""
     for setting in table.settings:
         arms = [arm for arm in table.arms if any(table.get(setting, arm, metric) for metric in table.metrics)]
@@ -154,7 +154,7 @@ def _table(table: SweepTable, best: Best | None, corrected: SweepCorrected | Non
             chosen = best is not None and (best.setting, best.arm) == (setting, arm)
             body += '<tr class="best">' if chosen else "<tr>"
             again = " again" if i else ""  # of like rows the first says it; sorted, all do
-            body += "".join(f'<th class="text setting{again}">{page.text(value)}</th>' for value in setting)
+            body += "".join(f'<th class="text setting{again}">{page.breakable(value)}</th>' for value in setting)
             body += f'<th class="text arm">{page.text(arm)}</th>'
             for metric in table.metrics:
                 mark = '<span class="mark">best</span> ' if chosen and metric == table.metrics[0] else ""
@@ -163,7 +163,7 @@ def _table(table: SweepTable, best: Best | None, corrected: SweepCorrected | Non
                     x = corrected.beside.get(setting, arm, metric)
                     body += f"<td>{'' if x is None else page.cell(x, True)}</td>"
             body += "</tr>\n"
-    return page.numbers(head, body, size, "numbers dense")
+    return page.numbers(head, body, size + page.COLUMNS, "numbers dense")
 
 
 def _jobs(jobs: Sequence[Row]) -> str:

@@ -16,30 +16,37 @@ LEVEL = 0.05
 UNEDITED = ("none", "prompt")
 DAMAGE = ("ppl_ratio", "degenerate")
 OUTCOMES = ("clean_accuracy", "logprob_margin", "delta_s_last", "ppl_ratio", "kl")
+TOLD = 2  # edited arms, at most
 CONTROLS = 6  # named in a sentence, at most
 
 
-def job_findings(result: Mapping[str, Any]) -> list[str]:
+def job_findings(result: Mapping[str, Any], of: str = "emotion", metric: str | None = None) -> list[str]:
     """Return the sentences of a finished job.
 
     Args:
         result: ``arms``, ``comparisons``, ``smallest_p`` and ``clusters``, as in result.json.
+        of: what its numbers are split by: emotion, or class (then no reply was written, and no damage is told).
+        metric: the outcome that is told, where it was compared; None: the first one.
     """
     tests: Sequence[Mapping[str, Any]] = result["comparisons"]
     if not tests:
         return []
-    arms, metric = result["arms"], str(tests[0]["metric"])
+    arms = result["arms"]
+    metric = next((row["metric"] for row in tests if row["metric"] == metric), str(tests[0]["metric"]))
+    tests = [row for row in tests if row["metric"] == metric]
     least = _scenarios(result)
-    lines = []
-    for arm in list(dict.fromkeys(row["arm"] for row in tests))[:2]:
+    lines, edited = [], list(dict.fromkeys(str(row["arm"]) for row in tests))
+    for arm in edited[:TOLD]:
         rows = [row for row in tests if row["arm"] == arm]
         lines += [
             _outcome(arms, arm, metric),
             *_controls(rows, least),
-            *_emotions(arms, arm, metric, str(rows[0]["against"])),
+            *_parts(arms, arm, metric, str(rows[0]["against"]), of),
         ]
         lines += _damage(arms, arm)
-    return [*lines, *_unmeasured(arms)]
+    if len(edited) > TOLD:
+        lines.append(f"The table has {_listed(edited[TOLD:])} too: only the first {TOLD} edited arms are told here.")
+    return [*lines, *(_unmeasured(arms) if of == "emotion" else [])]
 
 
 def _name(metric: str) -> str:
@@ -68,12 +75,17 @@ def _controls(rows: Sequence[Mapping[str, Any]], least: str) -> list[str]:
     for word, kept in (("more than", more), ("less than", fewer)):
         if kept:
             sure = [row for row in kept if row["p_holm"] is not None and row["p_holm"] <= LEVEL]
-            told = ", ".join(f"{row['against']} ({row['value']:+.2f}{_terms(row)})" for row in kept[:CONTROLS])
+            told = _listed([f"{row['against']} ({row['value']:+.2f}{_terms(row)})" for row in kept])
             unsure = "" if len(sure) == len(kept) else f" ({_unsure(kept, sure)}: {least})"
             parts.append(f"{word} {told}{unsure}")
     if same:
-        parts.append(f"not shown to differ from {', '.join(str(row['against']) for row in same[:CONTROLS])}")
+        parts.append(f"not shown to differ from {_listed([str(row['against']) for row in same])}")
     return [f"It is {'; '.join(parts)}."]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - CONTROLS
+    return ", ".join(names[:CONTROLS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _unsure(kept: Sequence[Mapping[str, Any]], sure: Sequence[Mapping[str, Any]]) -> str:
@@ -96,7 +108,7 @@ def _scenarios(result: Mapping[str, Any]) -> str:
     return count + (f" allow none below {p:.2g}" if p is not None and p > LEVEL else "")
 
 
-def _emotions(arms: Mapping[str, Any], arm: str, metric: str, reference: str) -> list[str]:
+def _parts(arms: Mapping[str, Any], arm: str, metric: str, reference: str, of: str) -> list[str]:
     own = {key.partition("/")[2]: x for key, x in arms[arm].items() if key.startswith(f"{metric}/")}
     own = {name: x for name, x in own.items() if "/" not in name and x["value"] is not None}
     if len(own) < 2:
@@ -111,9 +123,11 @@ def _emotions(arms: Mapping[str, Any], arm: str, metric: str, reference: str) ->
     parts = [f"{what} {', '.join(names)}" for what, names in apart.items() if names]
     if rest:
         parts.append(
-            f"not shown for {', '.join(rest)}" if parts else f"{', '.join(rest)}, none clearly apart from {reference}"
+            f"not shown for {', '.join(rest)}"
+            if parts
+            else f"{', '.join(rest)}, no {of} clearly apart from {reference}"
         )
-    return [f"By emotion: {'; '.join(parts)}."]
+    return [f"By {of}: {'; '.join(parts)}."]
 
 
 def _damage(arms: Mapping[str, Any], arm: str) -> list[str]:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,21 @@ def comparison_line(row: dict[str, Any], least: float | None) -> str:
     interval = "no interval" if row["ci"] is None else f"[{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]"
     if row["p_holm"] is None:
         p = "p not measured"
-    elif least is not None and least > LEVEL_P:
+    elif unreadable(least):
         p = "too few scenarios or groups for a p"
     else:
         p = f"p = {row['p_holm']:.3f} (sign flips, Holm)"
     return f"{row['arm']} - {row['against']}, {row['metric']}: {row['value']:.2f} {interval}, {p}{terms_line(row)}"
+
+
+def unreadable(least: float | None) -> bool:
+    """Whether no p can be small, given the smallest that the scenarios allow."""
+    return least is not None and least > LEVEL_P
+
+
+def shown_p(rows: Sequence[dict[str, Any]], least: float | None) -> list[dict[str, Any]]:
+    """Return comparisons as figures show them: without p where it is `unreadable`, as `comparison_line` says it."""
+    return [row | {"p_holm": None} for row in rows] if unreadable(least) else list(rows)
 
 
 def write_failed(job: AnyJob, folder: Path, error: Exception, start: float) -> None:

@@ -236,7 +236,7 @@ def test_claims_draw_every_difference_at_its_row(figure, tmp_path):
     claims(rows, "t", tmp_path / "c.png")
     [axes] = figure[0].axes
     assert texts(axes) == [
-        "+0.50 [+0.40, +0.60]  p < 0.001", "+0.10 [-0.10, +0.30]  p = 0.250", "-0.20 no interval  p not measured",
+        "+0.50 [+0.40, +0.60]  p < 0.001", "+0.10 [-0.10, +0.30]  p = 0.250", "-0.20 no interval  no p",
         "not measured", "not measured",
     ]  # fmt: skip
     assert [text.get_position()[1] for text in axes.texts] == [0, 1, 2, 3, 4]

@@ -52,6 +52,12 @@ def test_every_chart_is_valid_vega_lite() -> None:
         assert spec.unpacked(spec.packed(chart.spec)) == chart.spec
 
 
+def test_every_axis_says_how_many_digits_it_shows() -> None:
+    """Else d3 works them out from the ends, and between -0.1 and 0.12 writes the tick at 0.12 as 0.1."""
+    formats = re.findall(r'"axis": {[^{}]*"format": "([^"]*)"', json.dumps([chart.spec for chart in made()]))
+    assert formats and set(formats) == {".6~g"}
+
+
 def test_an_axis_never_shows_rounding_errors() -> None:
     assert spec.shown(3e-17) == 0.0 and spec.shown(float("nan")) is None and spec.shown(0.1 + 0.2) == 0.3
     for values in ([3e-17, -1e-16], [0.0], [1 / 3, 1 / 3 + 1e-16], [None], []):

@@ -37,6 +37,8 @@ CUT = """(() => {
   return cut;
 })()"""
 TICKS = "[...document.querySelectorAll('figure.chart .role-axis-label text')].map((one) => one.textContent)"
+AXES_TICKS = """[...document.querySelectorAll('figure.chart .role-axis')].map(
+  (axis) => [...axis.querySelectorAll('.role-axis-label text')].map((one) => one.textContent))"""
 POINTS = "document.querySelectorAll('{} .mark-symbol.role-mark path').length"
 
 
@@ -82,6 +84,7 @@ def test_nothing_is_cut(
     tab.open(path)
     assert tab.run(CUT) == []
     assert not [tick for tick in tab.run(TICKS) if "e-1" in tick or "−1e" in tick]
+    assert all(len(own) == len(set(own)) for own in tab.run(AXES_TICKS))
     tab.shot(tmp_path / "shot.png")
     assert (tmp_path / "shot.png").stat().st_size > 50_000
     back, ink = tab.run("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")

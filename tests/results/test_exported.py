@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from safetensors import safe_open
@@ -101,6 +102,17 @@ def test_block_zero_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "junk.gguf").write_bytes(b"no gguf at all, but long enough to look at")
     with pytest.raises(UserError, match="no control vector"):
         read_control_vector(tmp_path / "junk.gguf")
+
+
+def test_a_control_vector_is_what_llama_cpp_reads(tmp_path: Path) -> None:
+    """Its reader takes tensors of float32 with one axis, all of one length, and fails on others."""
+    given = {block: torch.randn(8, dtype=torch.float64) for block in (3, 1, 12)}
+    write_control_vector(tmp_path / "x.gguf", given, "mistral", {"scale": 1.0})
+    reader = gguf.GGUFReader(tmp_path / "x.gguf")
+    assert [tensor.name for tensor in reader.tensors] == ["direction.1", "direction.3", "direction.12"]
+    assert all(tensor.tensor_type == gguf.GGMLQuantizationType.F32 for tensor in reader.tensors)
+    assert all(list(tensor.shape) == [8] for tensor in reader.tensors)
+    assert reader.fields["controlvector.model_hint"].contents() == "llama"
 
 
 def test_directions_say_what_they_are_of(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from emo.results.job_findings import job_findings
-from emo.results.result_file import comparison_line
+from emo.results.result_file import comparison_line, shown_p
 
 
 def x(value: float, half: float | None = 0.05) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_too_few_scenarios() -> None:
     """No interval, no p: only numbers."""
     said = job_findings(made(0.6, 0.1, 0.01, half=None, scenarios=3))
     assert said[1].endswith("cannot be said: 3 scenarios are too few for an interval or a p (5 are needed).")
-    assert "clearly" not in said[2].replace("none clearly apart", "")
+    assert "clearly" not in said[2].replace("no emotion clearly apart", "")
 
 
 def test_broken_replies() -> None:
@@ -73,3 +73,44 @@ def test_no_p_is_printed_where_none_can_be_small() -> None:
     row = {"arm": "steer", "against": "none", "metric": "accuracy", "value": 0.2, "ci": [0.1, 0.3], "p_holm": 0.5}
     assert comparison_line(row, 0.01).endswith("0.20 [0.10, 0.30], p = 0.500 (sign flips, Holm)")
     assert comparison_line(row, 0.25).endswith("0.20 [0.10, 0.30], too few scenarios or groups for a p")
+
+
+def test_figures_show_no_p_where_none_can_be_small() -> None:
+    """As the line of the comparison does; with a p that may be small they show it."""
+    row = {"arm": "steer", "against": "none", "metric": "accuracy", "value": 0.2, "ci": [0.1, 0.3], "p_holm": 1.0}
+    assert [one["p_holm"] for one in shown_p([row, row], 0.25)] == [None, None] and row["p_holm"] == 1.0
+    assert shown_p([row], 0.01) == shown_p([row], None) == [row]
+
+
+def test_controls_that_are_not_named_are_counted() -> None:
+    result = made(0.27, 0.26, 0.2)
+    row = result["comparisons"][2]
+    result["comparisons"] += [row | {"against": f"other{i}"} for i in range(6)]
+    assert job_findings(result)[1].endswith("differ from prompt, random, other0, other1, other2, other3 and 2 more.")
+
+
+def test_a_job_on_classes_tells_one_outcome_and_no_damage() -> None:
+    """Where accuracy is a guess, the margin; the other outcome's rows are no further controls."""
+    arms = {arm: {"accuracy": x(0.5), "logprob_margin": x(value)} for arm, value in (("none", 0.4), ("mask", 0.1))}
+    for arm, metrics in arms.items():
+        metrics |= {
+            f"logprob_margin/{name}": x(0.4 if arm == "none" else own) for name, own in (("a", 0.1), ("b", 0.4))
+        }
+    row = {"arm": "mask", "against": "none", "p_holm": 0.01}
+    tests = [row | {"metric": "accuracy", **x(0.0)}, row | {"metric": "logprob_margin", **x(-0.3)}]
+    clusters = {"what": "groups", "given": 8, "distinct": 8}
+    result = {"arms": arms, "comparisons": tests, "smallest_p": 0.02, "clusters": clusters}
+    assert job_findings(result, "class", "logprob_margin") == [
+        "mask: logprob margin 0.10 [0.05, 0.15]; none 0.40 [0.35, 0.45].",
+        "It is less than none (-0.30).",
+        "By class: clearly below none for a 0.10; not shown for b 0.40.",
+    ]
+    assert job_findings(result, "class")[1] == "It is not shown to differ from none."
+
+
+def test_arms_that_are_not_told_are_named() -> None:
+    result = made(0.6, 0.1, 0.01)
+    for arm in ("steer@2", "steer@3"):
+        result["arms"][arm] = result["arms"]["steer"]
+        result["comparisons"].append(result["comparisons"][0] | {"arm": arm})
+    assert "The table has steer@3 too: only the first 2 edited arms are told here." in job_findings(result)

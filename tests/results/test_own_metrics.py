@@ -55,7 +55,7 @@ def test_it_is_measured_on_every_arm(tmp_path: Path, figures: list[list[str]]) -
     assert x["ci"][0] <= x["value"] <= x["ci"][1]
     assert all({"marks", "marks/anger", "marks/anger/positive"} <= set(arm) for arm in result["arms"].values())
     assert figures == [["marks", "marks/anger"][:1]]
-    assert "<th>marks</th>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert '<th title="marks (per reply)">marks</th>' in (folder / "report.html").read_text(encoding="utf-8")
     frame = emo.load_results(folder)
     [row] = frame[(frame["arm"] == "steer") & (frame["metric"] == "marks")].to_dict("records")
     assert (row["value"], row["ci_lo"], row["n"]) == (x["value"], x["ci"][0], x["n"])

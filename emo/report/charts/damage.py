@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from emo.core.metrics import BOUNDS, metric_of
 from emo.report.charts.spec import (
     FAINT,
+    FORMAT,
     Chart,
     Menu,
     Row,
@@ -47,7 +48,7 @@ def against_damage(
     reaches = {part: reach(own, logarithmic=positive) for part, own in ends.items()}
     domain = [{"expr": f"damage[part][{end}]"} for end in (0, 1)]
     scale: Spec = {"zero": False, "nice": False, "domain": domain}
-    axis = {"title": metric_of(damage).label, "format": "~g", "grid": False, "tickCount": 8}
+    axis = {"title": metric_of(damage).label, "format": FORMAT, "grid": False, "tickCount": 8}
     x: Spec = {"field": "x", "type": "quantitative", "scale": scale, "axis": axis}
     y = metric_channel([parts])
     colours = coloured(series)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emo.report.charts.spec import (
+    FORMAT,
     Chart,
     Menu,
     Row,
@@ -108,7 +109,7 @@ def lines(
     ticks = {"values": numbers} if len(numbers) <= TICKS else {"tickCount": 8}
     x: Spec = {
         "field": "x", "type": "quantitative", "scale": scale,
-        "axis": {"title": axis, "format": "~g", "grid": False, "labelOverlap": "greedy", **ticks},
+        "axis": {"title": axis, "format": FORMAT, "grid": False, "labelOverlap": "greedy", **ticks},
     }  # fmt: skip
     y = metric_channel(menus)
     colours, said = coloured(series), tooltip(("x", axis), ("series", of))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from emo.report.charts.spec import (
+    LEGEND,
     NO_EFFECT,
     Chart,
     Menu,
@@ -61,7 +62,7 @@ def forest(
                  "domain": False, "grid": True, "labelPadding": 8},
     }  # fmt: skip
     x = metric_channel(menus)
-    colours = coloured(series)
+    colours = coloured(series, letters=LEGEND - max(len(line) for text in broken.values() for line in text.split("\n")))
     sure = {"condition": {"test": "isValid(datum.lo) && datum.lo <= 0 && datum.hi >= 0", "value": 0.45}, "value": 1}
     said = [*tooltip(("name", of)), {"field": "told", "title": "p"}]
     layers = [

@@ -18,6 +18,7 @@ Found = Mapping[str, Mapping[str, Estimate]]
 
 DAMAGE = ("ppl_ratio", "degenerate")
 OUTCOMES = ("clean_accuracy", "accuracy", "match", "logprob_margin", "delta_s_rel", "delta_s_last", "induced")
+LINES = " Dotted lines, where there are: chance, no effect, the damage bound; hover says which."
 MOST = 24  # arms that stand side by side; more are drawn along their number
 CURVE = ("k", "alpha", "scale", "ratio", "attenuation", "gain")  # settings that are drawn along, the first that varies
 
@@ -61,7 +62,7 @@ def job_charts(
                 "arms",
                 f"What every arm reaches, by {of}",
                 f"Dots are means over the test set, bars 95 % intervals over scenarios or groups; hollow: no interval. "
-                f"{ALL}: every {of} together.",
+                f"{ALL}: every {of} together.{LINES}",
                 rows,
                 arm_series(arms),
                 metrics,
@@ -135,7 +136,7 @@ def _damage(
     return against_damage(
         "damage", "What does it cost?",
         "Outcome against damage, an arm each: up is more effect, right is more damage. Bars are 95 % intervals; "
-        "hollow: none.",
+        "hollow: none. Dashed: the damage bound.",
         rows, series_of, list(dict.fromkeys(row["metric"] for row in rows)), damage,
         Menu("part", of, parts),
     )  # fmt: skip
@@ -170,7 +171,7 @@ def _curve(
     return lines(
         "curve", f"How does it grow with {along}?",
         f"Means over the test set along {along}; bands are 95 % intervals over scenarios or groups. What has no "
-        f"{along} is level.",
+        f"{along} is level.{LINES}",
         rows, arm_series(list(dict.fromkeys(named.values()))), list(drawn), along,
         menus=[Menu("part", of, parts)], levels=guides(drawn, chance),
     )  # fmt: skip

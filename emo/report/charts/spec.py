@@ -25,7 +25,7 @@ FAINT = "#777777"
 DIGITS = 6  # significant ones that a page keeps of a number
 ZERO = 1e-12  # what is nearer to 0 is 0: a difference of equal numbers
 LEGEND = 92  # letters of a line of a legend
-FORMAT = "~g"
+FORMAT = ".6~g"  # without digits d3 guesses them from the axis, and writes 0.12 as 0.1 between 0.1 steps of 0.02
 # What a marker of `emo.report.plots.theme` is called in Vega; others are circles.
 VEGA_SHAPES = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross",
@@ -172,7 +172,7 @@ def metric_params(metrics: Sequence[str], ends: Mapping[str, list[float]]) -> li
 def metric_channel(menus: Sequence[Menu] = ()) -> Spec:
     """Return an axis of the chosen metric; the title above it names it."""
     key = " + '|' + ".join(["metric", *(menu.field for menu in _scaled(menus))])
-    scale = {"zero": False, "domain": [{"expr": f"ends[{key}][{end}]"} for end in (0, 1)]}
+    scale = {"zero": False, "nice": False, "domain": [{"expr": f"ends[{key}][{end}]"} for end in (0, 1)]}
     axis = {"title": None, "format": FORMAT, "tickCount": 7}
     return {"field": "value", "type": "quantitative", "scale": scale, "axis": axis}
 
@@ -183,9 +183,15 @@ METRIC_TITLE: Spec = {
 }  # fmt: skip
 
 
-def coloured(series: Series, field: str = "series") -> Spec:
-    """Return colour and shape by series, with one legend for both, which stays whole when names are clicked away."""
-    columns = max(1, min(len(series.names), LEGEND // (6 + max(map(len, series.names), default=1))))
+def coloured(series: Series, field: str = "series", letters: int = LEGEND) -> Spec:
+    """Return colour and shape by series, with one legend for both, which stays whole when names are clicked away.
+
+    Args:
+        series: what is told apart.
+        field: of the rows, that names it.
+        letters: of a line of the legend.
+    """
+    columns = max(1, min(len(series.names), letters // (6 + max(map(len, series.names), default=1))))
     legend = {"title": None, "orient": "top", "columns": columns, "symbolLimit": 0, "labelLimit": 260}
     legend["symbolOpacity"] = 1  # that of a band would be taken
     names = list(series.names)

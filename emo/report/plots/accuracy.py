@@ -43,6 +43,7 @@ PANELS: dict[str, tuple[str, int | None]] = {
 ALL = "all"
 SPREAD = 0.8  # of the distance between two emotions, for the dots of all arms
 BLUE = "#0072B2"
+FEW_TEXTS = 10  # of a bin of the calibration: its share is an accident
 
 
 def accuracy_figure(
@@ -223,7 +224,13 @@ def calibration_figure(bins: Sequence[Mapping[str, Any]], error: float, title: s
     with drawing(path, title, 6.0) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         top.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":", label="calibrated")
-        top.plot(sure, right, "o-", color=BLUE, linewidth=1.5, markersize=6, label="found")
+        many = [x >= FEW_TEXTS for x in n]
+        line = [y if enough else math.nan for y, enough in zip(right, many, strict=True)]
+        top.plot(sure, line, "o-", color=BLUE, linewidth=1.5, markersize=6, label="found")
+        if not all(many):
+            few = [(x, y) for x, y, enough in zip(sure, right, many, strict=True) if not enough]
+            top.plot(*zip(*few, strict=True), "o", color=BLUE, markersize=6, markerfacecolor="white",
+                     label=f"fewer than {FEW_TEXTS} texts")  # fmt: skip
         top.set_ylabel("share of right labels")
         top.set_ylim(-0.03, 1.03)
         top.set_title(f"expected calibration error {error:.3f}, n = {sum(n)}", loc="left")

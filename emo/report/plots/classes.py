@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from emo.report.plots.importance import NOT_MEASURED
@@ -54,13 +55,16 @@ def counts_figure(counts: ArrayLike, names: Sequence[str], title: str, path: Pat
         axes.set_xlabel("decoder block")
         step = -(-depth // 8)
         axes.set_xticks(range(0, depth, step), [str(block) for block in range(0, depth, step)])
-        figure.colorbar(image, ax=axes, location="bottom", label="selected neurons in the block", aspect=40)
+        ticks = MaxNLocator(integer=True)
+        figure.colorbar(
+            image, ax=axes, location="bottom", label="selected neurons in the block", aspect=40, ticks=ticks
+        )
         beside: dict[str, Any] = {"transform": side.get_yaxis_transform(), "va": "center"}
         for row, (name, own, total) in enumerate(zip(names, found, totals, strict=True)):
             if total:
                 at = float(own @ np.arange(depth)) / total / depth
                 side.plot([0, at], [row, row], color=colours[name], linewidth=2, solid_capstyle="butt", zorder=2)
-                side.plot(at, row, "o", markersize=7, color=colours[name], zorder=3)
+                side.plot(at, row, "o", markersize=7, color=colours[name], zorder=3, clip_on=False)
             side.text(1.08, row, f"{total:,.0f}", color=INK, **beside)
         side.text(1.08, 1.02, "total", transform=side.transAxes, va="bottom", color=FAINT)
         side.set_xlim(0, 1)

@@ -59,7 +59,7 @@ def _row(axes: Axes, y: int, row: Mapping[str, Any], colour: str) -> None:
     if value is None:
         axes.text(1.02, y, "not measured", color=FAINT, **beside)
         return
-    told = "p not measured" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    told = "no p" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     interval = "no interval"
     face = "white"
     if lo is not None and hi is not None:

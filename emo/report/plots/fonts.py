@@ -52,7 +52,8 @@ def _write(figure: Figure, path: Path) -> frozenset[str]:
         figure.savefig(path, format="png", metadata={"Software": None})
     for one in caught:
         if found := GLYPH.match(str(one.message)):
-            missing.add(chr(int(found[1])))
+            if (character := chr(int(found[1]))).isprintable():  # no font has the others
+                missing.add(character)
         elif UNSHAPED not in str(one.message):
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return frozenset(missing)
