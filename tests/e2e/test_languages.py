@@ -94,10 +94,12 @@ def test_labelled_texts_of_another_language_are_built_and_used(code: str, kind: 
     log = [row for row in lines(tmp_path / "set" / "log.jsonl") if "slot" in row]
     assert {rule for row in log for rule, _ in row["broken"]} >= {"language", "emotion words"}
     rows = lines(tmp_path / "set" / f"{kind}.jsonl")
-    assert len(rows) == 10 and not any(called in row[key] for row in rows if row["emotion"] == "boredom")
+    lost = lines(tmp_path / "set" / "missing.jsonl")  # invented texts are alike: what six tries did not give is listed
+    assert len(rows) + len({row["id"] for row in lost}) == 10 and len(rows) >= 6
+    assert not any(called in row[key] for row in rows if row["emotion"] == "boredom")
     [line] = [line for line in (built.stdout + built.stderr).splitlines() if "next, try: python run.py" in line]
     words = line.partition("run.py ")[2].split()
-    assert "emotions.names=[boredom,pride]" in line
+    assert any(f"emotions.names=[{names}]" in line for names in ("boredom,pride", "pride,boredom"))
     done = run(
         tmp_path, *(word.strip("'") for word in words), "model=tiny_llama", "control.seeds=2", "device=cpu", outputs
     )
