@@ -2,7 +2,8 @@
 
 Features x of a reply: its sentence embedding (all-MiniLM-L6-v2, unit length), which knows what words mean, beside its
 word and character n-grams (tf-idf, unit length), which know how it is said: the encoder was trained to overlook
-style. On them a multinomial logistic regression
+style. The n-grams of its first words count once more: replies often say there which emotion they speak from, whatever
+they go on to talk about. On them a multinomial logistic regression
 
     p(c | x) = softmax(T * (W x + b))_c
 
@@ -13,6 +14,7 @@ part of it. That of the six emotions is shipped (`emo.measure.shipped_classifier
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,18 +39,22 @@ from emo.measure.shipped_classifier import ship, shipped
 if TYPE_CHECKING:  # scikit-learn takes a second to import, and addresses need this file
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-VERSION = 1
+VERSION = 2
 PENALTY = 10.0  # inverse strength of the ridge on W; flat between 3 and 30
 FOLDS = 5
+TOKEN = r"(?u)\b\w[\w']*\b|[!?.,]"
 WORDS: dict[str, Any] = {  # single words, pairs, and the marks between them
-    "token_pattern": r"(?u)\b\w[\w']*\b|[!?.,]", "ngram_range": (1, 2), "min_df": 2, "max_features": 10_000,
-    "sublinear_tf": True,
+    "token_pattern": TOKEN, "ngram_range": (1, 2), "min_df": 2, "max_features": 10_000, "sublinear_tf": True,
 }  # fmt: skip
 LETTERS: dict[str, Any] = {  # within words, with their borders
     "analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 2, "max_features": 20_000, "sublinear_tf": True,
 }  # fmt: skip
-NGRAMS = (WORDS, LETTERS)
-WEIGHTS = (2.0, 1.0)  # of the two, beside the embedding's 1: style is mostly wording
+OPENING: dict[str, Any] = {  # of the first words and marks only
+    "token_pattern": TOKEN, "ngram_range": (1, 3), "min_df": 2, "max_features": 5_000, "sublinear_tf": True,
+}  # fmt: skip
+OPENS = 6  # words and marks that are the opening
+NGRAMS = (WORDS, LETTERS, OPENING)
+WEIGHTS = (2.0, 1.0, 1.0)  # of the three, beside the embedding's 1: style is mostly wording
 BINS = 10  # of the calibration curve
 AT_ONCE = 512  # replies that are labelled together, a second or two: then they are kept (`emo.core.partial`)
 
@@ -122,7 +128,8 @@ def label_rows(store: Store, names: Sequence[str], replies: Rows) -> Rows:
 def classifier_address(names: Sequence[str]) -> str:
     """Return the address of the classifier of these emotions and neutral."""
     corpus = {name: digest_of(name) for name in CORPUS}
-    settings = {"penalty": PENALTY, "folds": FOLDS, "encoder": encoder_version(), "ngrams": NGRAMS, "weights": WEIGHTS}
+    settings = {"penalty": PENALTY, "folds": FOLDS, "encoder": encoder_version(), "ngrams": NGRAMS, "weights": WEIGHTS,
+                "opens": OPENS}  # fmt: skip
     return address("classifier", VERSION, names=sorted(names), corpus=corpus, settings=settings)
 
 
@@ -180,7 +187,7 @@ def fit(names: Sequence[str]) -> Artifact:
         for kind, made in enumerate(ngrams)
         for ngram, i in sorted(made.vocabulary_.items(), key=lambda item: item[1])
     ]
-    tensors = {"weight": torch.tensor(scale * weight), "bias": torch.tensor(scale * bias)}
+    tensors = {"weight": torch.tensor(scale * weight).contiguous(), "bias": torch.tensor(scale * bias)}
     return Artifact(tensors, kept, meta={"names": wanted, "report": report})
 
 
@@ -191,7 +198,7 @@ def _train(
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    ngrams = tuple(TfidfVectorizer(**settings).fit(texts) for settings in NGRAMS)
+    ngrams = tuple(TfidfVectorizer(**settings).fit(_read_by(settings, texts)) for settings in NGRAMS)
     model = LogisticRegression(C=PENALTY, max_iter=2000).fit(_features(ngrams, x, texts), y)
     if classes_ > 2:
         return ngrams, model.coef_, model.intercept_
@@ -201,9 +208,17 @@ def _train(
 
 
 def _features(ngrams: Sequence[TfidfVectorizer], embeddings: np.ndarray, texts: Sequence[str]) -> csr_matrix:
-    """Return (n, d + n-grams): the embedding and both kinds of n-grams, each of unit length times its weight."""
-    counted = [weight * kind.transform(texts) for kind, weight in zip(ngrams, WEIGHTS, strict=True)]
+    """Return (n, d + n-grams): the embedding and each kind of n-grams, all of unit length times their weight."""
+    kinds = zip(ngrams, NGRAMS, WEIGHTS, strict=True)
+    counted = [weight * made.transform(_read_by(settings, texts)) for made, settings, weight in kinds]
     return hstack([csr_matrix(embeddings), *counted]).tocsr()
+
+
+def _read_by(settings: dict[str, Any], texts: Sequence[str]) -> Sequence[str]:
+    """Return what n-grams of these settings are counted in: the texts, or their openings."""
+    if settings is not OPENING:
+        return texts
+    return [" ".join(re.findall(TOKEN, text)[:OPENS]) for text in texts]
 
 
 def temperature(logits: np.ndarray, y: np.ndarray) -> float:

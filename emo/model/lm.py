@@ -53,15 +53,16 @@ class ModelSpec(NamedTuple):
     @property
     def version(self) -> str:
         """Commit or digest, and those of the adapter, short enough to read."""
-        what = "sha256" if self.source == "local" else "commit"
+        what = f"{'sha256' if self.source == 'local' else 'commit'} {self.commit[:12]}"
+        if self.source == "tiny":
+            what = "random weights, so its numbers mean nothing"
         merged = f", with the adapter {self.adapter_commit[:12]} merged" if self.adapter_commit else ""
-        return f"{what} {self.commit[:12]}{merged}"
+        return f"{what}{merged}"
 
     @property
     def told(self) -> str:
         """Origin, depth, precision and version in words."""
-        version = "random weights, so its numbers mean nothing" if self.source == "tiny" else self.version
-        return f"{self.id}, {self.n_layers} blocks, {self.dtype}, {version}"
+        return f"{self.id}, {self.n_layers} blocks, {self.dtype}, {self.version}"
 
     @property
     def where(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 TEXTS = Path(__file__).parent
-CORPUS = tuple(f"corpus/{part}.jsonl" for part in "abcdefgh")  # replies that the classifier is fitted on
+CORPUS = tuple(f"corpus/{part}.jsonl" for part in "abcdefghijklm")  # replies that the classifier is fitted on
 WORD_FILES = ("sev.jsonl", "sev_test.jsonl", "replies.jsonl", "few_shot.jsonl")
 
 
