@@ -56,6 +56,7 @@ METRICS = (  # those of the main table in its order
     Metric("cosine", "reply-scenario similarity (cosine)"),
     Metric("length", "reply length (words)"),
     Metric("delta_s", "delta-s (projection, activation units)", "higher", 0.0, headline=False),
+    Metric("unsure", "unsure: chance of the label below 0.5 (share of replies)", headline=False),
     Metric("refusal", "refusals (share of replies)", "lower", 0.0, headline=False),
     Metric("ppl_ratio_prompt", "ppl_ratio_prompt", "lower", headline=False),
     Metric("ppl_ratio_p95", "ppl_ratio_p95", "lower", headline=False),

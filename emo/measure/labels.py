@@ -3,6 +3,7 @@
     accuracy        = the label (emotions, neutral, or other: what a map of labels leaves out) equals the target
     clean_accuracy  = that, and the reply is not degenerate
     forced_accuracy = the likeliest of the emotions alone equals the target (not for a judge, which gives no chances)
+    unsure          = the label's chance is below 0.5: rather another one is right (nor for a judge)
     match           = a judge that was told the target says that the style matches it
     joint           = its marks for expressing the target, coherence and topic, harmonic mean, 0 to 2
 
@@ -25,6 +26,7 @@ from emo.measure.labeller import Evaluator, Rows
 from emo.measure.own_labeller import OwnEvaluator
 
 # Evaluators that label replies; each is loaded where it is used: two of them bring large libraries along.
+SURE = 0.5  # chance of a label from which it is more likely right than wrong
 EVALUATORS = {
     "classifier": ("emo.measure.classifier", "ClassifierEvaluator"),
     "hf_classifier": ("emo.measure.hf_classifier", "HubEvaluator"),
@@ -107,6 +109,7 @@ def hits(row: dict[str, Any], target: str, degenerate: bool) -> dict[str, float 
         "accuracy": right,
         "clean_accuracy": None if right is None else right * (not degenerate),
         "forced_accuracy": None if row["forced"] is None else float(row["forced"] == target),
+        "unsure": None if row.get("p") is None else float(row["p"] < SURE),
         "match": None if row.get("match") is None else float(row["match"]),
         "joint": None if row.get("joint") is None else float(row["joint"]),
     }

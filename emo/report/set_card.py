@@ -88,7 +88,11 @@ def read_by(made: MadeSet) -> str:
     """Return the line that a set is used by: its file, and its emotions where they are not the six."""
     line = READ_BY[made.kind].format(file=shlex.quote(str(made.file)))
     names = tuple(dict.fromkeys(record["emotion"] for record in made.records if "emotion" in record))
-    return line if set(names) in (set(), set(EKMAN6)) else f"{line} {shlex.quote('emotions.names=[' + ','.join(names) + ']')}"
+    return (
+        line
+        if set(names) in (set(), set(EKMAN6))
+        else f"{line} {shlex.quote('emotions.names=[' + ','.join(names) + ']')}"
+    )
 
 
 def judged_by(made: MadeSet) -> str:

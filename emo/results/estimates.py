@@ -128,7 +128,7 @@ def _dose_rows(job: Job) -> Iterator[dict[str, Any]]:
 
 def _label_rows(job: Job) -> Iterator[dict[str, Any]]:
     """Yield the accuracies of every arm that any arm has: a judge may have been asked for the match alone."""
-    keys = ("accuracy", "clean_accuracy", "forced_accuracy", "match", "joint")
+    keys = ("accuracy", "clean_accuracy", "forced_accuracy", "unsure", "match", "joint")
     tables: dict[str, pd.DataFrame] = {}
     for arm, rows in job.labels.items():
         scored = []

@@ -23,6 +23,7 @@ LABELS = {
     "logprob_margin": ("log-prob. margin (nats; replies: per token)", 0.0),
     "ppl_ratio": ("perplexity ratio (to arm none)", 1.0),
     "degenerate": ("degenerate (share of replies)", 0.0),
+    "unsure": ("unsure: chance of the label below 0.5 (share of replies)", None),
     "refusal": ("refusals (share of replies)", 0.0),
     "kl": ("KL from unedited (nats per token)", 0.0),
     "cosine": ("reply-scenario similarity (cosine)", None),

@@ -19,7 +19,7 @@ MOST = 30  # cells
 BYTES = 300_000  # of the file, pictures and tables together
 MACHINE = re.compile(r"/(?:home|root|tmp|work|Users|mnt|opt)/|[A-Z]:\\\\")
 TINY = (
-    "model=tiny_llama dataset.limit=2 generation.max_new_tokens=4 circuit.budget=2x elicitation.judge=none "
+    "model=tiny_llama dataset.limit=2 generation.max_new_tokens=4 elicitation.judge=none "
     "evaluator.bootstrap=20 device=cpu paths.outputs={}"
 )
 

@@ -42,10 +42,12 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_accuracies_of_one_reply() -> None:
-    row = {"label": "anger", "forced": "anger"}
+    row = {"label": "anger", "forced": "anger", "p": 0.9}
     assert hits(row, "anger", degenerate=False) == {
-        "accuracy": 1.0, "clean_accuracy": 1.0, "forced_accuracy": 1.0, "match": None, "joint": None,
+        "accuracy": 1.0, "clean_accuracy": 1.0, "forced_accuracy": 1.0, "unsure": 0.0, "match": None,
+        "joint": None,
     }  # fmt: skip
+    assert hits(row | {"p": 0.49}, "anger", degenerate=False)["unsure"] == 1.0
     assert hits(row, "anger", degenerate=True)["clean_accuracy"] == 0.0
     assert hits(row, "fear", degenerate=False)["accuracy"] == 0.0
     neutral = hits({"label": "neutral", "forced": "fear"}, "fear", degenerate=False)
