@@ -271,8 +271,16 @@ def _show(found: Agreement, corrected: Tables | None, replies: Replies) -> None:
         return
     whole = [x for x in corrected.shares if x.emotion is None and x.metric == "clean_accuracy"]
     empty = Estimate(None, None, None, 0)
+    several = len({x.job for x in whole}) > 1  # an arm's name alone would stand there once for each job
     lines = [
-        [x.arm, x.raw, x.powered.estimate, x.confusion or empty, x.powered.labelled, x.powered.to_halve or "-"]
+        [
+            f"{x.arm}, job {x.job[:8]}" if several else x.arm,
+            x.raw,
+            x.powered.estimate,
+            x.confusion or empty,
+            x.powered.labelled,
+            x.powered.to_halve or "-",
+        ]
         for x in whole[:SHOWN]
     ]
     console.table(
