@@ -50,6 +50,7 @@ def nearest_pair(a: str, b: str) -> tuple[float, str]:
 
 
 @encoder
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_no_two_sentences_of_different_scenarios_are_near_duplicates(a: str, b: str) -> None:
     cosine, pair = nearest_pair(a, b)
@@ -71,6 +72,7 @@ def test_no_two_priming_passages_are_near_duplicates() -> None:
 
 
 @encoder
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "group", "fields"), [("dialogues", "topic", ("dialogue",)), ("rhetoric", "id", ("text", "literal"))]
 )

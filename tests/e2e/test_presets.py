@@ -69,6 +69,7 @@ def test_a_preset_runs(tmp_path: Path, preset: str) -> None:
         assert "ranking check" in said  # 8 prompts are asked for; so small a set has fewer
 
 
+@pytest.mark.slow
 def test_a_first_look_begins_with_its_picture(tmp_path: Path) -> None:
     said = run(tmp_path, "experiment=first_look", "model=tiny_llama")
     [path] = (tmp_path / "first_look").glob("*/result.json")

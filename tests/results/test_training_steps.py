@@ -80,6 +80,7 @@ def swept(cache: Path, folder: Path, revisions: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_over_revisions(cache: Path, tmp_path: Path) -> None:
     """Table, page, figure and runs name the revision; two jobs never look the same."""
     said = swept(cache, tmp_path, "step1000,step200")
