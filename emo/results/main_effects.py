@@ -12,6 +12,7 @@ leaves over between jobs is the interactions (and noise): their share of the var
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -142,7 +143,16 @@ def _design(jobs: Sequence[JobValues], axes: Sequence[str]) -> tuple[Array, dict
 
 
 def _names(jobs: Sequence[JobValues], axis: str) -> list[str]:
-    return list(dict.fromkeys(job.settings.get(axis, "") for job in jobs))
+    """Return the values of a key: numbers by their size, the first sweep's order else; words behind numbers."""
+    names = dict.fromkeys(job.settings.get(axis, "") for job in jobs)
+    return sorted(names, key=_size)
+
+
+def _size(name: str) -> float:
+    try:
+        return float(name)
+    except ValueError:
+        return math.inf
 
 
 def _factor(

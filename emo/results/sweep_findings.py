@@ -17,10 +17,11 @@ from emo.results.job_comparisons import CORRECTED
 from emo.results.main_effects import METRICS, Factor, MainEffects
 
 LEVEL = 0.05
+DRAWS = 2000  # random sign patterns, unless evaluator.bootstrap says otherwise
 SHOWN = 3  # pairs of one key that get a sentence each; of more, the largest
 
 
-def findings(compared: pd.DataFrame, effects: MainEffects | None, draws: int = 2000) -> list[str]:
+def findings(compared: pd.DataFrame, effects: MainEffects | None, draws: int = DRAWS) -> list[str]:
     """Return what is known of the settings of a sweep.
 
     Args:
@@ -28,7 +29,7 @@ def findings(compared: pd.DataFrame, effects: MainEffects | None, draws: int = 2
         effects: `emo.results.main_effects.main_effects`, where there are several keys.
         draws: random sign patterns behind p.
     """
-    lines = [] if effects is None else [effects_line(effects)]
+    lines = [] if effects is None else [effects_line(effects, draws)]
     for axis in dict.fromkeys(compared["axis"]):
         lines += _axis(compared[compared["axis"] == axis], str(axis), draws)
     return lines
@@ -114,7 +115,7 @@ def _verdict(row: Mapping[Any, Any], draws: int, tests: int) -> str:
     return "the interval leaves 0 out, p over all comparisons does not settle it"
 
 
-def effects_line(found: MainEffects) -> str:
+def effects_line(found: MainEffects, draws: int = DRAWS) -> str:
     """Return what matters among several keys, and what does not, in one sentence."""
     what = f"{found.metric.replace('_', ' ')} of {found.arm}" + (f" beyond {found.beyond}" if found.beyond else "")
     where = f"({what}; {found.jobs} jobs, {found.scenarios} scenarios; effects averaged over the other keys)"
@@ -128,6 +129,12 @@ def effects_line(found: MainEffects) -> str:
     if rest:
         parts.append("not shown to matter: " + "; ".join(_factor(factor) for factor in rest))
     line = f"What matters {where}. {'. '.join(part[0].upper() + part[1:] for part in parts)}."
+    least = smallest_p(found.scenarios, len(found.factors), draws)
+    if rest and least is not None and least > LEVEL:
+        line += (
+            f" {found.scenarios} scenarios and {len(found.factors)} keys allow no p below {least:.2g}, so compare each "
+            "range with the one by chance, and read the intervals."
+        )
     if found.left_over is not None:
         line += (
             f" {found.left_over:.0%} of the variance between jobs is in none of these effects: interactions or noise."

@@ -11,6 +11,7 @@ import pytest
 from emo.core.stats import holm, paired
 from emo.results.job_comparisons import compare_jobs, pairs
 from emo.results.main_effects import main_effects
+from emo.results.sweep_findings import effects_line
 from emo.results.values import JobValues
 
 EMOTIONS, VALENCES, SCENARIOS = ("anger", "fear"), ("positive", "negative"), 9
@@ -89,6 +90,12 @@ def test_what_matters() -> None:
     assert [low, high, middle] == pytest.approx([0.2 - 1.3 / 3, 0.6 - 1.3 / 3, 0.5 - 1.3 / 3], abs=0.04)
     assert sum(level.effect for level in allocation.levels) == pytest.approx(0)
     assert np.ptp([level.mean for level in allocation.levels]) > 0.08 > np.ptp([e.effect for e in allocation.levels])
+    line = "6 scenarios and 2 keys allow no p below 0.062, so compare"  # 2 x 2 / 2^6: what they leave open is said
+    few = tuple(factor._replace(p_holm=0.07) for factor in found.factors)
+    assert line in effects_line(found._replace(scenarios=6, factors=few))
+    assert "allow no p" not in effects_line(found)
+    back = main_effects([jobs[i] for i in (2, 0, 4, 1, 3)])  # numbers stand by their size, whatever came first
+    assert back is not None and [level.value for level in back.factors[0].levels] == ["60", "300", "600"]
     beyond = main_effects(jobs, "random")
     assert beyond is not None and beyond.factors[0].axis == "budget"
 

@@ -43,7 +43,7 @@ def main_effects_figure(found: MainEffects, title: str, path: Path) -> Path:
             axes.set_xticks(x, [level.value for level in factor.levels], rotation=30 if len(x) > 3 else 0, fontsize=9)
             axes.margins(x=0.15)
             axes.grid(axis="x", visible=False)
-            axes.set_title(_title(factor), fontsize=10, loc="left")
+            axes.set_title(_title(factor), fontsize=9, loc="left")
         for axes in list(panels.flat)[len(found.factors) :]:
             axes.set_visible(False)
         for axes in panels[:, 0]:
@@ -62,4 +62,4 @@ def _title(factor: Factor) -> str:
     if factor.spread is None or factor.p_holm is None:
         return name
     p = "p < 0.001" if factor.p_holm < 0.001 else f"p = {factor.p_holm:.3f}"
-    return f"{name}: range {factor.spread.range:.2f} ({factor.spread.by_chance:.2f} by chance), {p}"
+    return f"{name}\nrange {factor.spread.range:.2f} ({factor.spread.by_chance:.2f} by chance), {p}"
