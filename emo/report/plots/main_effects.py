@@ -62,4 +62,4 @@ def _title(factor: Factor) -> str:
     if factor.spread is None or factor.p_holm is None:
         return name
     p = "p < 0.001" if factor.p_holm < 0.001 else f"p = {factor.p_holm:.3f}"
-    return f"{name}\nrange {factor.spread.range:.2f} ({factor.spread.by_chance:.2f} by chance), {p}"
+    return f"{name}\nrange {factor.spread.range:.2f} ({factor.spread.by_chance:.2f} by chance)\n{p}"
