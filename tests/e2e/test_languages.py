@@ -87,6 +87,7 @@ def test_labelled_texts_of_another_language_are_built_and_used(code: str, kind: 
         built = run(
             tmp_path, f"task=build_{kind}", f"build.language={code}", "build.model=fake",
             f"build.base_url={server.url}", "build.path=set", "build.count=5", "build.tries=25", outputs,
+            "build.concurrency=1",  # which answer a text gets then never depends on which of two came first
             "emotions.names=[boredom,pride]", f"emotions.words={{boredom: '{called}'}}", **SERVER,
         )  # fmt: skip
         assert built.returncode == 0, built.stderr
@@ -103,6 +104,4 @@ def test_labelled_texts_of_another_language_are_built_and_used(code: str, kind: 
     done = run(
         tmp_path, *(word.strip("'") for word in words), "model=tiny_llama", "control.seeds=2", "device=cpu", outputs
     )
-    # The invented Chinese dialogues are so alike that a class may lack a group for each split: one line says so.
-    few = code == "zh" and "a class needs 3 groups" in done.stderr
-    assert done.returncode == 0 or (few and done.returncode == 2), done.stderr
+    assert done.returncode == 0, done.stderr

@@ -27,7 +27,8 @@ class Tongue(NamedTuple):
         event_faults: of the negative event likewise.
         people: what is put before the full stop of each event, so that they are about three persons.
         same: put before the full stop of a scenario that is told again.
-        turns, story: a valid dialogue and story.
+        turns: valid dialogues, not alike to the encoder.
+        story: a valid story.
     """
 
     words: dict[str, str]
@@ -37,7 +38,7 @@ class Tongue(NamedTuple):
     event_faults: dict[str, tuple[str, str]]
     people: tuple[str, str, str]
     same: tuple[str, str, str]
-    turns: str
+    turns: tuple[str, ...]
     story: str
     stop: str
 
@@ -74,9 +75,11 @@ GERMAN = Tongue(
     },
     people=(" für mich", " für dich", " für euch"),
     same=(" und nun", " wie immer", " wie sonst"),
-    turns="A: Der Fahrer von {name} hat die {noun} am falschen Tor der {place} in {town} gelassen.\n"
-    "B: Und wer hat in der {place} für die {noun} unterschrieben?\nA: Niemand hat das getan, und die {noun} sind noch "
-    "immer da draußen im Regen von {town}.\nB: Dann gehen wir jetzt und holen die {noun} mit {name} herein.",
+    turns=(
+        "A: Der Fahrer von {name} hat die {noun} am falschen Tor der {place} in {town} gelassen.\n"
+        "B: Und wer hat in der {place} für die {noun} unterschrieben?\nA: Niemand hat das getan, und die {noun} sind "
+        "noch immer da draußen im Regen von {town}.\nB: Dann gehen wir jetzt und holen die {noun} mit {name} herein.",
+    ),
     story="Die {noun} von {name} kamen um neun aus {town}, und Mara hat sie in die {place} getragen. Am {day} {month} "
     "war der Weg nass, und die {noun} lagen noch bei {name} vor dem Tor. ",
     stop=".",
@@ -112,9 +115,23 @@ CHINESE = Tongue(
     },
     people=("给了她", "给了你", "给了我们"),
     same=("了", "吗", "呢"),
-    turns="A: {name}的司机昨天又把{noun}放在了{town}{place}的门口就走了。\n"
-    "B: 那么是谁在{place}替我们收下了这些{noun}的？\n"
-    "A: 没有人去收，{noun}到现在还在{town}的雨里放着。\nB: 那我们这就去{place}把{noun}搬进来吧。",
+    turns=(
+        "A: {name}的司机昨天又把{noun}放在了{town}{place}的门口就走了。\n"
+        "B: 那么是谁在{place}替我们收下了这些{noun}的？\n"
+        "A: 没有人去收，{noun}到现在还在{town}的雨里放着。\nB: 那我们这就去{place}把{noun}搬进来吧。",
+        "A: 你知道{town}的火车今天几点开吗？我要带三个{noun}上车。\n"
+        "B: 八点一刻开，不过车站的人说这种{noun}不能带上去。\n"
+        "A: 上个月{name}带的是一样的，没有人说过什么。\nB: 你先去窗口问一问，我在这里看着行李。",
+        "A: {name}打电话来，说{month}的考试改到{day}上午了。\n"
+        "B: 改了时间？我已经买好了那天去{town}的票。\n"
+        "A: 老师说可以写一封信，下一次再考也行。\nB: 好，我今天晚上写，明天一早交到学校去。",
+        "A: 医生，我父亲吃了两天的药，现在能下床走路了。\n"
+        "B: 他昨天夜里睡了几个小时，有没有再发烧？\n"
+        "A: 睡了六个小时，今天早上量是三十七度。\nB: 那就继续吃，到{day}带他再来医院看一次。",
+        "A: 我们楼上的{name}想把旧的{noun}卖给饭店，你觉得能卖多少钱？\n"
+        "B: 饭店不会要的，他们去年才换了新的。\n"
+        "A: 那么写在网上，看看{town}有没有人来拿。\nB: 写得短一点，再放两张白天照的相片。",
+    ),
     story="{name}的{noun}是九点从{town}送来的，小梅把它们一个一个搬到了{place}的楼上，又在{day}写下了{noun}的数目，"
     "然后和{name}一起走回了家。",
     stop="。",
@@ -167,7 +184,7 @@ def writing(code: str, share: float, named: str = "") -> Callable[[Request], Res
     """
     tongue = TONGUES[code]
     of_scenarios, of_events = itertools.cycle(SCENARIO_FAULTS), itertools.cycle(EVENT_FAULTS)
-    of_texts = itertools.cycle(("English", "named"))
+    of_texts = itertools.cycle(("English", "named", "named"))
 
     def plan(request: Request) -> Response:
         rng = random.Random(f"{request.text}/{request.attempt}")
@@ -177,7 +194,7 @@ def writing(code: str, share: float, named: str = "") -> Callable[[Request], Res
             return next(faults) if "was refused" not in asked and rng.random() < share else None
 
         if '"dialogue"' in request.text or '"story"' in request.text:
-            form = tongue.turns if '"dialogue"' in request.text else tongue.story * 3
+            form = rng.choice(tongue.turns) if '"dialogue"' in request.text else tongue.story * 3
             key = "dialogue" if '"dialogue"' in request.text else "story"
             text, fault = filled(form, tongue, tag).strip(), drawn(of_texts, request.text)
             text = {"English": ENGLISH, "named": f"{text[:-1]} {named}{tongue.stop}"}.get(fault or "", text)
