@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from emo.config.choices import MINILM
 from emo.config.evaluator_options import KEY, with_evaluator
 from emo.config.schema import Config, EvaluatorConfig
 from emo.core import console
@@ -135,8 +136,10 @@ def _of_one_evaluator(replies: Replies, asked: EvaluatorConfig) -> Replies:
 
 
 def _called(evaluator: Mapping[str, object]) -> str:
-    """Return the name of a labeller: the evaluator's, with the model where it asks one."""
-    name, model = str(evaluator["name"]), evaluator.get("model")
+    """Return the name of a labeller: the evaluator's, with the model that it asks or the encoder that it reads with."""
+    name, model, encoder = str(evaluator["name"]), evaluator.get("model"), evaluator.get("encoder", MINILM)
+    if name == "classifier" and encoder != MINILM:
+        model = encoder
     return f"{name} {model}" if model and name != "hf_classifier" else name
 
 
@@ -164,7 +167,7 @@ def _makers(config: Config, there: Sequence[str]) -> list[Config]:
     wanted = [config, *(with_evaluator(config, name) for name in config.agreement.labellers)]
     made: dict[str, Config] = {}
     for one in wanted:
-        name = _called({"name": one.evaluator.name, "model": one.evaluator.model})
+        name = _called(asdict(one.evaluator))
         kept = [kind for kind in one.evaluator.questions if kind != "joint"]  # a score is no label
         one = replace(one, evaluator=replace(one.evaluator, questions=kept or ["blind"]))
         if evaluator_of(one, Store(one.paths.store)) is None:
@@ -181,7 +184,7 @@ def _labelled(config: Config, store: Store, all_: Sequence[Reply], chosen: Seque
     asked = list(dict.fromkeys((reply.text, reply.target) for reply in chosen))
     rows = [{"sample": str(i), "emotion": target, "seed": 0, "reply": text} for i, (text, target) in enumerate(asked)]
     said = dict(zip(asked, _cached(config, store, rows), strict=True))
-    name = _called({"name": config.evaluator.name, "model": config.evaluator.model})
+    name = _called(asdict(config.evaluator))
     named = {text: row for (text, _), row in said.items()}  # a label is of the text, whatever its target
     found = []
     for key in ("label", "match"):

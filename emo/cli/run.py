@@ -15,6 +15,7 @@ from typing import Any
 from emo.cli.check_job import check_job
 from emo.cli.job_clock import JobClock
 from emo.cli.plan import place
+from emo.config.choices import MINILM
 from emo.config.interventions import kind_of
 from emo.config.kinds import on_classes
 from emo.config.schema import Config
@@ -173,7 +174,8 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
         console.warn(line)
     for line in result.get("verdicts", []):
         console.warn(line)
-    for remark in (unjudged.line_of(result), language_line(result.get("languages") or {})):
+    encoder = result["config"]["evaluator"].get("encoder", MINILM)
+    for remark in (unjudged.line_of(result), language_line(result.get("languages") or {}, encoder)):
         if remark:
             console.warn(remark)
     if result.get("ratios"):

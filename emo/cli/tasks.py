@@ -275,7 +275,8 @@ def prefetch(configs: Sequence[Config]) -> None:
             console.say(f"dataset {config.dataset.name}: {_size(config)}")
         if config.evaluator.name not in ("projection", "prediction") and "encoder" not in seen:
             console.say(f"sentence encoder: {encoder_folder().parent.name} is installed")
-        judges = config.evaluator.name, config.evaluator._target_, config.evaluator.model, config.elicitation.judge
+        e, judge = config.evaluator, config.elicitation.judge
+        judges = e.name, e._target_, e.model, e.encoder, judge
         labeller = f"{config.emotions.names} {judges}"
         if labeller not in seen and not on_classes(config):
             _prefetch_labeller(config)

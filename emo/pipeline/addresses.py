@@ -223,7 +223,8 @@ class Addresses:
     @cached_property
     def judge(self) -> str | None:
         """The address of what labels replies for acceptance and for strengths (never the evaluator); None: nothing."""
-        return classifier_address(self.names) if self.config.elicitation.judge == "classifier" else None
+        named = self.config.elicitation.judge == "classifier"
+        return classifier_address(self.names, self.config.evaluator.encoder) if named else None
 
     @property
     def on(self) -> str | None:
@@ -297,7 +298,7 @@ class Addresses:
         for section, keys in {
             "model": ("name", "path", "revision", "adapter", "device_map"),  # their content is in the commit
             "dataset": ("name", "path", "test_path", "_target_", *labelled),  # the data's digest holds the files
-            "evaluator": ("base_url", "metrics", *ASKING_KEYS),  # the address is in the labeller's
+            "evaluator": ("base_url", "encoder", "metrics", *ASKING_KEYS),  # the addresses of labellers hold them
         }.items():
             for key in keys:
                 config[section].pop(key)

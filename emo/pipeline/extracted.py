@@ -71,7 +71,7 @@ class Extracted(Addresses):
 
     def label(self, replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the classifier's labels of replies."""
-        return label_rows(self.store, self.names, replies)
+        return label_rows(self.store, self.names, replies, self.config.evaluator.encoder)
 
     @cached_property
     def directions(self) -> Artifact:

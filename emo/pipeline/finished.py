@@ -12,11 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from emo.config.choices import MINILM
 from emo.config.schema import Config
 from emo.core.errors import UserError
 from emo.core.sealed import changed
 from emo.core.store import Artifact, Store
 from emo.find.circuit import Circuit
+from emo.measure.classifier import classifier_address
 from emo.measure.fluency import Fluency
 from emo.model.lm import LM, ModelSpec
 from emo.pipeline import ranking_check
@@ -62,6 +64,12 @@ class FinishedJob(Job):
             )
         super().__init__(config, ModelSpec(**known, folder="", device="cpu", device_map=None))
         self.store = _Shelf(config.paths.store, folder)
+
+    @cached_property
+    def judge(self) -> str | None:
+        """Of what chose the run's strengths, whatever encoder labels its replies now."""
+        given = self.result["config"]["evaluator"].get("encoder", MINILM)
+        return classifier_address(self.names, given) if super().judge is not None else None
 
     def check_stages(self) -> None:
         """Check that everything the model gave is there, before anything is labelled; raises `NoModelError`."""

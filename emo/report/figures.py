@@ -136,7 +136,7 @@ def _accuracy(job: Job, found: dict[str, dict[str, Estimate]], where: str, folde
         path = off_target_figure(matrices, job.names, title, folder / "off_target.png")
         figures.append((path, CAPTIONS["off_target"]))
     if job.config.evaluator.name == "classifier":
-        made = load_classifier(job.store, job.names)
+        made = load_classifier(job.store, job.names, job.config.evaluator.encoder)
         report, n = made.report, made.report["n"]
         path = confusion_figure(
             np.array(report["confusion"]), list(made.names), f"The classifier on {n} replies of held-out scenarios",

