@@ -52,8 +52,7 @@ def guard(job: Callable[[], int], *, full: bool = False) -> int:
             stopping.check()
             return job()
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: the same command continues where this one stopped\n")
-        raise SystemExit(INTERRUPTED) from None
+        raise _interrupted() from None
     except stopping.Stopped as stop:
         raise _stopped(stop) from None
     except UserError as error:
@@ -69,10 +68,17 @@ def guard(job: Callable[[], int], *, full: bool = False) -> int:
         sys.stderr.write(f"failed: {' '.join(str(error).split())}\n")
         return FAILED
     except Exception:
+        if stopping.interrupted():
+            raise _interrupted() from None
         if name := stopping.asked():  # e.g. a library that was being loaded made an error of its own of it
             raise _stopped(stopping.Stopped(name)) from None
         traceback.print_exc()
         return FAILED
+
+
+def _interrupted() -> SystemExit:
+    sys.stderr.write("interrupted: the same command continues where this one stopped\n")
+    return SystemExit(INTERRUPTED)
 
 
 def _stopped(stop: stopping.Stopped) -> SystemExit:

@@ -28,6 +28,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from emo.core import stopping
 from emo.core.errors import check_choice
 from emo.core.stats import Estimate
 
@@ -133,6 +134,7 @@ class Counter:
     def advance(self, n: int = 1) -> None:
         """Count ``n`` more units as done; in a log, write a line where the last one is 30 s old."""
         self.done += n
+        stopping.check()  # what a signal raised may have been dropped (`emo.core.stopping`)
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, n)
             if _state.clock is not None and monotonic() - self._last >= 1:

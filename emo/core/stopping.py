@@ -1,7 +1,9 @@
 """Signals that end a process from outside: a cluster's time limit, its warning before it, ``kill``.
 
 SIGTERM, SIGUSR1 and SIGUSR2 (SLURM's warning, `submitit`'s default) raise `Stopped` in the main thread, wherever it
-is: what was under way closes its files and locks, keeps what is finished, and the process ends with code 143.
+is: what was under way closes its files and locks, keeps what is finished, and the process ends with code 143. Ctrl-C
+raises `KeyboardInterrupt` (code 130), as ever; both are remembered, since Python drops what is raised in a callback of
+the garbage collector: the next `check` raises again.
 This module imports nothing that takes time: it is installed before anything else is loaded.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -43,6 +46,7 @@ class _State:
     guarded = 0  # how many callers up the stack are ready to catch `Stopped`
     held = 0  # how many of them must not be interrupted just now
     asked: str | None = None  # the signal that came
+    interrupted = False  # Ctrl-C came
     waits = False  # it came while something was held, and has raised nothing yet
     last = 0.0  # when it, or one after it, raised
 
@@ -54,6 +58,8 @@ def install() -> None:
     """Let the signals raise `Stopped` in this process; before `catching` begins they end it at once, with the line."""
     for name in SIGNALS:
         signal.signal(getattr(signal, name), _handle)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+        signal.signal(signal.SIGINT, _interrupt)
 
 
 def asked() -> str | None:
@@ -61,8 +67,17 @@ def asked() -> str | None:
     return _state.asked
 
 
+def interrupted() -> bool:
+    """Return whether Ctrl-C came, also where what it raised was swallowed."""
+    return _state.interrupted
+
+
 def check() -> None:
-    """Raise `Stopped` if a signal came; between two pieces of work."""
+    """Raise `Stopped` or `KeyboardInterrupt` if a signal came; between two pieces of work of the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if _state.interrupted and not _state.held:
+        raise KeyboardInterrupt
     if _state.asked and not _state.held:
         raise Stopped(_state.asked)
 
@@ -88,6 +103,11 @@ def held() -> Iterator[None]:
     if _state.waits and not _state.held:  # not one that has raised before: what tidies up after it is held too
         _state.waits, _state.last = False, monotonic()
         check()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _state.interrupted = True
+    signal.default_int_handler(number, frame)
 
 
 def _handle(number: int, _: FrameType | None) -> None:
