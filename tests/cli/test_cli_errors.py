@@ -36,6 +36,10 @@ from emo.core.errors import UserError
             ["model=owner/name"],
             "model=owner/name: no option of that name; a repository of the hub is model=hub model.id=",
         ),
+        (
+            ["dataset=/tmp/my.jsonl"],
+            "no option of that name; a file of your own is dataset=jsonl dataset.path=/tmp/my.jsonl",
+        ),
         (["emotions=joy"], "single emotions are emotions.names=[joy,...]"),
         (["emotions=[anger,fear]"], "single emotions are emotions.names=[anger,fear]"),
         (["tracker.mode=online"], "tracker.mode=online: not read by tracker=none, only by tracker=wandb"),

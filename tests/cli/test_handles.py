@@ -85,6 +85,7 @@ def test_steering_a_model_with_a_vector(tmp_path: Path) -> None:
     vector = torch.randn(lm.d, generator=torch.Generator().manual_seed(0))
     [plain], [same] = (emo.steer(lm, vector, "Hello there.", alpha, "1-2", max_new_tokens=8) for alpha in (0.0, 0.0))
     [steered] = emo.steer(lm, vector, ["Hello there."], 8.0, "all", max_new_tokens=8)
+    assert emo.steer(lm, vector.numpy(), ["Hello there."], 8.0, "all", max_new_tokens=8) == [steered]
     [scaled] = emo.steer(lm, 5 * vector.expand(lm.n_layers, -1), ["Hello there."], 8.0, "all", max_new_tokens=8)
     assert plain == same != steered == scaled
     for wrong, said in ((torch.zeros(lm.d), "no direction"), (torch.ones(3), r"shape \[3\]")):

@@ -46,6 +46,9 @@ SENTENCE = "The bus was late again, so I walked to the office and missed the fir
         ("I am so angry about it. " * 6, True),
         ("hahahahahahahahahahahahahahahahaha", True),
         ("mzkx idrz qwpf vbnt lkjh", True),
+        ("J5\ufffd%'\ufffd\ufffd\ufffd[!3\x01 a", True),
+        ("I am so happy for you, what a lovely day it was! \ufffd", False),  # a letter that the limit cut off
+        ("First line.\n\n\tSecond line of the same reply.", False),
         ("The frimbly dax was zorping quietly beyond glorfindo", True),
         (SENTENCE, False),
         ("I'm furious!", False),
