@@ -39,7 +39,7 @@ from emo.report.remarks import language_line, stand_in_line
 from emo.report.sweep_tracking import track_point
 from emo.report.titles import model_title
 from emo.report.unit_page import ratio_text
-from emo.results import equal_divergence
+from emo.results import equal_divergence, p_values
 from emo.results.arm_order import base_name
 from emo.results.exploded import lines as exploded_lines
 from emo.results.result_file import comparison_line, find_result, write_failed
@@ -188,8 +188,10 @@ def _show(result: dict[str, Any], folder: Path, config: Config, command: str) ->
     if len(result["comparisons"]) > COMPARED:
         console.say(f"{len(result['comparisons'])} paired comparisons: in the report")
     least = result["smallest_p"]
-    if result["comparisons"] and least is not None and least > 0.05:
-        console.note(f"so few {over} cannot give p below {least:.3g} after Holm: type a larger dataset.limit")
+    if result["comparisons"] and least is not None and p_values.unreadable(least):
+        console.note(
+            f"so few {over} cannot give p below {p_values.bound(least)} after Holm: type a larger dataset.limit"
+        )
     for what, chosen in (("alpha", result["chosen"]), ("scale", result.get("chosen_scale"))):
         if chosen:
             console.say(f"{what} chosen on dev ({chosen['metric']}): {_chosen_line(chosen, config.emotions.names)}")

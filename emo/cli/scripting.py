@@ -23,6 +23,7 @@ from emo.model.passes import Row
 from emo.model.prompts import user_ids
 from emo.results.table import load_results
 
+SWEEPING = ("-m", "--multirun", "hydra.mode=MULTIRUN")  # words that make a sweep of a line
 SAID = 3  # last lines of what the command line said that an error holds
 
 
@@ -34,9 +35,15 @@ def sweep(line: str | Sequence[str]) -> pd.DataFrame:
             line again continues an interrupted sweep, and runs nothing that is done.
 
     Raises:
-        UserError: the request was wrong, or a job failed; with what the command line said.
+        UserError: the request was wrong, nothing is swept, or a job failed; with what the command line said.
     """
     words = shlex.split(line) if isinstance(line, str) else list(line)
+    if not any(word in SWEEPING or word.startswith("sweeps=") for word in words):
+        typed = shlex.join(words)
+        raise UserError(
+            f"emo.sweep({typed!r}): nothing is swept, so it would be one whole job; type sweeps=NAME or -m KEY=A,B, or "
+            f"run the job: emo.job({typed!r}).run()"
+        )
     done = subprocess.run([sys.executable, "-m", "emo", *words, "console=quiet"], capture_output=True, text=True)
     if done.returncode:
         said = [text.removeprefix("error: ") for text in done.stderr.splitlines() if text.strip()]

@@ -19,10 +19,11 @@ from emo.core.stats import Estimate
 from emo.report import elements as page
 from emo.report.class_standing import standing
 from emo.report.plots import claims, depth_map
+from emo.results import p_values
 from emo.results.arm_order import base_name
+from emo.results.result_file import shown_p
 
 MAIN = ("induced", "logprob_margin", "accuracy")  # the outcome that is summed up: the first that a job compares
-SMALL_P = 0.05
 DRAWN = 40  # differences that one figure holds
 Result = Mapping[str, Any]
 
@@ -91,10 +92,13 @@ def selections(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
 
 
 def comparisons(jobs: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
-    """Return the jobs' comparisons of own arms with all others, on each job's main outcome; with the job's label."""
+    """Return the jobs' comparisons of own arms with all others, on each job's main outcome; with the job's label.
+
+    ``p_holm`` as pages show it: None where none can be small.
+    """
     rows = []
     for label, result in jobs:
-        made = result["comparisons"]
+        made = shown_p(result["comparisons"], result.get("smallest_p"))
         main = next((m for m in MAIN if any(row["metric"] == m for row in made)), None)
         rows += [{"label": label, **row} for row in made if row["metric"] == main]
     return rows
@@ -138,14 +142,26 @@ def _findings(tests: Sequence[dict[str, Any]]) -> list[str] | None:
     if all(row["against"] == "none" for row in tests):
         lines.append("No controls stand beside these arms: type control.units=[random,other_emotion].")
     for (control, metric), own in _groups(tests).items():
-        clear = [row for row in own if row["p_holm"] is not None and row["p_holm"] < SMALL_P]
         most = max(own, key=lambda row: abs(row["value"]))
-        told = f"{len(clear)} of {len(own)} differences in {metric} have p < {SMALL_P}"
         lines.append(
-            f"Against {_called(control)}: {told} (sign flips, Holm within a job); "
+            f"Against {_called(control)}: {_counted(own, metric)}; "
             f"the largest is {format_estimate(_estimate(most))}, at {_named(most)}."
         )
     return [*lines, "The largest of many differences is too large on average: confirm it on other data."]
+
+
+def _counted(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Say how many differences are found, of those that could be tested: the interval leaves 0 out, p is small."""
+    tested = [row for row in rows if row["p_holm"] is not None]
+    known = [row for row in rows if row["ci"] is not None]
+    apart = [row for row in known if not row["ci"][0] <= 0 <= row["ci"][1]]
+    if not tested:
+        some = f"; the intervals of {len(apart)} leave 0 out" if known else ""
+        return f"none of {len(rows)} differences in {metric} could be tested ({p_values.TOO_FEW}){some}"
+    sure = [row for row in tested if row in apart and row["p_holm"] <= p_values.LEVEL]
+    rest = f", {len(rows) - len(tested)} more could not be tested" if len(tested) < len(rows) else ""
+    told = f"{len(sure)} of {len(tested)} differences in {metric} are found"
+    return f"{told} (the interval leaves 0 out, p <= {p_values.LEVEL:g} after Holm within a job){rest}"
 
 
 def _control(arm: str) -> str:
@@ -202,7 +218,7 @@ def _two(value: float | None) -> str | None:
 def _effects(tests: Sequence[Mapping[str, Any]]) -> str:
     rows: list[list[object]] = [
         [_named(row), row["against"], row["metric"], _estimate(row),
-         "not measured" if row["p_holm"] is None else f"{row['p_holm']:.3f}"]
+         "not measured" if row["value"] is None else "too few" if row["p_holm"] is None else f"{row['p_holm']:.3f}"]
         for row in tests
     ]  # fmt: skip
     if not rows:

@@ -12,6 +12,7 @@ from emo.core.frames import pd
 from emo.core.permutations import EXACT, smallest
 from emo.report import elements as page
 from emo.report.plots.model_geometry import PANELS, model_geometry_figure
+from emo.results import p_values
 from emo.results.model_geometry import DEPTH, compare_models, findings, geometries
 
 FILE = "model_geometry.csv"
@@ -62,6 +63,8 @@ def _table(made: pd.DataFrame) -> str:
         numbers = [whole["r"], whole["p"], near["r"], whole["across"], whole["ceiling_a"], whole["ceiling_b"]]
         told = [f"{x:.2f}" if np.isfinite(x) else "not measured" for x in numbers]
         told[1] = f"{whole['p']:.2g}" if np.isfinite(whole["p"]) else "not measured"
+        if p_values.unreadable(smallest(int(whole["emotions"]))):
+            told[1] = "too few emotions"
         rows.append([f"{a}, {b}{f' ({at})' if at else ''}", *told])
     n = int(made["emotions"].min())
     orders = "all orders" if n <= EXACT else "10,000 random orders"

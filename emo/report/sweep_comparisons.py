@@ -17,6 +17,7 @@ from emo.report.charts.section import drawable
 from emo.report.charts.spec import Chart
 from emo.report.plots.comparisons import claims
 from emo.report.plots.main_effects import main_effects_figure
+from emo.results import p_values
 from emo.results.job_comparisons import CORRECTED, compare_jobs, with_corrected
 from emo.results.main_effects import FILE as EFFECTS
 from emo.results.main_effects import effects_table, main_effects
@@ -90,7 +91,7 @@ def compare_sweep(
             *([effects_chart(effects)] if effects is not None else []),
         ]
     )
-    return Compared(findings(compared, effects, draws), _table(largest, len(rows)), figures, notes, list(charts))
+    return Compared(findings(compared, effects), _table(largest, len(rows)), figures, notes, list(charts))
 
 
 def _named(row: Mapping[Any, Any]) -> str:
@@ -107,7 +108,8 @@ def _short(setting: str) -> str:
 
 def _drawn(row: Mapping[Any, Any]) -> dict[str, Any]:
     ci = None if np.isnan(row["ci_lo"]) else (row["ci_lo"], row["ci_hi"])
-    return {**row, "against": row["b"], "value": row["difference"], "ci": ci, "named": _named(row)}
+    p = p_values.shown(row["p_holm"], row["p_least"])
+    return {**row, "against": row["b"], "value": row["difference"], "ci": ci, "p_holm": p, "named": _named(row)}
 
 
 def _raw(row: Mapping[Any, Any]) -> Estimate:
@@ -136,11 +138,12 @@ def _table(rows: pd.DataFrame, count: int) -> str:
     head = ["difference of", "key", "metric", "difference", *(["corrected"] if told else []), "p (Holm)", "scenarios"]
     body = []
     for row in rows.to_dict("records"):
-        p = "too few scenarios" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.3f}"
+        shown = p_values.shown(row["p_holm"], row["p_least"])
+        p = "too few scenarios" if shown is None else f"{shown:.3f}"
         both = [_raw(row), *([_corrected(row)] if told else [])]
         body.append([_named(row), row["axis"], row["metric"], *both, p, int(row["scenarios"])])
-    shown = f"The {len(rows)} largest of {count}. " if len(rows) < count else ""
-    said = f"{shown}{FILE} has every metric, emotion and valence."
+    part = f"The {len(rows)} largest of {count}. " if len(rows) < count else ""
+    said = f"{part}{FILE} has every metric, emotion and valence."
     if told:
         said += f" {TOLD}"
     return page.section("Settings against each other", page.table(head, body) + f'<p class="small">{said}</p>')

@@ -31,6 +31,7 @@ from emo.report.sweep_table import console_rows
 from emo.report.sweep_table import read_table as read_axes
 from emo.report.sweep_tracking import track
 from emo.results.main_effects import FILE as EFFECTS
+from emo.results.random_weights import random_weights
 from emo.results.table import job_folders, label, name_folder, read_any, read_sweep, table_of
 from emo.results.table_files import JSONL, PARQUET, STATES, described, digests, read_table, write_table
 from emo.results.trusted import FILE as TRUSTED
@@ -75,7 +76,8 @@ def summarize_sweep(
         command = sweep["command"] if sweep else f"python run.py task=summarize runs={root}"
         unfolded = bool(sweep and sweep.get("experiment"))
         states = described(frame, digests(folders), sweep["axes"] if sweep else [])
-        states |= {"jobs": names, "unjudged": left_out, "trusted": digests(folders, TRUSTED)}
+        untrained = random_weights(results.values())
+        states |= {"untrained": untrained, "jobs": names, "unjudged": left_out, "trusted": digests(folders, TRUSTED)}
         if write:
             for folder in folders:
                 refresh(folder)
@@ -83,7 +85,9 @@ def summarize_sweep(
                 by_name = {path.name: result for path, result in results.items()}
                 _write(root, frame, title, command, rows, by_name, unfolded, states)
     else:
-        frame, left_out = shown
+        frame, left_out, untrained = shown
+    if untrained:
+        console.say(untrained)
     axes = frame.attrs["axes"]
     columns, cells = console_rows(frame, axes, len(frame))
     console.table("test: mean [95 % interval over scenarios or groups]", columns, cells[:CONSOLE_ROWS])
@@ -152,7 +156,8 @@ def _write(
             scratch, title, command, frame, axes, rows, figures, notes, table, sections,
             charts=[*drawable(lambda: sweep_charts(frame, axes)), *(corrected.charts if corrected else ()),
                     *(compared.charts if compared else ())],
-            linked=link, findings=told, verdicts=doubtful, differences=told_pairs, corrected=corrected,
+            linked=link, findings=told, verdicts=doubtful, warning=states["untrained"], differences=told_pairs,
+            corrected=corrected,
         )  # fmt: skip
         (scratch / STATES).write_text(json.dumps(seal(states | {"files": file_digests(scratch)})), encoding="utf-8")
         for name in OPTIONAL - {path.name for path in scratch.iterdir()}:
@@ -182,17 +187,18 @@ def _budgets(frame: pd.DataFrame, axes: list[str], title: str, folder: Path) -> 
 
 def _shown(
     root: Path, sweep: dict[str, Any] | None, folders: list[Path], names: list[str]
-) -> tuple[pd.DataFrame, dict[str, int]] | None:
-    """Return the table and the unjudged replies per job where all files in ``root`` show just these results.
+) -> tuple[pd.DataFrame, dict[str, int], str] | None:
+    """Return what is shown where all files in ``root`` show just these results.
 
-    Reading hundreds of results takes minutes, and drawing them again seconds.
+    That is: the table, the unjudged replies per job, and what must be read before any number. Reading hundreds of
+    results takes minutes, and drawing them again seconds.
     """
     kept = read_table(root, folders, sweep["axes"] if sweep else [])
-    if kept is None or kept[1].get("jobs") != names or changed(root, kept[1]["files"]):
+    if kept is None or kept[1].get("jobs") != names or "untrained" not in kept[1] or changed(root, kept[1]["files"]):
         return None
     if kept[1].get("trusted", [None] * len(folders)) != digests(folders, TRUSTED):
         return None
-    return kept[0], dict(kept[1]["unjudged"])
+    return kept[0], dict(kept[1]["unjudged"]), str(kept[1]["untrained"])
 
 
 def _row(root: Path, folder: Path, name: str, result: dict[str, Any] | None) -> Row:

@@ -45,6 +45,7 @@ def write_sweep_report(
     linked: bool = False,
     findings: Sequence[str] | None = None,
     verdicts: Mapping[str, Sequence[str]] | None = None,
+    warning: str = "",
     differences: Sequence[str] = (),
     charts: Sequence[Chart] = (),
     corrected: SweepCorrected | None = None,
@@ -64,6 +65,7 @@ def write_sweep_report(
         sections: one for each finished job, as HTML (see `emo.report.job_sections`).
         linked: the sections show figures that lie beside the page.
         verdicts: job (16 hex digits) -> what must be read before its numbers: none of them is called the best.
+        warning: what must be read before any finding.
         findings: what was found, in place of the best value; None: the best value.
         differences: how the settings compare, a sentence each.
         charts: interactive, shown behind the finding.
@@ -76,8 +78,9 @@ def write_sweep_report(
     doubtful = verdicts or {}
     sound = frame[~frame["job"].isin(list(doubtful))] if len(frame) else frame
     best = read_table(sound, axes).best() if findings is None else None
-    first = [f"{job.label}: {line}" for job in jobs for line in doubtful.get(Path(job.folder).name, [])]
-    numbers = _table(table, best, corrected) if table.cells else ""
+    first = [warning] if warning else []
+    first += [f"{job.label}: {line}" for job in jobs for line in doubtful.get(Path(job.folder).name, [])]
+    numbers = _table(table, None if best is not None and best.alike else best, corrected) if table.cells else ""
     told = None if corrected is None or best is None else corrected.best_line(best.setting, best.arm, best.metric)
     pictures, far = page.figures(figures, folded=bool(charts))
     short = len(table.settings) * len(table.arms) <= SHORT
@@ -109,10 +112,20 @@ def _findings(table: SweepTable, best: Best | None, corrected: str | None = None
         lines.append("Nothing was measured.")
     elif best is not None:
         among = f"with {bounds_text()}" if best.checked else "whose damage was not measured"
+        if best.alike:
+            arms = ", ".join(dict.fromkeys(arm for _, arm in best.tied))
+            value = format_estimate(best.estimate._replace(lo=None, hi=None))
+            return [
+                f"{best.metric} is {value} for all {best.candidates} test values of {arms} {among}: no setting is "
+                "better than another by it."
+            ]
+        others = len(best.tied) - 1
+        equal = f" ({others} other{'s are' if others > 1 else ' is'} as high)" if others else ""
         lines.append(
             f"Best {best.metric} on the test values below: {format_estimate(best.estimate)}, arm {best.arm} at "
-            f"{_words(table, best.setting)}; the highest of {best.candidates} values {among}."
+            f"{_words(table, best.setting)}{equal}; the highest of {best.candidates} values {among}."
         )
+        lines += [_beside(table, best)] if table.beside(best.setting, best.arm, best.metric) else []
         lines += [] if corrected is None else [corrected]
         lines.append(
             "The best of several test values is selected on test, so it is too high on average: confirm it on the dev "
@@ -121,6 +134,22 @@ def _findings(table: SweepTable, best: Best | None, corrected: str | None = None
     elif metric_of(table.metrics[0]).better == "higher":
         lines.append(f"No setting of {' or '.join(table.interventions())} has {bounds_text()}.")
     return lines
+
+
+def _beside(table: SweepTable, best: Best) -> str:
+    """Say which of the unedited model and the controls of its own setting the best value is above, and which not."""
+    own = best.estimate
+    said: dict[str, list[str]] = {"not above": [], "not shown to be above": [], "above, by intervals apart,": []}
+    for name, x in table.beside(best.setting, best.arm, best.metric).items():
+        if own.value is None or x.value is None or own.value <= x.value:
+            word = "not above"
+        elif own.lo is None or x.hi is None or own.lo <= x.hi:
+            word = "not shown to be above"
+        else:
+            word = "above, by intervals apart,"
+        said[word].append(f"{name} {format_estimate(x)}")
+    parts = [f"{word} {', '.join(names)}" for word, names in said.items() if names]
+    return f"At that setting it is {'; '.join(parts)}."
 
 
 def _unfinished(jobs: Sequence[Row]) -> list[str]:
@@ -151,7 +180,7 @@ def _table(table: SweepTable, best: Best | None, corrected: SweepCorrected | Non
     for setting in table.settings:
         arms = [arm for arm in table.arms if any(table.get(setting, arm, metric) for metric in table.metrics)]
         for i, arm in enumerate(arms):
-            chosen = best is not None and (best.setting, best.arm) == (setting, arm)
+            chosen = best is not None and (setting, arm) in best.tied
             body += '<tr class="best">' if chosen else "<tr>"
             again = " again" if i else ""  # of like rows the first says it; sorted, all do
             body += "".join(f'<th class="text setting{again}">{page.breakable(value)}</th>' for value in setting)

@@ -21,6 +21,7 @@ from emo.results.arm_order import base_name, sort_arms
 REFERENCES = ("none", "prompt")  # arms that no strength or layer changes
 CONTROLS = ("random", "shuffled", "prompt_random", "prompt_shuffled", *UNIT_CONTROLS, *VARIANTS)
 CONSOLE_METRICS = 5  # columns that fit a terminal beside the swept values
+ROUNDING = 1e-9  # values that are this near are equal
 CONSOLE_OWN = 2  # of them, of a user's own
 
 Setting = tuple[str, ...]
@@ -35,6 +36,12 @@ class Best(NamedTuple):
     estimate: Estimate
     candidates: int  # settings x arms that it was chosen from
     checked: bool  # False: no damage was measured, so no bound was applied
+    tied: tuple[tuple[Setting, str], ...]  # settings and arms that are as high, this one first
+
+    @property
+    def alike(self) -> bool:
+        """Whether all that it was chosen from are as high: then it is not the best of anything."""
+        return len(self.tied) == self.candidates > 1
 
 
 class ConsoleTable(NamedTuple):
@@ -88,6 +95,12 @@ class SweepTable:
         prefix = "prompt_" if arm.startswith("prompt_") else ""
         return [name for name in (f"{prefix}random", f"{prefix}shuffled") if name in self.arms and name != arm]
 
+    def beside(self, setting: Setting, arm: str, metric: str) -> dict[str, Estimate]:
+        """Return what an arm must be above to say anything: the unedited model and its controls, at its setting."""
+        unedited = ("none", "prompt") if arm.startswith("prompt_") else ("none",)
+        found = {name: self.get(setting, name, metric) for name in (*unedited, *self.controls(arm)) if name != arm}
+        return {name: x for name, x in found.items() if x is not None and x.value is not None}
+
     def main_arm(self) -> str:
         """Return the intervention's own arm.
 
@@ -118,8 +131,9 @@ class SweepTable:
                 found.append((x.value, pair, x))
         if not found:
             return None
-        _, (setting, arm), x = max(found, key=lambda one: one[0])
-        return Best(setting, arm, metric, x, len(found), bool(bounds))
+        top, (setting, arm), x = max(found, key=lambda one: one[0])
+        tied = tuple(pair for value, pair, _ in found if value >= top - ROUNDING)
+        return Best(setting, arm, metric, x, len(found), bool(bounds), tied)
 
     def _within(self, setting: Setting, arm: str, metric: str, bound: float) -> bool:
         """Whether the damage of an arm was measured and is within a bound."""

@@ -20,6 +20,7 @@ from emo.report import tracking, tracking_access, tracking_views
 from emo.report.runs import SHOWN, headline_of, run_config
 from emo.report.workspace import Views, views
 from emo.results.curves import LABELS
+from emo.results.random_weights import random_weights
 from emo.results.sweep_folder import sweep_of
 from emo.results.table import BUDGET, job_folders, load_results, name_folder, read_any, read_result, read_sweep
 from emo.results.training_steps import REVISION
@@ -100,7 +101,7 @@ def _views(root: Path, tracker: TrackerConfig) -> Views:
     curves = tracking.curve_runs(frame, frame.attrs["axes"], configs)
     return views(
         root, group, list(curves.values()), [headline_of(result) for result in found.values()],
-        list(frame.attrs["axes"]), tracking.run_ids(root, tracker, group, "curve"),
+        list(frame.attrs["axes"]), tracking.run_ids(root, tracker, group, "curve"), random_weights(found.values()),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from emo.core.frames import pd
 from emo.report.panels import BOUNDS, HEADLINE, is_bound
 from emo.report.runs import Run
 from emo.report.sweep_comparisons import FILE, ROWS
+from emo.results import p_values
 from emo.results.job_comparisons import KEY
 from emo.results.main_effects import FILE as EFFECTS
 from emo.results.sweep_findings import findings, lead
@@ -37,7 +38,7 @@ class Views(NamedTuple):
 
 def views(
     root: Path, group: str, curves: Sequence[Run], points: Sequence[Mapping[str, float]], axes: Sequence[str],
-    curve_ids: Sequence[str],
+    curve_ids: Sequence[str], warning: str = "",
 ) -> Views:  # fmt: skip
     """Return what is shown of a sweep.
 
@@ -48,6 +49,7 @@ def views(
         points: headline values of every finished job, by key: charts where there are no curves.
         axes: swept keys.
         curve_ids: of the logged curves.
+        warning: what must be read before any finding.
     """
     drawn = _lines(curves) or [_chart("bar", key) for key in sorted({key for point in points for key in point})]
     first = [chart for chart in drawn if chart["keys"][0].startswith(f"{HEADLINE}/")]
@@ -67,7 +69,7 @@ def views(
     sections += [{"name": section, "open": False, "charts": charts} for section, charts in sorted(rest.items())]
     sections += [{"name": "tables", "open": False, "charts": [*shown.values()]}]
     sections += [{"name": "figures", "open": False, "charts": [*images.values()]}] if images else []
-    told = findings(compared, None) if compared is not None else []
+    told = [*([warning] if warning else []), *(findings(compared, None) if compared is not None else [])]
     blocks: list[dict[str, Any]] = [{"lines": told}] if told else []
     blocks += [{"heading": "Headline"}, {"charts": first, "job_type": "curve" if curves else "point"}]
     if compared is not None:
@@ -108,12 +110,19 @@ def _compared(root: Path) -> pd.DataFrame | None:
         return None
     frame = pd.read_csv(path, dtype=dict.fromkeys(KEY, str))
     frame[KEY] = frame[KEY].fillna("")
-    return frame
+    return _with_least(frame)
 
 
 def _effects(root: Path) -> pd.DataFrame | None:
     path = root / EFFECTS
-    return pd.read_csv(path, dtype={"axis": str, "value": str, "arm": str}) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return _with_least(pd.read_csv(path, dtype={"axis": str, "value": str, "arm": str}))
+
+
+def _with_least(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that an earlier version wrote with the smallest possible p, which it did not know."""
+    return frame if "p_least" in frame else frame.assign(p_least=np.nan)
 
 
 def _pairs(compared: pd.DataFrame) -> str:
@@ -125,7 +134,8 @@ def _pairs(compared: pd.DataFrame) -> str:
     body = []
     for row in largest.to_dict("records"):
         arm = f"{row['arm']} beyond {row['beyond']}" if row["beyond"] else row["arm"]
-        p = "too few scenarios" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.3f}"
+        shown = p_values.shown(row["p_holm"], row["p_least"])
+        p = "too few scenarios" if shown is None else f"{shown:.3f}"
         number = _interval(row["difference"], row["ci_lo"], row["ci_hi"])
         body.append(
             [row["axis"], f"{row['a']} − {row['b']}", row["at"], arm, row["metric"], number, p, row["scenarios"]]
@@ -142,7 +152,8 @@ def _importance(effects: pd.DataFrame | None, table: Chart | None, axes: Sequenc
     head = ["key", "range", "by chance", "p (Holm)", "value", "effect", "jobs"]
     body = []
     for row in effects.to_dict("records"):
-        p, chance = ("" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("p_holm", "by_chance"))
+        shown, chance = p_values.shown(row["p_holm"], row["p_least"]), row["by_chance"]
+        p, chance = ("" if x is None or np.isnan(x) else f"{x:.3f}" for x in (shown, chance))
         effect = _interval(row["effect"], row["ci_lo"], row["ci_hi"])
         body.append([row["axis"], f"{row['range']:.3f}", chance, p, row["value"], effect, row["jobs"]])
     arm, metric = effects["arm"].iloc[0], effects["metric"].iloc[0]

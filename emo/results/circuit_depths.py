@@ -24,7 +24,7 @@ from emo.core.permutations import Array, orders, p_value
 from emo.find.circuit import JSON, Circuit
 from emo.results.table import flatten, value_of
 
-LEAST = 3  # emotions from which a p is told
+LEAST = 4  # emotions from which a p is told: of three none is below 1/6
 COLUMNS = ["a", "b", "at", "kind", "emotion", "units_a", "units_b", "share_a", "share_b", "depth_a", "depth_b",
            "distance", "others", "p"]  # fmt: skip
 

@@ -9,6 +9,7 @@ from emo.core.stats import EXACT_CLUSTERS, too_few
 from emo.data.labelled import Item
 from emo.data.near import clusters_of, joined
 from emo.data.scenarios import Sample
+from emo.results import p_values
 
 
 class Evidence(NamedTuple):
@@ -59,10 +60,10 @@ class Evidence(NamedTuple):
             )
         if self.few is not None:
             found.append(f"{self.few[0].upper()}{self.few[1:]}; p is not given either.")
-        elif smallest_p is not None and smallest_p > 0.05:
+        elif smallest_p is not None and p_values.unreadable(smallest_p):
             why = f"so few {self.what}" if self.distinct <= EXACT_CLUSTERS else f"{draws} random sign flips"
             found.append(
-                f"{why[0].upper()}{why[1:]} cannot give p below {smallest_p:.3g} after Holm over all comparisons: "
-                "read the intervals."
+                f"{why[0].upper()}{why[1:]} cannot give p below {p_values.bound(smallest_p)} after Holm over all "
+                "comparisons: read the intervals."
             )
         return found

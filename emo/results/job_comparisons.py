@@ -22,7 +22,7 @@ from emo.core.errors import UserError
 from emo.core.frames import pd
 from emo.core.metrics import headline
 from emo.core.paired_stats import paired_many
-from emo.core.stats import Estimate, holm
+from emo.core.stats import Estimate, holm, smallest_p
 from emo.results.table import axes_of, job_folders, read_result, read_sweep
 from emo.results.trusted import Rectified, of_jobs, rectified_job
 from emo.results.values import LOGARITHMS, VALUES, JobValues, values_of_jobs
@@ -31,7 +31,7 @@ UNEDITED = ("none", "prompt")
 OF_UNITS = ("delta_s", "delta_s_last", "dose")  # in activation units of a model, or set by hand: not between models
 MOST = 300  # pairs: seconds
 KEY = ["axis", "a", "b", "at", "arm", "beyond", "metric", "emotion", "valence"]
-NUMBERS = ["value_a", "value_b", "difference", "ci_lo", "ci_hi", "n", "scenarios", "p", "p_holm"]
+NUMBERS = ["value_a", "value_b", "difference", "ci_lo", "ci_hi", "n", "scenarios", "p", "p_holm", "p_least"]
 CORRECTED = ["corrected", "corrected_lo", "corrected_hi"]
 
 
@@ -75,18 +75,35 @@ def compare_jobs(jobs: Sequence[JobValues], draws: int = 2000, seed: int = 0) ->
     Returns:
         Columns ``axis, a, b`` (the key and its two values), ``at`` (the other keys), ``arm``, ``beyond`` (the control
         that was taken off in both jobs, or empty), ``metric, emotion, valence`` (empty: all), ``value_a, value_b,
-        difference`` (a - b), ``ci_lo, ci_hi`` (95 %), ``n, scenarios, p, p_holm``; nan where nothing was measured or
-        there are too few scenarios.
+        difference`` (a - b), ``ci_lo, ci_hi`` (95 %), ``n, scenarios, p, p_holm``, ``p_least`` (the smallest that
+        ``p_holm`` can be with so many scenarios and comparisons: above 0.05 pages print no p); nan where nothing was
+        measured or there are too few scenarios.
     """
     parts = [part for pair in pairs(jobs) for part in _rows(pair, draws, seed)]
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEY, *NUMBERS])
-    frame["p_holm"] = np.nan
+    frame[["p_holm", "p_least"]] = np.nan
     kind = (frame["emotion"] != "").astype(int) + 2 * (frame["valence"] != "").astype(int)
     unedited = frame["arm"].isin(UNEDITED)  # of no intervention, so no part of its family of tests
     for _, family in frame.groupby(["axis", "metric", kind, unedited], sort=False):
         known = [None if np.isnan(p) else float(p) for p in family["p"]]
         frame.loc[family.index, "p_holm"] = [np.nan if p is None else p for p in holm(known)]
+        frame.loc[family.index, "p_least"] = _least(family, draws)
     return frame[[*KEY, *NUMBERS]]
+
+
+def _least(family: pd.DataFrame, draws: int) -> list[float]:
+    """Return the smallest p after Holm that each of some comparisons can have; nan where it has none.
+
+    No adjusted p is below the smallest one of the family times its size, nor below the smallest of its own scenarios.
+    """
+    tested = family[family["p"].notna()]
+    least = [smallest_p(int(n), len(tested), draws) for n in tested["scenarios"].unique()]
+    whole = min((p for p in least if p is not None), default=np.nan)
+    own = {int(n): smallest_p(int(n), 1, draws) for n in family["scenarios"].unique()}
+    return [
+        np.nan if np.isnan(p) else max(whole, own[int(n)] or 0.0)
+        for p, n in zip(family["p"], family["scenarios"], strict=True)
+    ]
 
 
 def compare_folder(folder: str | Path) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """What one job found, in three to five sentences: the outcome, what it is more than, for which emotions, at what cost.
 
-Computed from result.json, so no sentence is stronger than its interval: "more" means that the interval of the paired
-difference leaves 0 out, "certain" that p after Holm is at most 0.05 as well.
+Computed from result.json, so no sentence is stronger than its interval and its test: "more" means that the interval of
+the paired difference leaves 0 out and that p after Holm is at most 0.05, "perhaps more" the interval alone. Where the
+scenarios allow no such p, the interval decides, and the sentence says so.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 
 from emo.core.metrics import metric_of
 from emo.core.stats import FEWEST
+from emo.results import p_values
 
-LEVEL = 0.05
 UNEDITED = ("none", "prompt")
 DAMAGE = ("ppl_ratio", "degenerate")
 OUTCOMES = ("clean_accuracy", "logprob_margin", "delta_s_last", "ppl_ratio", "kl")
@@ -34,13 +35,12 @@ def job_findings(result: Mapping[str, Any], of: str = "emotion", metric: str | N
     arms = result["arms"]
     metric = next((row["metric"] for row in tests if row["metric"] == metric), str(tests[0]["metric"]))
     tests = [row for row in tests if row["metric"] == metric]
-    least = _scenarios(result)
     lines, edited = [], list(dict.fromkeys(str(row["arm"]) for row in tests))
     for arm in edited[:TOLD]:
         rows = [row for row in tests if row["arm"] == arm]
         lines += [
             _outcome(arms, arm, metric),
-            *_controls(rows, least),
+            *_controls(rows, result),
             *_parts(arms, arm, metric, str(rows[0]["against"]), of),
         ]
         lines += _damage(arms, arm)
@@ -64,34 +64,41 @@ def _outcome(arms: Mapping[str, Any], arm: str, metric: str) -> str:
     return f"{arm}: {_name(metric)} {_number(arms[arm].get(metric))}; {', '.join(beside)}."
 
 
-def _controls(rows: Sequence[Mapping[str, Any]], least: str) -> list[str]:
+def _controls(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> list[str]:
     known = [row for row in rows if row["ci"] is not None]
     if not known:
-        return [f"Whether that is more than its controls cannot be said: {least}."] if rows else []
-    more = [row for row in known if row["ci"][0] > 0]
-    fewer = [row for row in known if row["ci"][1] < 0]
-    same = [row for row in known if row not in more and row not in fewer]
-    parts = []
-    for word, kept in (("more than", more), ("less than", fewer)):
-        if kept:
-            sure = [row for row in kept if row["p_holm"] is not None and row["p_holm"] <= LEVEL]
-            told = _listed([f"{row['against']} ({row['value']:+.2f}{_terms(row)})" for row in kept])
-            unsure = "" if len(sure) == len(kept) else f" ({_unsure(kept, sure)}: {least})"
-            parts.append(f"{word} {told}{unsure}")
+        return [f"Whether that is more than its controls cannot be said: {_scenarios(result)}."] if rows else []
+    untested = p_values.unreadable(result.get("smallest_p"))
+    parts, same = [], known
+    for word, kept in (
+        ("more than", [row for row in known if row["ci"][0] > 0]),
+        ("less than", [row for row in known if row["ci"][1] < 0]),
+    ):
+        same = [row for row in same if row not in kept]
+        found = [row for row in kept if untested or _small(row)]
+        if found:
+            why = f" (by intervals: {_scenarios(result)})" if untested else ""
+            parts.append(f"{word} {_listed([_difference(row) for row in found])}{why}")
+        if perhaps := [row for row in kept if row not in found]:
+            alone = "the interval" if len(perhaps) == 1 else "intervals"
+            told = _listed([_difference(row, p_values.told(row["p_holm"])) for row in perhaps])
+            parts.append(f"perhaps {word} {told}, by {alone} alone")
     if same:
         parts.append(f"not shown to differ from {_listed([str(row['against']) for row in same])}")
     return [f"It is {'; '.join(parts)}."]
 
 
+def _small(row: Mapping[str, Any]) -> bool:
+    return row["p_holm"] is not None and row["p_holm"] <= p_values.LEVEL
+
+
+def _difference(row: Mapping[str, Any], p: str = "") -> str:
+    return f"{row['against']} ({row['value']:+.2f}{f', {p}' if p else ''}{_terms(row)})"
+
+
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - CONTROLS
     return ", ".join(names[:CONTROLS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _unsure(kept: Sequence[Mapping[str, Any]], sure: Sequence[Mapping[str, Any]]) -> str:
-    if not sure:
-        return "by intervals, no p after Holm is at most 0.05"
-    return f"p after Holm is at most 0.05 for {len(sure)} of {len(kept)}"
 
 
 def _terms(row: Mapping[str, Any]) -> str:
@@ -105,7 +112,10 @@ def _scenarios(result: Mapping[str, Any]) -> str:
     count = f"{clusters['distinct']} {clusters['what']}"
     if clusters["distinct"] < FEWEST:
         return f"{count} are too few for an interval or a p ({FEWEST} are needed)"
-    return count + (f" allow none below {p:.2g}" if p is not None and p > LEVEL else "")
+    if p is None or not p_values.unreadable(p):
+        return count
+    tests = sum(row["p_holm"] is not None for row in result["comparisons"])
+    return f"{count} and {tests} comparisons allow no p below {p_values.bound(p)}"
 
 
 def _parts(arms: Mapping[str, Any], arm: str, metric: str, reference: str, of: str) -> list[str]:
@@ -113,19 +123,19 @@ def _parts(arms: Mapping[str, Any], arm: str, metric: str, reference: str, of: s
     own = {name: x for name, x in own.items() if "/" not in name and x["value"] is not None}
     if len(own) < 2:
         return []
-    apart: dict[str, list[str]] = {f"clearly above {reference} for": [], f"clearly below {reference} for": [], "": []}
+    apart: dict[str, list[str]] = {word: [] for word in ("above", "below", "")}
     for name, x in sorted(own.items(), key=lambda item: -item[1]["value"]):
         other = arms.get(reference, {}).get(f"{metric}/{name}")
         known = other is not None and None not in (x["ci"], other["ci"])
         above, below = (known and x["ci"][0] > other["ci"][1]), (known and x["ci"][1] < other["ci"][0])
         list(apart.values())[0 if above else 1 if below else 2].append(f"{name} {x['value']:.2f}")
     rest = apart.pop("")
-    parts = [f"{what} {', '.join(names)}" for what, names in apart.items() if names]
+    parts = [f"{word} {reference} by intervals alone for {', '.join(names)}" for word, names in apart.items() if names]
     if rest:
         parts.append(
             f"not shown for {', '.join(rest)}"
             if parts
-            else f"{', '.join(rest)}, no {of} clearly apart from {reference}"
+            else f"{', '.join(rest)}, no {of} with an interval apart from that of {reference}"
         )
     return [f"By {of}: {'; '.join(parts)}."]
 

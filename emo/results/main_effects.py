@@ -20,7 +20,8 @@ import numpy as np
 
 from emo.core.frames import pd
 from emo.core.paired_stats import Spread, paired_many, spread_of
-from emo.core.stats import Array, holm
+from emo.core.stats import Array, holm, smallest_p
+from emo.results import p_values
 from emo.results.values import JobValues
 
 FILE = "main_effects.csv"
@@ -45,6 +46,12 @@ class Factor(NamedTuple):
     levels: tuple[Level, ...]
     spread: Spread | None  # None below five scenarios
     p_holm: float | None  # over the keys
+    p_least: float | None = None  # the smallest that it can be with so many scenarios and keys
+
+    @property
+    def p(self) -> float | None:
+        """What a reader sees of ``p_holm``: None where it is not there, or where none can be small."""
+        return p_values.shown(self.p_holm, self.p_least)
 
 
 class MainEffects(NamedTuple):
@@ -88,7 +95,8 @@ def main_effects(
     fitted = np.linalg.lstsq(design, values, rcond=None)[0]  # (1 + effects, scenarios)
     factors = [_factor(jobs, axis, places[axis], fitted, values, draws, seed) for axis in axes]
     adjusted = holm([None if factor.spread is None else factor.spread.p for factor in factors])
-    factors = [factor._replace(p_holm=p) for factor, p in zip(factors, adjusted, strict=True)]
+    least = smallest_p(values.shape[1], len(factors), draws)
+    factors = [factor._replace(p_holm=p, p_least=least) for factor, p in zip(factors, adjusted, strict=True)]
     factors.sort(key=lambda factor: -np.ptp([level.effect for level in factor.levels]))
     means = values.mean(1)
     left = None
@@ -101,8 +109,9 @@ def effects_table(found: MainEffects) -> pd.DataFrame:
     """Return one row per swept key and value, the key that matters most first.
 
     Columns: ``axis``, ``range`` (largest effect less the smallest, in the metric's unit), ``by_chance`` (the range that
-    random signs give on average), ``p_holm`` (both empty below five scenarios), ``value``, ``effect`` (beside the mean
-    over the key's values), ``ci_lo``, ``ci_hi``, ``mean``, ``jobs``, ``metric``, ``arm``.
+    random signs give on average), ``p_holm``, ``p_least`` (the smallest that it can be: above 0.05 pages print no p;
+    all three empty below five scenarios), ``value``, ``effect`` (beside the mean over the key's values), ``ci_lo``,
+    ``ci_hi``, ``mean``, ``jobs``, ``metric``, ``arm``.
     """
     rows = []
     for factor in found.factors:
@@ -112,6 +121,7 @@ def effects_table(found: MainEffects) -> pd.DataFrame:
             "range": float(np.ptp(effects)),
             "by_chance": None if factor.spread is None else factor.spread.by_chance,
             "p_holm": factor.p_holm,
+            "p_least": factor.p_least,
         }
         for x in factor.levels:
             own = {"value": x.value, "effect": x.effect, "ci_lo": x.lo, "ci_hi": x.hi, "mean": x.mean, "jobs": x.jobs}

@@ -23,6 +23,7 @@ from emo.core.frames import pd
 from emo.core.permutations import Array, matrix_correlations, p_value, smallest
 from emo.core.sealed import changed
 from emo.find.directions import MLP
+from emo.results import p_values
 from emo.results.table import axes_of, flatten, job_folders, read_result, read_sweep, value_of
 
 FILE = "geometry.json"
@@ -171,9 +172,10 @@ def findings(made: pd.DataFrame) -> list[str]:
         n, near = int(whole["emotions"]), rows.loc[(rows["depth"] - DEPTH).abs().idxmin()]
         pairs, least = n * (n - 1) // 2, smallest(n)
         p = f"p = {whole['p']:.2g}" + (f", the least that {n} emotions can give" if whole["p"] <= least * 1.01 else "")
+        p = f"{n} emotions are too few for a p" if p_values.unreadable(least) else f"{p}; Mantel"
         line = (
             f"Geometry of the emotions, {a} against {b}{f' ({at})' if at else ''}: Spearman {whole['r']:.2f} of the "
-            f"{pairs} cosines between {n} emotions, mean over {len(rows)} depths ({p}; Mantel), {near['r']:.2f} at "
+            f"{pairs} cosines between {n} emotions, mean over {len(rows)} depths ({p}), {near['r']:.2f} at "
             f"depth {DEPTH:g}"
         )
         if np.isfinite(whole["across"]):

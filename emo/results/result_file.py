@@ -22,12 +22,12 @@ from emo.measure import unjudged
 from emo.pipeline.finished import described
 from emo.pipeline.jobs import AnyJob
 from emo.pipeline.labelled import ClassJob
+from emo.results import p_values
 from emo.results.table import read_result
 from emo.results.terms import terms_line
 from emo.results.trusted import FILE as TRUSTED
 
 RESULT = "result.json"
-LEVEL_P = 0.05
 
 
 def finish(scratch: Path, folder: Path, result: dict[str, Any], job: AnyJob) -> None:
@@ -102,21 +102,16 @@ def comparison_line(row: dict[str, Any], least: float | None) -> str:
     interval = "no interval" if row["ci"] is None else f"[{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]"
     if row["p_holm"] is None:
         p = "p not measured"
-    elif unreadable(least):
-        p = "too few scenarios or groups for a p"
+    elif (shown := p_values.shown(row["p_holm"], least)) is None:
+        p = p_values.TOO_FEW
     else:
-        p = f"p = {row['p_holm']:.3f} (sign flips, Holm)"
+        p = f"{p_values.told(shown)} (sign flips, Holm)"
     return f"{row['arm']} - {row['against']}, {row['metric']}: {row['value']:.2f} {interval}, {p}{terms_line(row)}"
 
 
-def unreadable(least: float | None) -> bool:
-    """Whether no p can be small, given the smallest that the scenarios allow."""
-    return least is not None and least > LEVEL_P
-
-
 def shown_p(rows: Sequence[dict[str, Any]], least: float | None) -> list[dict[str, Any]]:
-    """Return comparisons as figures show them: without p where it is `unreadable`, as `comparison_line` says it."""
-    return [row | {"p_holm": None} for row in rows] if unreadable(least) else list(rows)
+    """Return comparisons as figures show them: without p where none can be small, as `comparison_line` says it."""
+    return [row | {"p_holm": p_values.shown(row["p_holm"], least)} for row in rows]
 
 
 def write_failed(job: AnyJob, folder: Path, error: Exception, start: float) -> None:

@@ -13,6 +13,7 @@ from support.jobs import overrides
 
 import emo
 import emo.circuits
+from emo.cli import scripting
 from emo.cli.handles import JobHandle
 from emo.core.errors import UserError
 
@@ -105,6 +106,26 @@ def test_wrong_words(words: list[str], said: str, tmp_path: Path) -> None:
     """One line, as on the command line."""
     with pytest.raises(UserError, match=said):
         emo.job(["model=tiny_llama", f"paths.outputs={tmp_path}", *words])
+
+
+@pytest.mark.parametrize("line", ["model=tiny_llama", ["model=tiny_llama"], ""])
+def test_a_sweep_of_nothing_is_refused(line: str | list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would silently begin one whole job, which may take hours; no process is started."""
+    monkeypatch.setattr(scripting.subprocess, "run", lambda *_, **__: pytest.fail("it was started"))
+    with pytest.raises(UserError, match=r"nothing is swept.*sweeps=NAME or -m KEY=A,B.*emo\.job\(.*\)\.run\(\)"):
+        emo.sweep(line)
+
+
+@pytest.mark.parametrize("line", ["sweeps=alpha model=tiny_llama", "-m seed=0,1", ["--multirun", "seed=0"]])
+def test_what_sweeps_is_started(line: str | list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep of one job, where -m says that it is one."""
+
+    def started(command: list[str], **_: object) -> None:
+        raise InterruptedError(" ".join(command))
+
+    monkeypatch.setattr(scripting.subprocess, "run", started)
+    with pytest.raises(InterruptedError, match="-m emo .* console=quiet"):
+        emo.sweep(line)
 
 
 @pytest.mark.slow

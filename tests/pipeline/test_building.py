@@ -288,5 +288,37 @@ def test_a_model_of_this_process_goes_the_same_road(tmp_path: Path) -> None:
     assert len(rows(tmp_path, "missing.jsonl")) == 2
 
 
+def test_a_small_model_of_this_process_is_told_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what to type instead; a server's model, whose size is not known, is not judged."""
+    console.setup("rich")
+    typed = words(tmp_path, None, "build.tries=1", "build.at_once=1", "build.count=1", "console=rich")
+    run_task(config(tmp_path, *typed), typed)
+    said = capsys.readouterr().out
+    doubt = said.index("rarely keep the rules")
+    assert doubt < said.index("scenarios: 2 scenarios")
+    assert "type build.base_url=URL build.model=NAME (a server), or model=NAME" in said
+    with FakeJudge(writing(0.0)) as server:
+        build(tmp_path / "other", server, "console=rich")
+    assert "rarely keep" not in capsys.readouterr().out
+
+
+def test_another_author_in_the_same_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whose texts are kept and how to have a set of one's own; not where nothing is left to write."""
+    console.setup("rich")
+    more = ("console=rich", "build.max_cosine=1")
+    with FakeJudge(writing(0.0)) as server:
+        build(tmp_path, server, *more)
+        other = "build.model=other"
+        build(tmp_path, server, *more, other)
+        assert "another author" not in capsys.readouterr().out
+        build(tmp_path, server, *more, other, "build.count=5")
+        said = capsys.readouterr().out
+        assert f"answers of another author are kept (16 by fake at {server.url})" in said
+        assert "texts of both (provenance.jsonl says which); for a set of its own type build.path=FOLDER" in said
+    assert {row["model"].split()[0] for row in rows(tmp_path, "provenance.jsonl")} == {"fake", "other"}
+
+
 def test_the_defaults_are_those_of_the_published_set() -> None:
     assert (BuildConfig().count, len(sets._themes(None)), sets._themes(None)[0][0]) == (20, 8, "Work/Job")

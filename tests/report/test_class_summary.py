@@ -62,6 +62,13 @@ def test_nats_and_shares_are_not_compared(tmp_path: Path) -> None:
     assert found is not None and found.findings is not None
     assert "1 of 1 differences in logprob_margin" in found.findings[0]
     assert "Against random neurons: 0 of 2 differences in induced" in found.findings[1]
+    few = [("a=1", masks | {"smallest_p": 0.06}), ("a=2", induced)]
+    lines = class_summary(few, "t", tmp_path)
+    assert lines is not None and lines.findings is not None and "0.040" not in lines.tables
+    assert lines.findings[0].startswith(
+        "Against random neurons: none of 1 differences in logprob_margin could be tested (too few scenarios or groups "
+        "for a p); the intervals of 1 leave 0 out; the largest is -0.20"
+    )
     assert (tmp_path / "sweep_induced_against_random.png").is_file()
 
 
@@ -78,9 +85,12 @@ def test_the_finding_counts_differences_from_controls(tmp_path: Path) -> None:
     assert found is not None and found.findings is not None
     assert any("Reconstructed" in note for note in found.notes) and any("96.11" in note for note in found.notes)
     assert "Against the unedited model: 1 of 1" in found.findings[0]
-    assert "Against random neurons: 1 of 2 differences in logprob_margin have p < 0.05" in found.findings[1]
+    assert (
+        "Against random neurons: 1 of 2 differences in logprob_margin are found (the interval leaves 0 out, p <= "
+        in (found.findings[1])
+    )
     assert "the largest is -0.20 [-0.20, -0.20], at layers=top mask" in found.findings[1]
-    assert "Against other_emotion neurons: 0 of 1" in found.findings[2]
+    assert "Against other_emotion neurons: none of 1 differences in logprob_margin could be" in found.findings[2]
     assert {path.name for path, _ in found.figures} == {
         "sweep_depth.png", "sweep_logprob_margin_against_none.png", "sweep_logprob_margin_against_random.png",
         "sweep_logprob_margin_against_other_emotion.png",

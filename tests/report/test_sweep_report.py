@@ -221,11 +221,49 @@ def test_page_says_what_the_finding_is_worth(tmp_path):
     text = page(tmp_path)
     assert text.index("selected on test") < text.index("<table")
     assert "confirm it on the dev split" in text
-    assert text.count('<span class="mark">best</span>') == 1
+    assert text.count('<span class="mark">best</span>') == 2 and "(1 other is as high)" in text  # one per model
     assert text.count("<tr") == 2 + 4 * 5 + 4  # two headers, settings x arms, jobs
     assert "Not in the table: 1 failed, 1 missing of 4 jobs." in text
     assert "n = 72 in every cell" in text
     assert "61 s" in text
+
+
+def of_one_metric(values: dict[str, list[float]], half: float = 0.01) -> pd.DataFrame:
+    """Return clean accuracy alone of arms over strengths, with intervals of that half width."""
+    rows = [
+        {"job": f"{i:016x}", ALPHA: float(i), "arm": arm, "metric": "clean_accuracy", "value": x, "ci_lo": x - half,
+         "ci_hi": x + half, "n": 72}
+        for arm, own in values.items() for i, x in enumerate(own)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def finding(folder: Path, frame: pd.DataFrame) -> str:
+    """Return what the page finds, and the table below."""
+    return page(folder, frame=frame, axes=[ALPHA], figures=[]).partition("Finding")[2]
+
+
+def test_equal_settings_have_no_best(tmp_path):
+    """All of them 0: none is the best, and none is marked."""
+    text = finding(tmp_path, of_one_metric({"none": [0.0] * 4, "steer": [0.0] * 4, "random": [0.05] * 4}))
+    assert "clean_accuracy is 0.00 for all 4 test values of steer whose damage was not measured: no setting is" in text
+    assert "Best" not in text and 'class="mark">best' not in text and "selected on test" not in text
+
+
+def test_settings_that_tie_for_the_best_are_counted(tmp_path):
+    text = finding(tmp_path, of_one_metric({"none": [0.0] * 4, "steer": [0.1, 0.3, 0.3, 0.3], "random": [0.1] * 4}))
+    assert "arm steer at alpha=1 (2 others are as high); the highest of 4 values" in text
+    assert text.count('<span class="mark">best</span>') == 3
+    two = finding(tmp_path, of_one_metric({"none": [0.0] * 3, "steer": [0.1, 0.3, 0.3]}))
+    assert "(1 other is as high)" in two
+
+
+def test_the_best_setting_is_held_against_its_own_controls(tmp_path):
+    """Not those of another setting: at its own, the random arm is as high."""
+    values = {"none": [0.0, 0.282, 0.0], "steer": [0.1, 0.3, 0.2], "random": [0.0, 0.35, 0.0], "shuffled": [0.0] * 3}
+    text = finding(tmp_path, of_one_metric(values))
+    said = "At that setting it is not above random 0.35 [0.34, 0.36]; not shown to be above none 0.28 [0.27, 0.29]; "
+    assert said + "above, by intervals apart, shuffled 0.00 [-0.01, 0.01]." in text
 
 
 def test_long_table_stands_after_the_figures(tmp_path):

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from emo.core.stats import holm, paired
-from emo.results.job_comparisons import compare_jobs, pairs
+from emo.report.sweep_comparisons import _table
+from emo.results.job_comparisons import _least, compare_jobs, pairs
 from emo.results.main_effects import main_effects
-from emo.results.sweep_findings import effects_line
+from emo.results.sweep_findings import effects_line, findings, lead
 from emo.results.values import JobValues
 
 EMOTIONS, VALENCES, SCENARIOS = ("anger", "fear"), ("positive", "negative"), 9
@@ -90,9 +91,10 @@ def test_what_matters() -> None:
     assert [low, high, middle] == pytest.approx([0.2 - 1.3 / 3, 0.6 - 1.3 / 3, 0.5 - 1.3 / 3], abs=0.04)
     assert sum(level.effect for level in allocation.levels) == pytest.approx(0)
     assert np.ptp([level.mean for level in allocation.levels]) > 0.08 > np.ptp([e.effect for e in allocation.levels])
-    line = "6 scenarios and 2 keys allow no p below 0.062, so compare"  # 2 x 2 / 2^6: what they leave open is said
-    few = tuple(factor._replace(p_holm=0.07) for factor in found.factors)
-    assert line in effects_line(found._replace(scenarios=6, factors=few))
+    line = "6 scenarios and 2 keys allow no p below 0.0625, so compare"  # 2 x 2 / 2^6: what they leave open is said
+    few = tuple(factor._replace(p_holm=0.07, p_least=0.0625) for factor in found.factors)
+    said = effects_line(found._replace(scenarios=6, factors=few))
+    assert line in said and "p = " not in said
     assert "allow no p" not in effects_line(found)
     back = main_effects([jobs[i] for i in (2, 0, 4, 1, 3)])  # numbers stand by their size, whatever came first
     assert back is not None and [level.value for level in back.factors[0].levels] == ["60", "300", "600"]
@@ -104,3 +106,54 @@ def test_keys_that_change_together_are_not_told_apart() -> None:
     jobs = [job({"budget": k, "allocation": w}, {"steer": 0.5}) for k, w in (("1", "a"), ("2", "b"))]
     assert main_effects(jobs) is None
     assert main_effects([job({"budget": "1"}, {"steer": 0.5}), job({"budget": "2"}, {"steer": 0.5})]) is None
+
+
+def few(scenarios: int, settings: int, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Return the comparisons of jobs that differ clearly, on so many scenarios."""
+    monkeypatch.setitem(globals(), "SCENARIOS", scenarios)
+    jobs = [job({"alpha": f"{i}"}, {"steer": 0.3 * i, "random": 0.0}, seed=i, noise=0.01) for i in range(settings)]
+    return compare_jobs(jobs)
+
+
+def test_pairs_that_cannot_be_tested_are_not_counted_as_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three scenarios there is no p at all, so none of the pairs is told to have one."""
+    [line] = findings(few(3, 4, monkeypatch), None)
+    assert line.startswith(
+        "alpha: none of 6 pairs of settings could be tested in clean accuracy (3 scenarios, 5 needed)"
+    )
+    assert line.endswith("3 scenarios are too few for an interval or a p (5 are needed).") and "<= 0.05" not in line
+
+
+def test_no_p_is_printed_where_none_can_be_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on the page of a job: six scenarios and twelve comparisons give no p below 0.375."""
+    found = few(6, 4, monkeypatch)
+    whole = found.query("emotion == '' and valence == ''")
+    assert whole["p_least"].tolist() == pytest.approx([12 / 2**5] * 12) and (whole["p_holm"] >= 12 / 2**5).all()
+    [line] = findings(found, None)
+    assert line.startswith(
+        "alpha: none of 6 pairs of settings could be tested in clean accuracy: 6 scenarios and 12 comparisons allow no "
+        "p below 0.375; the intervals of 6 leave 0 out; the largest difference: alpha 0 less 3"
+    )
+    assert "too few scenarios or groups for a p: the interval leaves 0 out, but 6 scenarios" in line
+    assert "p = " not in line and "p <" not in line
+    table = _table(lead(found), 12)
+    assert table.count("too few scenarios") == 12 and not any(f">{p:.3f}<" in table for p in whole["p_holm"])
+    [single] = findings(few(6, 2, monkeypatch), None)
+    assert "0.062" in single and "p = " not in single  # 2 comparisons: 0.0625
+    [tested] = findings(few(11, 4, monkeypatch), None)
+    assert tested.startswith(
+        "alpha: 6 of 6 pairs of settings differ in clean accuracy (the interval leaves 0 out, p <= "
+    )
+
+
+def test_a_small_p_whose_interval_has_0_in_it_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = few(11, 4, monkeypatch)
+    [line] = findings(found.assign(ci_lo=-0.1, ci_hi=0.1), None)
+    assert line.startswith("alpha: 0 of 6 pairs of settings differ")
+
+
+def test_pairs_of_unlike_numbers_of_scenarios_share_the_smallest_p_of_their_family() -> None:
+    """A pair on fewer scenarios cannot have the p that others may."""
+    frame = pd.DataFrame({"p": [0.1, 0.1, np.nan], "scenarios": [5, 10, 3]})
+    least = _least(frame, 2000)
+    assert least[:2] == pytest.approx([1 / 16, 2 / 2**9]) and np.isnan(least[2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from emo.results.evidence import Evidence
 from emo.results.job_findings import job_findings
 from emo.results.result_file import comparison_line, shown_p
 
@@ -35,7 +36,7 @@ def test_more_where_intervals_say_so() -> None:
     said = job_findings(made(0.6, 0.1, 0.01, ppl_ratio=2.0))
     assert said[0] == "steer: clean accuracy 0.60 [0.55, 0.65]; none 0.02 [-0.03, 0.07], prompt 0.25 [0.20, 0.30]."
     assert said[1] == "It is more than none (+0.58), prompt (+0.35), random (+0.50)."
-    assert said[2] == "By emotion: clearly above none for happiness 0.90; not shown for fear 0.04."
+    assert said[2] == "By emotion: above none by intervals alone for happiness 0.90; not shown for fear 0.04."
     assert said[3] == "Damage: ppl ratio 2.00, degenerate 0.10 (unedited 0.10)."
     assert said[4] == "Not measured here: logprob margin, delta s last, kl."
 
@@ -44,9 +45,34 @@ def test_not_more_than_its_control() -> None:
     """A control that does as well is said before anything else is claimed."""
     said = job_findings(made(0.27, 0.26, 0.2))
     assert said[1] == (
-        "It is more than none (+0.25) (by intervals, no p after Holm is at most 0.05: 8 scenarios); "
+        "It is perhaps more than none (+0.25, p = 0.200), by the interval alone; "
         "not shown to differ from prompt, random."
     )
+
+
+def test_an_interval_without_its_p_finds_nothing_where_a_small_p_can_be_had() -> None:
+    """Twelve scenarios can give a small p; one of 0.75 beside an interval that leaves 0 out is at most a perhaps."""
+    result = made(0.6, 0.1, 0.01, scenarios=12)
+    result["comparisons"][2] |= {"value": -0.05, "ci": [-0.13, -0.001], "p_holm": 0.75}
+    said = job_findings(result)[1]
+    assert said == (
+        "It is more than none (+0.58), prompt (+0.35); "
+        "perhaps less than random (-0.05, p = 0.750), by the interval alone."
+    )
+    for row in result["comparisons"]:
+        row["p_holm"] = 0.2
+    unsure = "perhaps more than none (+0.58, p = 0.200), prompt (+0.35, p = 0.200), by intervals alone"
+    assert unsure in job_findings(result)[1]
+
+
+def test_intervals_decide_where_no_p_can_be_small_and_it_is_said() -> None:
+    """The bound is written as the notes of the same page write it."""
+    result = made(0.6, 0.1, 0.75, scenarios=6) | {"smallest_p": 0.125}
+    assert job_findings(result)[1] == (
+        "It is more than none (+0.58), prompt (+0.35), random (+0.50) "
+        "(by intervals: 6 scenarios and 3 comparisons allow no p below 0.125)."
+    )
+    assert "cannot give p below 0.125 after Holm" in " ".join(Evidence("scenarios", 6, 6).lines(0.125, 2000))
 
 
 def test_less_is_less() -> None:
@@ -57,7 +83,7 @@ def test_too_few_scenarios() -> None:
     """No interval, no p: only numbers."""
     said = job_findings(made(0.6, 0.1, 0.01, half=None, scenarios=3))
     assert said[1].endswith("cannot be said: 3 scenarios are too few for an interval or a p (5 are needed).")
-    assert "clearly" not in said[2].replace("no emotion clearly apart", "")
+    assert said[2].endswith("no emotion with an interval apart from that of none.")
 
 
 def test_broken_replies() -> None:
@@ -103,7 +129,7 @@ def test_a_job_on_classes_tells_one_outcome_and_no_damage() -> None:
     assert job_findings(result, "class", "logprob_margin") == [
         "mask: logprob margin 0.10 [0.05, 0.15]; none 0.40 [0.35, 0.45].",
         "It is less than none (-0.30).",
-        "By class: clearly below none for a 0.10; not shown for b 0.40.",
+        "By class: below none by intervals alone for a 0.10; not shown for b 0.40.",
     ]
     assert job_findings(result, "class")[1] == "It is not shown to differ from none."
 

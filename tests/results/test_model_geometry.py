@@ -56,6 +56,12 @@ def test_the_same_emotions_in_models_of_unlike_depth_and_order() -> None:
     assert "where one model agrees with itself by" in line
 
 
+def test_three_emotions_have_no_p() -> None:
+    """Of six orders none has a small p, so a number would say nothing."""
+    [line] = findings(compare_models([model("A", 8, 1, [0, 1, 2]), model("B", 24, 1, [0, 1, 2])]))
+    assert "(3 emotions are too few for a p)" in line and "p = " not in line
+
+
 def test_unrelated_models_do_not_agree() -> None:
     pairs = [compare_models([model("A", 6, k), model("B", 6, k + 50)]).iloc[-1] for k in range(12)]
     assert abs(np.mean([row["r"] for row in pairs])) < 0.2 and np.median([row["p"] for row in pairs]) > 0.1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emo.config.schema import Config
-from emo.core.console import note, say
+from emo.core.console import note, say, warn
 from emo.core.errors import UserError
 from emo.core.locks import held
 from emo.core.sealed_lines import SealedLines
@@ -22,6 +22,7 @@ from emo.data.texts import read_jsonl
 from emo.measure.chat_server import ChatRequest
 from emo.measure.prices import Tokens, cost_words
 from emo.measure.rate_limit import CHARACTERS_PER_TOKEN
+from emo.pipeline.building.authors import doubts
 from emo.pipeline.building.known import Known
 from emo.pipeline.building.labelled_texts import Dialogues, Stories, Texts, text_slots
 from emo.pipeline.building.sev import Events, Scenarios, event_slots, scenario_slots
@@ -212,6 +213,8 @@ def _introduce(config: Config, writer: Writer, log: Log, stage: Stage, slots: li
     there = len(accepted(last, slots, log))
     what = f"{len(slots)} {stage.unit}" + (f" with {3 * len(slots)} events" if after else "")
     say(f"{config.task}: {what}, {there} of them there already; written by {writer.title} ({writer.said})")
+    for line in doubts(writer, log, config.task) if there < len(slots) else ():
+        warn(line)
     if not isinstance(writer, ServerWriter):
         return
     asked = first_requests(stage, slots, log, b.tries)

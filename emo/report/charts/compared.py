@@ -11,10 +11,10 @@ from emo.core.frames import pd
 from emo.core.stats import Estimate
 from emo.report.charts.forest import forest
 from emo.report.charts.spec import ALL, Chart, Menu, Row, estimate_row, plain_series
+from emo.results import p_values
 from emo.results.main_effects import Factor, MainEffects
 
 PAIR = ("axis", "a", "b", "at", "arm", "beyond")  # columns that tell one comparison from another
-TOO_FEW = "not measured (too few scenarios)"
 
 
 def differences(compared: pd.DataFrame, named: Mapping[tuple[Any, ...], str], first: str) -> list[Chart]:
@@ -31,7 +31,8 @@ def differences(compared: pd.DataFrame, named: Mapping[tuple[Any, ...], str], fi
         if key not in rows or np.isnan(row["difference"]):
             continue
         x = Estimate(float(row["difference"]), *_ends(row["ci_lo"], row["ci_hi"]), int(row["n"]))
-        told = TOO_FEW if np.isnan(row["p_holm"]) else f"{row['p_holm']:.3f} (Holm)"
+        p = p_values.shown(row["p_holm"], row["p_least"])
+        told = p_values.TOO_FEW if p is None else f"{p:.3f} (Holm)"
         rows[key].append(
             {"metric": row["metric"], "name": named[key], "series": row["axis"], "part": row["emotion"] or ALL,
              "told": told, **estimate_row(x)}
@@ -60,7 +61,7 @@ def effects_chart(found: MainEffects) -> Chart:
     names = [_factor(factor) for factor in found.factors]
     rows: list[Row] = []
     for factor, name in zip(found.factors, names, strict=True):
-        told = TOO_FEW if factor.p_holm is None else f"{factor.p_holm:.3f} (of the key, Holm)"
+        told = p_values.TOO_FEW if factor.p is None else f"{factor.p:.3f} (of the key, Holm)"
         for level in factor.levels:
             x = Estimate(level.effect, *_ends(level.lo, level.hi), found.scenarios)
             label = f"{factor.axis.rpartition('.')[2]} = {level.value}"
@@ -80,10 +81,9 @@ def effects_chart(found: MainEffects) -> Chart:
 
 def _factor(factor: Factor) -> str:
     name = factor.axis.rpartition(".")[2]
-    if factor.spread is None or factor.p_holm is None:
+    if factor.spread is None:
         return name
-    p = "p < 0.001" if factor.p_holm < 0.001 else f"p = {factor.p_holm:.3f}"
-    return f"{name}: range {factor.spread.range:.2f}, {p}"
+    return f"{name}: range {factor.spread.range:.2f}" + ("" if factor.p is None else f", {p_values.told(factor.p)}")
 
 
 def _ends(lo: float, hi: float) -> tuple[float | None, float | None]:

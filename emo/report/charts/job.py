@@ -12,6 +12,7 @@ from emo.report.charts.damage import against_damage
 from emo.report.charts.estimates import dots, lines
 from emo.report.charts.forest import forest
 from emo.report.charts.spec import ALL, Chart, Menu, Row, arm_series, estimate_row, guides, shown
+from emo.results import p_values
 from emo.results.arm_order import base_name, sort_arms
 
 Found = Mapping[str, Mapping[str, Estimate]]
@@ -100,7 +101,7 @@ def _differences(tests: Sequence[Mapping[str, Any]]) -> Chart | None:
         lo, hi = row["ci"] or (None, None)
         x = Estimate(row["value"], lo, hi, row["n"])
         p = row["p_holm"]
-        told = "not measured (too few scenarios)" if p is None else f"{p:.3f} (Holm)"
+        told = p_values.TOO_FEW if p is None else f"{p:.3f} (Holm)"
         name = f"{row['arm']} − {row['against']}"
         rows.append({"metric": row["metric"], "name": name, "series": row["arm"], "told": told, **estimate_row(x)})
     metrics = list(dict.fromkeys(row["metric"] for row in rows))

@@ -8,6 +8,7 @@ from textwrap import fill
 import numpy as np
 
 from emo.report.plots.theme import FAINT, INK, drawing, footnote, metric_label, need
+from emo.results import p_values
 from emo.results.main_effects import Factor, MainEffects
 
 PER_ROW = 3
@@ -59,7 +60,7 @@ def main_effects_figure(found: MainEffects, title: str, path: Path) -> Path:
 
 def _title(factor: Factor) -> str:
     name = factor.axis.rpartition(".")[2]
-    if factor.spread is None or factor.p_holm is None:
+    if factor.spread is None:
         return name
-    p = "p < 0.001" if factor.p_holm < 0.001 else f"p = {factor.p_holm:.3f}"
-    return f"{name}\nrange {factor.spread.range:.2f} ({factor.spread.by_chance:.2f} by chance)\n{p}"
+    p = "" if factor.p is None else f"\n{p_values.told(factor.p)}"
+    return f"{name}\nrange {factor.spread.range:.2f} ({factor.spread.by_chance:.2f} by chance){p}"

@@ -82,7 +82,8 @@ def sweep_heat(
     shown = metrics[: min(MAX_METRICS, columns * max(1, int(MAX_HEIGHT / height)))]
     rows = -(-len(shown) // columns)
     best = table.best()
-    framed = best if best is not None and best.arm == arm and best.metric == shown[0] else None
+    told = best is not None and not best.alike and best.metric == shown[0]
+    tied = [setting for setting, own in best.tied if own == arm] if best is not None and told else []
     turn: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
     with drawing(path, title, 1.1 + below + rows * height) as figure:
         cells = grid(figure, len(shown), columns, sharex=True, sharey=True)
@@ -95,12 +96,12 @@ def sweep_heat(
                 cell.set_xlabel(UNITS.get(across, across))
             if i % columns == 0:
                 cell.set_ylabel(UNITS.get(down, down).replace(" (", "\n("))
-            if framed is not None:
-                corner = (xs.index(framed.setting[1]) - 0.5, ys.index(framed.setting[0]) - 0.5)
+            for setting in tied:
+                corner = (xs.index(setting[1]) - 0.5, ys.index(setting[0]) - 0.5)
                 cell.add_patch(
                     Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=3, clip_on=False, zorder=5)
                 )
-        footnote(figure, f"Arm {arm}. Hatched: not measured.{_frame_remark(framed)}")
+        footnote(figure, f"Arm {arm}. Hatched: not measured.{_frame_remark(best if tied else None)}")
     return path
 
 
