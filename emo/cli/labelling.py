@@ -255,19 +255,19 @@ def _show_pages(folders: Sequence[Path], called: str, own: Sequence[Labels]) -> 
 
 def _show(found: Agreement, corrected: Tables | None, replies: Replies) -> None:
     """Print the tables."""
-    rows = [[f"{x.first} / {x.second}", x.pair.kappa.n, x.pair.agreement, x.pair.kappa] for x in found.pairs]
+    rows = [[f"{x.first} / {x.second}", x.texts, x.pair.agreement, x.pair.kappa] for x in found.pairs]
     scenarios = len({reply.cluster for reply in replies.rows})
     title = f"agreement [95 % interval over {scenarios} scenarios]"
-    console.table(title, ["labellers", "replies", "equal", "Cohen's kappa"], rows)
+    console.table(title, ["labellers", "texts", "equal", "Cohen's kappa"], rows)
     if found.fleiss is not None:
         console.say(f"Fleiss' kappa of all that name classes: {console.format_estimate(found.fleiss)}")
     if found.targets:
         shares = [[name, x.n, x] for name, x in found.targets.items()]
-        console.table("replies on target", ["labeller", "replies", "share"], shares)
+        console.table("on target", ["labeller", "texts and targets", "share"], shares)
     for x in found.inflation:
         console.say(
             f"{x.told} finds the target in {console.format_estimate(x.share_told)}, {x.blind} in "
-            f"{console.format_estimate(x.share_blind)} of the same replies: "
+            f"{console.format_estimate(x.share_blind)} of the same texts: "
             f"{console.format_estimate(x.more.difference)} more"
         )
     if corrected is None:

@@ -37,6 +37,7 @@ from emo.config.values import (
     check_numbers,
     check_size,
     check_subset,
+    listed,
     one_divergence,
     shown_value,
 )
@@ -139,7 +140,7 @@ def to_config(cfg: DictConfig, typed: Sequence[str] = ()) -> Config:
         UserError: for an unknown key, a wrong type or a value out of range; the line names the key.
     """
     try:
-        merged = OmegaConf.merge(_schema(), moved(_without_hydra(cfg), typed, _schema()))
+        merged = OmegaConf.merge(_schema(), listed(moved(_without_hydra(cfg), typed, _schema())))
         for key in sorted(OmegaConf.missing_keys(merged), key=lambda key: not key.endswith(".name")):
             _missing(key)
         config = OmegaConf.to_object(merged)

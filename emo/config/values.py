@@ -5,10 +5,25 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
+from omegaconf import DictConfig
+
 from emo.core.errors import UserError, nearest
 
 LARGEST = 1e4  # of strengths, in any unit: float16 ends at 65504, and beyond this nothing of a state is left
 DIVERGENCE = "kl:"  # of strengths: found, so that the edited model diverges by so many nats
+
+ONE_OR_MORE = ("people", "labellers")  # of agreement: lists that are mostly of one, typed without brackets then
+
+
+def listed(config: DictConfig) -> DictConfig:
+    """Return a composed configuration in which one file of people, or one labeller, is a list of one."""
+    section = config.get("agreement")
+    single = {key: section[key] for key in ONE_OR_MORE if isinstance(section.get(key), str)} if section else {}
+    if not single:
+        return config
+    made = config.copy()
+    made["agreement"] = {**section, **{key: [value] for key, value in single.items()}}
+    return made
 
 
 def check_number(

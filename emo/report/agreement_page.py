@@ -26,6 +26,10 @@ KAPPA = (
     "Cohen's kappa: agreement beyond chance, 0 is chance and 1 all equal. Where almost all replies are of one class "
     "kappa is low however few differ: read it beside the share."
 )
+ONCE = (
+    "A text that several replies have was labelled once and counts once; of what depends on the target, once for each "
+    "target."
+)
 INFLATION = (
     "A judge that is told the target and asked whether the style matches says yes more often than one that has to name "
     "the emotion names it: accuracies of the two questions are no comparison."
@@ -83,7 +87,7 @@ def _spread(name: str, x: Estimate | None) -> dict[str, Any]:
 
 def _pair_row(x: Compared) -> dict[str, Any]:
     of = "target" if x.pair.classes == (0, 1) else "class"
-    own = {"first": x.first, "second": x.second, "of": of, "replies": x.pair.kappa.n}
+    own = {"first": x.first, "second": x.second, "of": of, "texts": x.pair.kappa.n, "replies": x.replies}
     return own | _spread("equal", x.pair.agreement) | _spread("kappa", x.pair.kappa)
 
 
@@ -94,9 +98,9 @@ def _classes(x: Compared) -> list[dict[str, Any]]:
 
 
 def _pairs(found: Agreement) -> str:
-    rows = [[f"{x.first} / {x.second}", _of(x), x.pair.kappa.n, x.pair.agreement, x.pair.kappa] for x in found.pairs]
-    head = ["labellers", "about", "replies", "equal (share)", "Cohen's kappa"]
-    notes = [KAPPA]
+    rows = [[f"{x.first} / {x.second}", _of(x), x.texts, x.pair.agreement, x.pair.kappa] for x in found.pairs]
+    head = ["labellers", "about", "texts", "equal (share)", "Cohen's kappa"]
+    notes = [ONCE, KAPPA]
     if found.fleiss is not None and found.fleiss.value is not None:
         notes.insert(0, f"Fleiss' kappa of all that name classes: {format_estimate(found.fleiss)}.")
     return page.table(head, rows) + page.items(notes)
@@ -111,12 +115,12 @@ def _targets(found: Agreement) -> str:
         return ""
     told = [
         f"{x.told} finds the target in {format_estimate(x.share_told)}, {x.blind} in "
-        f"{format_estimate(x.share_blind)} of the same {x.more.difference.n} replies: "
+        f"{format_estimate(x.share_blind)} of the same {x.more.difference.n} texts: "
         f"{format_estimate(x.more.difference)} more."
         for x in found.inflation
     ]
     rows = [[name, x.n, x] for name, x in found.targets.items()]
-    return page.table(["labeller", "replies", "on target (share)"], rows) + page.items(
+    return page.table(["labeller", "texts and targets", "on target (share)"], rows) + page.items(
         [*told, *([INFLATION] if told else [])]
     )
 
@@ -195,7 +199,7 @@ def _confusion(x: Compared) -> str:
         [row["class"], *(int(n) or "" for n in x.pair.confusion[x.pair.classes.index(row["class"])])] for row in known
     ]
     first, second = x.first, x.second
-    head = ["class", f"{first} (replies)", f"{second} (replies)", f"recall of {second}", f"precision of {second}"]
+    head = ["class", f"{first} (texts)", f"{second} (texts)", f"recall of {second}", f"precision of {second}"]
     return (
         f"<h3>{page.text(first)} against {page.text(second)}</h3>{page.table(head, rates)}"
         f"<p>How many of each class of {page.text(first)} (rows) {page.text(second)} calls what (columns):</p>"

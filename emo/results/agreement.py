@@ -1,8 +1,14 @@
-"""Labellers against each other and against the targets, on the same replies (methods 4.3)."""
+"""Labellers against each other and against the targets, on the same texts (methods 4.3).
+
+A text that many replies have was labelled once, so it counts once; of what depends on the target (a match, on target
+or not) every text and target does. In the bootstrap a text goes with its scenario; one that several scenarios
+have is a cluster of its own: it is bound to none of them, and put with its first one, all texts that a model repeats
+would be one piece of evidence.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -29,11 +35,18 @@ class Compared(NamedTuple):
 
     first: str
     second: str
-    pair: Pair  # of classes, or of hits where one of them was told the target
+    pair: Pair  # of classes, or of hits where one of them was told the target; n: different texts (and targets)
+    replies: int  # that these stand for
+
+    @property
+    def texts(self) -> str:
+        """How many texts, and where replies repeat how many replies they stand for."""
+        n = self.pair.kappa.n
+        return f"{n} (of {self.replies} replies)" if self.replies > n else str(n)
 
 
 class Inflated(NamedTuple):
-    """How much more often the target is found by who was told it than by who was not, on the same replies."""
+    """How much more often the target is found by who was told it than by who was not, on the same texts."""
 
     told: str
     blind: str
@@ -48,7 +61,7 @@ class Agreement(NamedTuple):
     classes: tuple[str, ...]
     pairs: list[Compared]
     fleiss: Estimate | None  # of all that name classes; None: fewer than three
-    targets: dict[str, Estimate]  # share of the replies that a labeller finds on target
+    targets: dict[str, Estimate]  # share of the different texts and targets that a labeller finds on target
     inflation: list[Inflated]
 
 
@@ -61,31 +74,67 @@ def compare(
         replies: n replies.
         labellers: their labels, n each.
         classes: emotions, neutral and other, in the order of tables.
-        draws: bootstrap draws over scenarios.
+        draws: bootstrap draws over scenarios, and over texts that several of them have.
         seed: same seed, same intervals.
     """
-    clusters = [reply.cluster for reply in replies]
+    by_text = _clusters(replies)
     naming = [one for one in labellers if not one.match]
-    found = {one.name: hits(one, replies) for one in labellers}
+    found = {one.name: _whole(hits(one, replies)) for one in labellers}
     pairs = [
-        Compared(a.name, b.name, pair(a.labels, b.labels, clusters, classes, draws, seed))
+        _compared(a.name, b.name, [a.labels, b.labels], replies, classes, draws, seed, targets=a.targets or b.targets)
         for a, b in combinations(naming, 2)
     ]
     pairs += [
-        Compared(a.name, b.name, pair(_whole(found[a.name]), _whole(found[b.name]), clusters, HITS, draws, seed))
+        _compared(a.name, b.name, [found[a.name], found[b.name]], replies, HITS, draws, seed, targets=True)
         for a, b in combinations(labellers, 2)
         if (a.match or b.match) and not (a.targets or b.targets)
     ]
-    several = fleiss([one.labels for one in naming], clusters, draws, seed) if len(naming) > 2 else None
-    free = [one.name for one in labellers if not one.targets and not np.isnan(found[one.name]).all()]
-    targets = {name: estimate(found[name], clusters, draws, seed) for name in free}
-    inflation = [
-        _inflated(told.name, blind.name, found, clusters, draws, seed)
-        for told in labellers
-        for blind in naming
-        if told.match and not blind.targets and not (np.isnan(found[told.name]) | np.isnan(found[blind.name])).all()
-    ]
+    several = None
+    if len(naming) > 2:
+        rows = _firsts(replies, [one.labels for one in naming], targets=any(one.targets for one in naming))
+        ratings = [[one.labels[i] for i in rows] for one in naming]
+        several = fleiss(ratings, [by_text[i] for i in rows], draws, seed)
+    targets = {}
+    for one in labellers:
+        rows = _firsts(replies, [found[one.name]], targets=True)
+        if rows and not one.targets:
+            own = [float(found[one.name][i] or 0) for i in rows]
+            targets[one.name] = estimate(own, [by_text[i] for i in rows], draws, seed)
+    inflation = []
+    for told, blind in ((a, b) for a in labellers for b in naming if a.match and not b.targets):
+        rows = _firsts(replies, [found[told.name], found[blind.name]], targets=True)
+        if rows:
+            own, other = ([float(found[one.name][i] or 0) for i in rows] for one in (told, blind))
+            inflation.append(_inflated(told.name, blind.name, own, other, [by_text[i] for i in rows], draws, seed))
     return Agreement(tuple(classes), pairs, several, targets, inflation)
+
+
+def _compared(
+    first: str, second: str, given: Sequence[Sequence[str | int | None]], replies: Sequence[Reply],
+    classes: Sequence[str | int], draws: int, seed: int, *, targets: bool,
+) -> Compared:  # fmt: skip
+    """Compare two labellers, (n,) labels each, on the different texts (``targets``: and targets) that both labelled."""
+    rows, by_text = _firsts(replies, given, targets=targets), _clusters(replies)
+    a, b = ([labels[i] for i in rows] for labels in given)
+    stand = sum(None not in labels for labels in zip(*given, strict=True))
+    return Compared(first, second, pair(a, b, [by_text[i] for i in rows], classes, draws, seed), stand)
+
+
+def _firsts(replies: Sequence[Reply], given: Sequence[Sequence[str | int | None]], *, targets: bool) -> list[int]:
+    """Return the place of the first reply of every text (``targets``: and target) that all of ``given`` labelled."""
+    rows: dict[Hashable, int] = {}
+    for i, (reply, labels) in enumerate(zip(replies, zip(*given, strict=True), strict=True)):
+        if None not in labels:
+            rows.setdefault((reply.id, reply.target) if targets else reply.id, i)
+    return list(rows.values())
+
+
+def _clusters(replies: Sequence[Reply]) -> list[Hashable]:
+    """Return what is resampled with every reply: its scenario, or its text where several scenarios have it."""
+    places: dict[str, set[int]] = {}
+    for reply in replies:
+        places.setdefault(reply.id, set()).add(reply.cluster)
+    return [reply.cluster if len(places[reply.id]) == 1 else reply.id for reply in replies]
 
 
 def hits(one: Labels, replies: Sequence[Reply]) -> np.ndarray:
@@ -103,10 +152,9 @@ def _whole(values: np.ndarray) -> list[int | None]:
 
 
 def _inflated(
-    told: str, blind: str, found: dict[str, np.ndarray], clusters: Sequence[int], draws: int, seed: int
-) -> Inflated:
-    both = ~(np.isnan(found[told]) | np.isnan(found[blind]))
-    own, other = (np.where(both, found[name], np.nan) for name in (told, blind))
+    told: str, blind: str, own: Sequence[float], other: Sequence[float], clusters: Sequence[Hashable], draws: int,
+    seed: int,
+) -> Inflated:  # fmt: skip
     first, second = (estimate(x, clusters, draws, seed) for x in (own, other))
     return Inflated(told, blind, first, second, paired(own, other, clusters, draws, seed))
 

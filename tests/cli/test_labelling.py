@@ -78,8 +78,9 @@ def test_people_correct_a_run(outputs: Path, capsys: pytest.CaptureFixture[str])
     assert task(outputs, "agreement", f"agreement.people=[{file}]") == 0
     folder, rows, result = outputs / "run" / "agreement", samples(outputs), read_result(outputs)
     [pair] = table(folder / "agreement.csv")
-    equal = [row["label"] == told(row) for row in rows]
-    assert (pair["first"], pair["second"], int(pair["replies"])) == ("by_length", "ada", len(rows))
+    equal = [row["label"] == told(row) for row in {row["reply"]: row for row in rows}.values()]  # a text counts once
+    assert (pair["first"], pair["second"]) == ("by_length", "ada")
+    assert (int(pair["texts"]), int(pair["replies"])) == (len(equal), len(rows)) and len(equal) < len(rows)
     assert float(pair["equal"]) == pytest.approx(sum(equal) / len(equal)) and float(pair["kappa_lo"]) < 1
     shares = {(x["arm"], x["metric"], x["emotion"], x["against"]): x for x in table(folder / "corrected.csv")}
     steer = [row for row in rows if row["arm"] == "steer"]
@@ -101,6 +102,7 @@ def test_people_correct_a_run(outputs: Path, capsys: pytest.CaptureFixture[str])
     assert "prediction-powered" in page and "recall of ada" in page
     said = capsys.readouterr().out
     assert "clean accuracy, corrected by" in said and "report: " in said
+    assert f"{len(equal)} (of {len(rows)} replies)" in said and f"{len(equal)} (of {len(rows)} replies)" in page
 
 
 @pytest.mark.usefixtures("_few")
@@ -111,8 +113,8 @@ def test_several_labellers_two_raters_and_a_part_of_the_replies(outputs: Path) -
     assert task(outputs, "agreement", f"agreement.people=[{one},{two}]", "agreement.limit=7", *SAME) == 0
     pairs = {(x["first"], x["second"]): x for x in table(outputs / "run" / "agreement" / "agreement.csv")}
     assert float(pairs["ada", "bob"]["kappa"]) == 1.0
-    assert int(pairs["by_length", "same"]["replies"]) >= 7  # equal texts are one
-    assert int(pairs["by_length", "same"]["replies"]) < len(rows)
+    assert int(pairs["by_length", "same"]["texts"]) == 7
+    assert 7 <= int(pairs["by_length", "same"]["replies"]) < len(rows)
     assert "Fleiss" in (outputs / "run" / "agreement" / "report.html").read_text(encoding="utf-8")
     assert task(outputs, "agreement", *SAME) == 0
     assert not (outputs / "run" / "agreement" / "corrected.csv").exists()
@@ -186,7 +188,8 @@ def test_what_agrees_with_nothing_is_refused(outputs: Path, tmp_path: Path) -> N
     file.write_text("text,target\nHm.,joy\n", encoding="utf-8")
     for words, line in (
         ((), "one labeller \\(by_length\\) agrees with itself"),
-        (("agreement.people=[nobody.csv]",), "no such file"),
+        (("agreement.people=[nobody.csv]",), "agreement.people=nobody.csv: no such file"),
+        (("agreement.people=nobody.csv",), "agreement.people=nobody.csv: no such file"),
         (("agreement.trusted=people", *SAME), "no labels by people"),
         (("agreement.trusted=by_lengths", *SAME), "did you mean by_length"),
         (("agreement.trusted=by_length", *SAME, "agreement.limit=3"), "no other labeller labelled all replies"),
