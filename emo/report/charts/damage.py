@@ -70,6 +70,9 @@ def against_damage(
     bound = BOUNDS.get(damage)
     if bound is not None and min(known) < bound < max(known):
         layers.insert(0, _bound(bound))
+        lo, hi = reaches[parts.options[0]]
+        if lo < bound < hi:  # said only where a reader sees it
+            caption += " Dashed: the damage bound."
     spec = whole(rows, metrics, [parts], [], layers, HEIGHT)
     spec["params"].append({"name": "damage", "value": reaches})
     if positive:

@@ -137,7 +137,7 @@ def _damage(
     return against_damage(
         "damage", "What does it cost?",
         "Outcome against damage, an arm each: up is more effect, right is more damage. Bars are 95 % intervals; "
-        "hollow: none. Dashed: the damage bound.",
+        "hollow: none.",
         rows, series_of, list(dict.fromkeys(row["metric"] for row in rows)), damage,
         Menu("part", of, parts),
     )  # fmt: skip

@@ -59,11 +59,12 @@ class Menu(NamedTuple):
     field: str
     label: str
     options: Sequence[str]
+    first: str | None = None  # chosen at first; None: the first option
 
     def param(self) -> Spec:
-        """Return it as a parameter; its first option is chosen at first."""
+        """Return it as a parameter; ``first`` is chosen at first."""
         bound = {"input": "select", "options": list(self.options), "name": f"{self.label} "}
-        return {"name": self.field, "value": self.options[0], "bind": bound}
+        return {"name": self.field, "value": self.first or self.options[0], "bind": bound}
 
 
 class Series(NamedTuple):

@@ -102,6 +102,14 @@ def field(i: int) -> str:
     return f"key{i}"
 
 
+def _fullest(rows: Sequence[Row], fields: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of the menus with the most places: a chart that opens on a single dot shows nothing."""
+    places: dict[tuple[str, ...], set[object]] = {}
+    for row in rows:
+        places.setdefault(tuple(row[name] for name in fields), set()).add(row["x"])
+    return max(places, key=lambda key: len(places[key]))
+
+
 def _outcomes(
     table: SweepTable, rows: list[Row], metrics: Sequence[str], parts: Sequence[str], layout: Layout
 ) -> Chart:
@@ -112,7 +120,8 @@ def _outcomes(
         series: Series = plain_series(table.options[layout.over])
     else:
         series = arm_series(table.arms)
-    menus += [Menu(field(i), short[axis], table.options[axis]) for i, axis in enumerate(layout.menus)]
+    opens = _fullest(rows, [field(i) for i in range(len(layout.menus))])
+    menus += [Menu(field(i), short[axis], table.options[axis], opens[i]) for i, axis in enumerate(layout.menus)]
     title, told = f"What changes along {short[layout.along]}?", "" if layout.over is None else "A colour per model."
     of = "arm" if layout.over is None else short[layout.over]
     if table.numeric(layout.along):
