@@ -94,6 +94,7 @@ def write_result(job: ClassJob, folder: Path, command: str, start: float) -> dic
                     result["settings"],
                     of="class",
                     chance={"accuracy": 1 / len(job.names)},
+                    first="logprob_margin" if doubtful else None,
                 )
             ),
             tables=_tables(job, found),

@@ -181,7 +181,8 @@ def _table(table: SweepTable, best: Best | None, corrected: SweepCorrected | Non
         arms = [arm for arm in table.arms if any(table.get(setting, arm, metric) for metric in table.metrics)]
         for i, arm in enumerate(arms):
             chosen = best is not None and (setting, arm) in best.tied
-            body += '<tr class="best">' if chosen else "<tr>"
+            kind = " ".join(["first"] * (not i) + ["best"] * chosen)  # the first of a setting has the line above it
+            body += f'<tr class="{kind}">' if kind else "<tr>"
             again = " again" if i else ""  # of like rows the first says it; sorted, all do
             body += "".join(f'<th class="text setting{again}">{page.breakable(value)}</th>' for value in setting)
             body += f'<th class="text arm">{page.text(arm)}</th>'

@@ -1,7 +1,9 @@
 """What a chart shows before a reader chooses anything."""
 
+from emo.core.stats import Estimate
 from emo.report.charts.damage import against_damage
-from emo.report.charts.spec import Menu, Row, arm_series
+from emo.report.charts.job import job_charts
+from emo.report.charts.spec import Menu, Row, arm_series, reach
 from emo.report.charts.sweep import _fullest
 
 
@@ -23,3 +25,30 @@ def test_the_damage_bound_is_named_only_where_it_is_drawn() -> None:
 
     assert "Dashed" not in caption(1.0, 1.1)
     assert "Dashed" in caption(1.0, 50.0)
+
+
+def test_a_share_that_is_always_0_has_no_axis_below_it() -> None:
+    assert reach([0.0, 0.0])[0] > -0.05 and reach([0.0, 0.0])[1] > 0.4
+    assert reach([-2.0, -2.0])[0] < -2.0 < reach([-2.0, -2.0])[1]
+
+
+def test_charts_open_on_the_metric_that_the_page_says_to_read() -> None:
+    """Where the unedited model guesses, accuracy says nothing."""
+    found = {
+        arm: {name: Estimate(0.2, 0.1, 0.3, 9) for name in ("accuracy", "logprob_margin")} for arm in ("none", "mask")
+    }
+    tests = [
+        {"arm": "mask", "against": "none", "metric": name, "value": 0.1, "ci": [0.0, 0.2], "n": 9, "p_holm": 0.5}
+        for name in ("accuracy", "logprob_margin")
+    ]
+
+    def opening(first: str | None) -> list[object]:
+        made = job_charts(found, ["anger"], tests, {}, of="class", first=first)
+        return [
+            next(param["value"] for param in chart.spec["params"] if param["name"] == "metric")
+            for chart in made
+            if chart.name in ("arms", "differences")
+        ]
+
+    assert opening("logprob_margin") == ["logprob_margin"] * 2
+    assert opening(None) == ["accuracy"] * 2

@@ -223,6 +223,7 @@ def test_page_says_what_the_finding_is_worth(tmp_path):
     assert "confirm it on the dev split" in text
     assert text.count('<span class="mark">best</span>') == 2 and "(1 other is as high)" in text  # one per model
     assert text.count("<tr") == 2 + 4 * 5 + 4  # two headers, settings x arms, jobs
+    assert text.count('<tr class="first') == 4  # a line above every setting, whatever rows follow
     assert "Not in the table: 1 failed, 1 missing of 4 jobs." in text
     assert "n = 72 in every cell" in text
     assert "61 s" in text

@@ -32,6 +32,7 @@ def job_charts(
     *,
     of: str = "emotion",
     chance: Mapping[str, float] | None = None,
+    first: str | None = None,
 ) -> list[Chart]:
     """Return the charts of a job, the one that answers its question first.
 
@@ -42,9 +43,10 @@ def job_charts(
         settings: arm -> the values of a list that it stands for.
         of: what ``names`` are.
         chance: metric -> what a guess reaches.
+        first: the metric that charts open on, where it is not the usual one.
     """
     arms = [arm for arm in sort_arms(found) if found[arm]]
-    metrics = _measured(found, dict.fromkeys([*OUTCOMES, *headline()]))
+    metrics = _measured(found, dict.fromkeys([*([first] if first else []), *OUTCOMES, *headline()]))
     if not metrics:
         return []
     parts = [ALL, *names]
@@ -72,7 +74,7 @@ def job_charts(
                 levels=guides(metrics, chance),
             )
         )
-    differences = _differences(tests)
+    differences = _differences(sorted(tests, key=lambda row: row["metric"] != first))
     if differences is not None:
         made.append(differences)
     # So many arms are few, at several values of a setting each.
