@@ -147,7 +147,7 @@ def test_what_exploded_is_null_counted_and_said(results: tuple[dict[str, Any], d
 def test_a_strength_that_explodes_is_not_chosen(judge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by the margin nor by labels, which call every reply right here."""
 
-    def right(_: Any, __: Any, replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def right(_: Any, __: Any, replies: list[dict[str, Any]], ___: str) -> list[dict[str, Any]]:
         return [{key: row[key] for key in KEYS} | {"label": row["emotion"], "forced": None} for row in replies]
 
     monkeypatch.setattr(extracted, "label_rows", right)

@@ -59,6 +59,7 @@ def test_no_two_sentences_of_different_scenarios_are_near_duplicates(a: str, b: 
 
 
 @encoder
+@pytest.mark.slow
 def test_no_two_priming_passages_are_near_duplicates() -> None:
     """Among themselves (the seven of a set share a place), and with the sentences that they precede."""
     lines = (TEXTS / "priming.jsonl").read_text(encoding="utf-8").splitlines()

@@ -225,7 +225,15 @@ def refuse(composers: Composers, line: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("page", [page for page in PAGES if typed(page)], ids=by_name)
+@pytest.mark.parametrize(
+    "page",
+    [  # of what was measured: lines of a day, and a third of the time
+        pytest.param(page, marks=[pytest.mark.slow] if page.parent.name == "results" else [])
+        for page in PAGES
+        if typed(page)
+    ],
+    ids=by_name,
+)
 def test_every_command_line_of_a_page_is_accepted(
     composers: Composers, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

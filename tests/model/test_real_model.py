@@ -92,6 +92,7 @@ def test_batch_size_changes_no_reply(smol: LM, prompts: list[list[int]]) -> None
         assert log_probs.argmax(-1).tolist() == one[i]
 
 
+@pytest.mark.slow  # each builds a model as large again; tiny ones of every class are compared in every run
 @pytest.mark.parametrize("name", list(OTHERS))
 def test_same_weights_in_another_class(smol: LM, prompts: list[list[int]], name: str) -> None:
     """A site that means something else in another family gives other numbers with the same weights."""
