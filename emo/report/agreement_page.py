@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from emo.results.replies import Replies
 READ = 60  # disagreements on the page; disagreements.csv has all
 DRAWN = "clean_accuracy"  # metric of the figures
 ARMS = 24  # of a figure
+COPIES = 0.2  # share of an arm's replies that may be copies without a word
 SETTINGS = ("alpha", "scale", "k", "ratio")  # numbers of an intervention that sweeps vary
 KAPPA = (
     "Cohen's kappa: agreement beyond chance, 0 is chance and 1 all equal. Where almost all replies are of one class "
@@ -130,7 +132,27 @@ def _corrected(tables: Tables, replies: Replies, folder: Path) -> str:
     notes = [CORRECTED]
     if tables.lacking:
         notes.append(lacking_line(tables.lacking))
+    if line := copies_line(replies):
+        notes.append(line)
     return "".join(parts) + page.items(notes) + _figures(tables, replies, folder)
+
+
+def copies_line(replies: Replies) -> str | None:
+    """Return what is to be said of arms many of whose replies are copies: intervals take each for one more label.
+
+    A run whose replies repeat (a small model that loops, short replies) has fewer different errors than replies.
+    """
+    texts: dict[str, Counter[str]] = {}
+    for reply in replies.rows:
+        texts.setdefault(str(reply.row.get("arm", "the file")), Counter())[reply.text] += 1
+    shares = {arm: 1 - len(known) / known.total() for arm, known in texts.items()}
+    many = ", ".join(f"{arm} {share:.0%}" for arm, share in shares.items() if share > COPIES)
+    if not many:
+        return None
+    return (
+        f"Replies that are copies of another one: {many}. A label stands for all copies of its text, and a labeller that "
+        "is wrong about it is wrong about all of them: the corrected intervals are too narrow there."
+    )
 
 
 def _figures(tables: Tables, replies: Replies, folder: Path) -> str:

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from emo.measure.people import text_id
+from emo.report.agreement_page import copies_line
 from emo.results.agreement import Labels, compare
-from emo.results.replies import Reply
+from emo.results.replies import Replies, Reply
 
 CLASSES = ("anger", "sadness", "fear", "neutral")
 
@@ -65,3 +66,15 @@ def test_copies_within_a_scenario_keep_it() -> None:
     [pair] = compare(rows, labels, CLASSES, 50, 0).pairs
     assert pair.pair.kappa.n == 20 and pair.pair.kappa.lo is None
     assert pair.pair.agreement.value == pytest.approx(0.5)
+
+
+def test_arms_whose_replies_are_copies_are_named() -> None:
+    """Corrected intervals take a copy for a label of its own."""
+
+    def of(arm: str, texts: list[str]) -> list[Reply]:
+        return [Reply(text_id(text), text, "fear", i, {"arm": arm}) for i, text in enumerate(texts)]
+
+    rows = of("steer", ["a", "b", "c", "d"]) + of("random", ["a", "a", "a", "e"])
+    line = copies_line(Replies(rows, ("fear",), {}, {}))
+    assert line is not None and "random 50%." in line and "steer" not in line
+    assert copies_line(Replies(of("steer", ["a", "b"]), ("fear",), {}, {})) is None
