@@ -150,8 +150,8 @@ def copies_line(replies: Replies) -> str | None:
     if not many:
         return None
     return (
-        f"Replies that are copies of another one: {many}. A label stands for all copies of its text, and a labeller that "
-        "is wrong about it is wrong about all of them: the corrected intervals are too narrow there."
+        f"Replies that are copies of another one: {many}. A label stands for all copies of its text, and whoever "
+        "is wrong about it is wrong about each of them: the corrected intervals are too narrow there."
     )
 
 
