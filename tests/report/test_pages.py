@@ -68,7 +68,7 @@ def test_an_axis_never_shows_rounding_errors() -> None:
     zero = {arm: {"kl": Estimate(1e-17, -2e-17, 3e-17, 6)} for arm in ("none", "steer")}
     [chart] = job_charts(zero, [], [], {})
     ends = next(param["value"] for param in chart.spec["params"] if param["name"] == "ends")
-    assert ends == {"kl": [-0.56, 0.56]}
+    assert ends == {"kl": [-0.06, 1.06]}
 
 
 def test_a_page_is_closed_and_its_data_cannot_break_out(tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def reach(values: Iterable[float | None], *, logarithmic: bool = False) -> list[
         room = max((hi / lo) ** 0.06, 1.02)
         return [float(f"{lo / room:.4g}"), float(f"{hi * room:.4g}")]
     if hi - lo < 1e-9 * max(1.0, abs(hi)):
-        lo, hi = (max(0.0, lo - 0.5) if lo >= 0 else lo - 0.5), hi + 0.5  # a share has no axis below 0
+        lo = lo - 0.5 if lo < 0 else max(0.0, lo - 0.5)  # what is never negative has no axis below 0
+        hi = lo + 1.0
     room = 0.06 * (hi - lo)
     return [float(f"{lo - room:.4g}"), float(f"{hi + room:.4g}")]
 
